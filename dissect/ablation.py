@@ -1,0 +1,86 @@
+"""Ablation by hooks: pruned units are set to zero, or to their mean, wherever their site is read.
+
+`ablated` is for a `with` block, `ablate` for as long as the caller holds the handle. Ablations stack: each masks
+what the one before left, and removing one leaves the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from dissect.errors import DissectError, unknown
+from dissect.hooks import Handle, Hook, attach
+from dissect.masks import Mask
+from dissect.sites import Site, get_site, hook_points
+from dissect.stats import Stats
+
+Value = Literal["zero", "mean"]
+
+
+def ablate(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None = None) -> Handle:
+    """Prune `mask` in `model` until `remove()` is called on the handle, which survives `reset_hooks()`.
+
+    Args:
+        model: A `HookedTransformer` (or another TransformerLens model with the same hook points).
+        mask: The units to prune.
+        value: What a pruned unit is set to: `zero`, or its `mean` over a data set.
+        stats: For `mean`, the statistics that hold the means, usually those of the retain data set.
+
+    Raises:
+        DissectError: The mask is of another model's shape, the model lacks a hook point, or `mean` has no
+            statistics of a site.
+    """
+    mask.check(model)
+    return attach([pair for name in mask.sites for pair in _pairs(model, get_site(name), mask[name], value, stats)])
+
+
+@contextmanager
+def ablated(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None = None) -> Iterator[None]:
+    """Prune `mask` inside a `with` block; on exit, also after an error, the model is as it was."""
+    handle = ablate(model, mask, value=value, stats=stats)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def read_mask(site: Site, pruned: Bool[Tensor, layer * unit], cfg: Any) -> Bool[Tensor, layer * read]:
+    """The mask in the shape of what is read at the hook point: a head is cut as all of its d_head."""
+    spread = pruned.reshape(*pruned.shape, *(1,) * (len(site.read) - len(site.unit)))
+    return spread.expand(cfg.n_layers, *site.read_shape(cfg)).clone()
+
+
+def replacement(site: Site, value: str, stats: Stats | None) -> Float64[Tensor, layer * read] | None:
+    """What pruned units are set to: their means, or None for zero.
+
+    Raises:
+        DissectError: `value` is neither, or the statistics are missing.
+    """
+    if value == "zero":
+        return None
+    if value != "mean":
+        raise unknown("value to ablate with", value, ("zero", "mean"))
+    if stats is None:
+        raise DissectError("mean ablation needs stats=, usually the retain data set's: stats=collect(model, retain)")
+    return stats[site.name]["sum"] / stats[site.name].count
+
+
+def _pairs(model: Any, site: Site, pruned: Tensor, value: Value, stats: Stats | None) -> Iterator[tuple[Any, Hook]]:
+    read, means = read_mask(site, pruned, model.cfg), replacement(site, value, stats)
+    for layer, point in enumerate(hook_points(model, site)):
+        if read[layer].any():
+            yield point, _overwrite(read[layer], None if means is None else means[layer])
+
+
+def _overwrite(pruned: Tensor, means: Tensor | None) -> Hook:
+    def hook(z: Tensor) -> Tensor:
+        where = pruned.to(z.device)
+        return z.masked_fill(where, 0) if means is None else torch.where(where, means.to(z), z)
+
+    return hook

@@ -1,0 +1,135 @@
+"""Pruning in the weights: what the paper names is set to zero, and can be set back bit for bit.
+
+| site      | set to zero                                                                      |
+| --------- | -------------------------------------------------------------------------------- |
+| `mlp`     | W_in column, W_gate column, b_in entry, W_out row                                  |
+| `value`   | W_V column, b_V entry, and the W_O row of every query head that the value serves   |
+| `pre_out` | W_O row; W_V column and b_V entry where no other query head shares them            |
+| `head`    | as `pre_out`, all of the head                                                      |
+
+Mean ablation also adds the mean's constant contribution to the output bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from dissect.ablation import Value, read_mask, replacement
+from dissect.masks import Mask
+from dissect.sites import get_site, n_value_heads
+from dissect.stats import Stats
+
+
+@dataclass(eq=False)
+class Baked:
+    """The handle of a deletion in the weights: `restore()` gives back the original weights, bit-identical."""
+
+    _saved: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+
+    def zero(self, parameter: Tensor, where: Bool[Tensor, ...]) -> None:
+        """Set `parameter` to zero where `where` is True, and remember what was there."""
+        where = where.to(parameter.device).expand_as(parameter)
+        self._saved.append((parameter, where, parameter[where].clone()))
+        parameter[where] = 0
+
+    def add(self, bias: Tensor, amount: Tensor) -> None:
+        """Add to a bias, and remember what it was."""
+        everywhere = torch.ones_like(bias, dtype=torch.bool)
+        self._saved.append((bias, everywhere, bias.clone().flatten()))
+        bias += amount.to(bias)
+
+    def restore(self) -> None:
+        """Undo in reverse order; a second call does nothing."""
+        with torch.no_grad():
+            while self._saved:
+                parameter, where, original = self._saved.pop()
+                parameter[where] = original
+
+
+def bake(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None = None) -> Baked:
+    """Prune `mask` in the weights of `model`, in place, until `restore()` is called on the handle.
+
+    The logits are those that `ablate` gives with the same arguments.
+
+    Args:
+        model: A TransformerLens model.
+        mask: The units to prune.
+        value: `zero`, or `mean` to leave each unit's mean activation in the output bias.
+        stats: For `mean`, the statistics that hold the means, usually those of the retain data set.
+
+    Raises:
+        DissectError: The mask is of another model's shape, or `mean` has no statistics.
+    """
+    mask.check(model)
+    baked = Baked()
+    with torch.no_grad():
+        for name in mask.sites:
+            site = get_site(name)
+            pruned, means = read_mask(site, mask[name], model.cfg), replacement(site, value, stats)
+            for layer in mask[name].flatten(1).any(1).nonzero().flatten().tolist():
+                block = model.blocks[layer]
+                instead = torch.zeros(pruned[layer].shape, dtype=torch.float64) if means is None else means[layer]
+                _BAKE[name](baked, block, pruned[layer], instead)
+    return baked
+
+
+Layer = Bool[Tensor, "*read"]
+Means = Float[Tensor, "*read"]
+
+
+def _bake_mlp(baked: Baked, block: Any, pruned: Layer, means: Means) -> None:
+    mlp = block.mlp
+    _keep_constant(baked, mlp.b_out, means[pruned], mlp.W_out[pruned.to(mlp.W_out.device)])
+    for parameter in _present(mlp, "W_in", "W_gate", "b_in"):
+        baked.zero(parameter, pruned)
+    baked.zero(mlp.W_out, pruned[:, None])
+
+
+def _bake_value(baked: Baked, block: Any, pruned: Layer, means: Means) -> None:
+    attention = block.attn
+    group = attention.W_O.shape[0] // len(pruned)
+    _cut_outputs(baked, attention, pruned.repeat_interleave(group, 0), means.repeat_interleave(group, 0))
+    _cut_values(baked, attention, pruned)
+
+
+def _bake_pre_out(baked: Baked, block: Any, pruned: Layer, means: Means) -> None:
+    attention = block.attn
+    _cut_outputs(baked, attention, pruned, means)
+    heads = n_value_heads(attention.cfg)
+    if heads == len(pruned):  # otherwise other query heads may still read the value
+        _cut_values(baked, attention, pruned)
+
+
+def _cut_outputs(baked: Baked, attention: Any, pruned: Layer, means: Means) -> None:
+    _keep_constant(baked, attention.b_O, means[pruned], attention.W_O[pruned.to(attention.W_O.device)])
+    baked.zero(attention.W_O, pruned[..., None])
+
+
+def _cut_values(baked: Baked, attention: Any, pruned: Layer) -> None:
+    weight, bias = value_parameters(attention)
+    baked.zero(weight, pruned[:, None])
+    baked.zero(bias, pruned)
+
+
+def _keep_constant(baked: Baked, bias: Tensor, means: Tensor, rows: Float[Tensor, "unit d_model"]) -> None:
+    if means.any():
+        baked.add(bias, means.to(rows.device) @ rows.double())
+
+
+def value_parameters(attention: Any) -> tuple[Tensor, Tensor]:
+    """W_V `value_head d_model d_head` and b_V `value_head d_head` as they are stored, ungrouped or grouped."""
+    grouped = hasattr(attention, "_W_V")
+    return (attention._W_V, attention._b_V) if grouped else (attention.W_V, attention.b_V)
+
+
+def _present(module: Any, *names: str) -> Iterator[Tensor]:
+    return (getattr(module, name) for name in names if getattr(module, name, None) is not None)
+
+
+_BAKE = {"mlp": _bake_mlp, "value": _bake_value, "pre_out": _bake_pre_out, "head": _bake_pre_out}

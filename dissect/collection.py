@@ -1,0 +1,114 @@
+"""One pass over a data set: activations at the named hook points become sufficient statistics as they flow by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from dissect.errors import DissectError
+from dissect.forward import default_batch_size, run_blocks
+from dissect.hooks import Hook, hooked
+from dissect.sites import Site, get_sites, hook_points
+from dissect.stats import Stats, StatsBuilder, UnitStats, known_moments
+from dissect.windows import Windows
+
+
+def collect(
+    model: Any,
+    windows: Windows,
+    *,
+    sites: str | Iterable[str] = ("mlp", "value", "pre_out"),
+    moments: Iterable[str] | None = None,
+    batch_size: int | None = None,
+    progress: bool = True,
+) -> Stats:
+    """Accumulate statistics of every unit of `sites` over the kept positions of `windows`, in one pass.
+
+    Hooks already on the model act before ours: collecting inside `ablated` sees the pruned model.
+
+    Args:
+        model: A TransformerLens model.
+        windows: The data set; activations count where `windows.keep`.
+        sites: Names of `SITES`. `head` and `pre_out` are read at one hook point and share their statistics.
+        moments: Names of `stats.MOMENTS`, all by default; an importance needs some of them only.
+        batch_size: Windows per forward pass; by default about 4,096 tokens.
+        progress: Show a progress bar.
+
+    Returns:
+        The statistics by site, on the CPU; memory does not grow with the number of positions.
+
+    Raises:
+        DissectError: An unknown site or moment, a hook point that the model lacks, or an activation that is
+            not finite (with its layer and site).
+    """
+    builders: dict[str, StatsBuilder] = {}
+    by_hook: dict[str, Site] = {}
+    names = known_moments(moments)
+    for site in get_sites(sites):
+        by_hook.setdefault(site.hook, site)
+    for site in by_hook.values():
+        builders[site.hook] = StatsBuilder((model.cfg.n_layers, *site.read_shape(model.cfg)), names)
+    _run(model, windows, list(by_hook.values()), builders, batch_size, progress)
+    stats = {site.name: builders[site.hook].finish() for site in get_sites(sites)}
+    for name, unit_stats in stats.items():
+        _check_finite(name, unit_stats)
+    return Stats(stats)
+
+
+def _run(
+    model: Any,
+    windows: Windows,
+    sites: list[Site],
+    builders: dict[str, StatsBuilder],
+    batch_size: int | None,
+    progress: bool,
+) -> None:
+    keep = windows.keep  # the batch in flight; the hooks below read it
+
+    def watch() -> Iterator[tuple[Any, Hook]]:
+        for site in sites:
+            for layer, point in enumerate(hook_points(model, site)):
+                yield (
+                    point,
+                    lambda z, layer=layer, builder=builders[site.hook]: builder.update(layer, _kept(z, keep)),
+                )
+
+    bar = tqdm(
+        total=windows.n_kept,
+        unit="tok",
+        unit_scale=True,
+        desc="statistics",
+        leave=False,
+        disable=not progress,
+    )
+    with torch.no_grad(), bar, hooked(watch()):
+        for start in range(0, len(windows), batch_size or default_batch_size(windows.tokens.shape[1])):
+            stop = start + (batch_size or default_batch_size(windows.tokens.shape[1]))
+            keep = windows.keep[start:stop]
+            run_blocks(model, windows.tokens[start:stop])
+            kept = int(keep.sum())
+            for builder in builders.values():
+                builder.count += kept
+            bar.update(kept)
+
+
+def _kept(z: Float[Tensor, "window position *read"], keep: Tensor) -> Float[Tensor, kept * read]:
+    if keep[:, 1:].all() and not keep[:, 0].any():  # nearly always: no copy then
+        return rearrange(z[:, 1:], "window position ... -> (window position) ...")
+    return z[keep.to(z.device)]
+
+
+def _check_finite(site: str, stats: UnitStats) -> None:
+    for name, sums in stats.moments.items():
+        bad = (~sums.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+        if bad:
+            raise DissectError(
+                f"activations of site {site!r} are not finite in layer {bad[0]} ({name}); "
+                "load the model with dtype='float32' and look at its input"
+            )

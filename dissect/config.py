@@ -1,0 +1,120 @@
+"""The configuration of a run: the same dataclass is the command line's parser and the run folder's record."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dissect.errors import DissectError, unknown
+from dissect.sites import get_site
+
+Selector = Literal["score", "random"]
+SELECTORS: tuple[Selector, ...] = ("score", "random")
+
+
+@dataclass(frozen=True)
+class PruneConfig:
+    """Everything that determines a pruning run; the defaults are the paper's.
+
+    Attributes:
+        model: A known name (`dissect models`), a hub id or a local transformers folder.
+        forget: The corpus whose units are to go: a known name, a local path or `hf:owner/name:column`.
+        retain: The corpus whose units are to stay.
+        site: Where units are pruned: mlp, value, pre_out or head.
+        importance: abs, rms, std, freq or sqrt.
+        eps: Added to the retain importance in the score; the site's own default if not given.
+        fraction: How many units each step prunes, as a part of all units of the site.
+        steps: Number of pruning steps.
+        iterative: Collect statistics again on the pruned model at every step, or rank once.
+        selector: Prune the highest scores, or as many units at random.
+        tokens: Predictions for statistics and as many others for evaluation, from each corpus.
+        context: Tokens in a window.
+        seed: Of the order of documents and of the random selector.
+        dtype: bfloat16, float16 or float32; bfloat16 where the machine has it if not given.
+        device: cpu, cuda, ...; the best there is if not given.
+        batch_size: Windows in a forward pass; about 4,096 tokens if not given.
+    """
+
+    model: str
+    forget: str
+    retain: str
+    site: str = "mlp"
+    importance: str = "abs"
+    eps: float | None = None
+    fraction: float = 0.02
+    steps: int = 50
+    iterative: bool = True
+    selector: Selector = "score"
+    tokens: int = 100_000
+    context: int = 512
+    seed: int = 0
+    dtype: str | None = None
+    device: str | None = None
+    batch_size: int | None = None
+
+    def check(self) -> None:
+        """Raise `DissectError` for a value that no run can have; names are checked where their registries are."""
+        if self.selector not in SELECTORS:
+            raise unknown("selector", self.selector, SELECTORS)
+        check_eps(self.eps)
+        _check_at_least("steps", self.steps, 1)
+        _check_at_least("tokens", self.tokens, 1)
+        _check_at_least("context", self.context, 2)
+        if self.batch_size is not None:
+            _check_at_least("batch_size", self.batch_size, 1)
+        if self.steps > 32_767:
+            raise DissectError(f"steps must be at most 32767, got {self.steps}")
+
+    def differences(self, other: PruneConfig) -> dict[str, tuple[Any, Any]]:
+        """The fields in which two configurations differ, with both values."""
+        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
+        return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+
+
+def _check_at_least(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise DissectError(f"{name} must be a whole number, {least} or more, got {value!r}")
+
+
+def parse_sites(site: str, fraction: float) -> dict[str, float]:
+    """The fraction a step of each site: `"mlp"` takes `fraction`, `"mlp=0.02,pre_out=0.01"` has its own.
+
+    Raises:
+        DissectError: An unknown site, or a fraction that is no number in (0, 1].
+    """
+    fractions: dict[str, float] = {}
+    for part in site.split(","):
+        name, _, given = part.strip().partition("=")
+        try:
+            fractions[get_site(name).name] = float(given) if given else fraction
+        except ValueError as error:
+            if isinstance(error, DissectError):
+                raise
+            raise DissectError(f"site {part!r} has no number after '='; write e.g. mlp=0.02,pre_out=0.01") from error
+        check_fraction(fractions[name])
+    return fractions
+
+
+def check_fraction(fraction: float | None) -> None:
+    """Raise `DissectError` unless `fraction` is a number in (0, 1]."""
+    if not isinstance(fraction, (int, float)) or isinstance(fraction, bool) or not 0 < fraction <= 1:
+        raise DissectError(f"fraction must be in (0, 1], got {fraction} (2% is 0.02)")
+
+
+def check_eps(eps: float | None) -> None:
+    """Raise `DissectError` unless `eps` is None or a number from 0 up."""
+    if eps is not None and not 0 <= eps < float("inf"):
+        raise DissectError(f"eps must be a finite number, 0 or more, got {eps} (the paper uses 1e-3 and 1e-4)")
+
+
+def default_out(config: PruneConfig) -> Path:
+    """`runs/` and a name made of the main choices and of a digest of all of them."""
+    words = [config.model, config.site, config.selector, f"{config.forget}-vs-{config.retain}"]
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(words)).strip("-")[:120]
+    digest = hashlib.sha256(json.dumps(dataclasses.asdict(config)).encode()).hexdigest()[:8]
+    return Path("runs") / f"{readable}_{digest}"

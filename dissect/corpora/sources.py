@@ -1,0 +1,95 @@
+"""Where documents come from: text files, one long text file, texts in memory, each in an order a seed decides.
+
+The order depends on the seed and on relative names, never on the file system.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
+
+LOCAL_BUFFER = 10_000
+"""Documents that a shuffled stream of local text keeps in memory; up to that many the shuffle is complete."""
+
+Item = TypeVar("Item")
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Documents in an order that `seed` decides; None stands for a document without text."""
+
+    def documents(self, seed: int) -> Iterator[str | None]: ...
+
+
+@dataclass(frozen=True)
+class TextFiles:
+    """Text files, each one document. `find` gives their paths by relative name, which fixes the order."""
+
+    find: Callable[[], Mapping[str, Path]]
+
+    def documents(self, seed: int) -> Iterator[str | None]:
+        files = self.find()
+        for name in shuffled(sorted(files), seed):
+            yield files[name].read_text(encoding="utf-8", errors="replace")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts that fit in memory, by a name that fixes the order."""
+
+    find: Callable[[], Mapping[str, str]]
+
+    def documents(self, seed: int) -> Iterator[str | None]:
+        texts = self.find()
+        yield from (texts[name] for name in shuffled(sorted(texts), seed))
+
+
+@dataclass(frozen=True)
+class Paragraphs:
+    """One text file, streamed; its paragraphs, which blank lines separate, are the documents."""
+
+    path: Path
+
+    def documents(self, seed: int) -> Iterator[str | None]:
+        with self.path.open(encoding="utf-8", errors="replace") as lines:
+            yield from buffer_shuffled(paragraphs(lines), seed, LOCAL_BUFFER)
+
+
+def paragraphs(lines: Iterable[str]) -> Iterator[str]:
+    """Runs of lines between blank ones, each as one string without the line break at its end."""
+    block: list[str] = []
+    for line in lines:
+        if line.strip():
+            block.append(line)
+        elif block:
+            yield "".join(block).rstrip("\n")
+            block = []
+    if block:
+        yield "".join(block).rstrip("\n")
+
+
+def shuffled(items: Iterable[Item], seed: int) -> list[Item]:
+    """All items in an order that `seed` decides."""
+    order = list(items)
+    random.Random(str(seed)).shuffle(order)  # as text, since Random(-1) and Random(1) are the same
+    return order
+
+
+def buffer_shuffled(items: Iterable[Item], seed: int, size: int) -> Iterator[Item]:
+    """A stream in an order that `seed` decides, with `size` items in memory; complete if there are no more.
+
+    An item leaves the buffer at random to make room for the next, so none comes out `size` places early or more.
+    """
+    rng, buffer = random.Random(str(seed)), []
+    for item in items:
+        if len(buffer) < size:
+            buffer.append(item)
+            continue
+        place = rng.randrange(size)
+        yield buffer[place]
+        buffer[place] = item
+    rng.shuffle(buffer)
+    yield from buffer

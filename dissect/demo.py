@@ -1,0 +1,36 @@
+"""The demonstration: the whole path on a real model, with text that comes in wheels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dissect.config import PruneConfig
+from dissect.models import load_model
+from dissect.pruning import run_config
+from dissect.runs import Run
+from dissect.views.report import write_report
+
+TOKENS, CONTEXT, STEPS = 4_000, 256, 8
+
+
+def run_demo(out: Path) -> tuple[list[Run], Path]:
+    """Prune SmolLM2's feed-forward neurons that matter for Python and not for prose, and as many at random.
+
+    Returns:
+        The selective and the random run below `out`, and the path of the page about both.
+    """
+    model = load_model("smollm2-135m")
+    runs = []
+    for selector in ("score", "random"):
+        config = PruneConfig(
+            model="smollm2-135m",
+            forget="python-stdlib",
+            retain="wiki-en",
+            selector=selector,
+            tokens=TOKENS,
+            context=CONTEXT,
+            steps=STEPS,
+        )
+        print(f"{selector}: {STEPS} steps of {config.fraction:.0%}, {TOKENS:,} predictions a corpus")
+        runs.append(run_config(config, model=model, out=out / selector))
+    return runs, write_report(runs, out / "report.html")

@@ -1,0 +1,134 @@
+"""A pruned model as a transformers folder, which anyone can load without dissect."""
+
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from dissect.errors import DissectError
+from dissect.models import source_of
+from dissect.models.architectures import get_architecture
+from dissect.models.layout import Layout, hooked_name, write_layer
+from dissect.models.parity import check_parity
+from dissect.sites import SITES, hook_points
+
+# What deletions change. The rest is the source's own.
+ATTENTION = ("attn.W_V", "attn.b_V", "attn.W_O", "attn.b_O")
+FEED_FORWARD = ("mlp.W_in", "mlp.W_gate", "mlp.b_in", "mlp.W_out", "mlp.b_out")
+UNIT_AXIS = {"mlp.W_in": 1, "mlp.W_gate": 1, "mlp.b_in": 0, "mlp.W_out": 0}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        path: The transformers folder.
+        parameters: The number of parameters of the exported model, and before.
+        d_mlp: The width of its feed-forward layers, and before.
+    """
+
+    path: Path
+    parameters: tuple[int, int]
+    d_mlp: tuple[int, int]
+
+    def __str__(self) -> str:
+        after, before = self.parameters
+        smaller = f", {100 * (1 - after / before):.1f}% smaller" if after < before else ""
+        return f"{self.path}: {after:,} parameters{smaller}, feed-forward width {self.d_mlp[0]:,} of {self.d_mlp[1]:,}"
+
+
+def export_model(model: Any, path: str | Path, *, shrink: bool = False) -> Exported:
+    """Write `model`, with what was baked into its weights, as a transformers folder (safetensors, config, tokenizer).
+
+    The logits of the folder's model are compared with `model`'s before it gets its name.
+
+    Args:
+        model: A model that `load_model` gave, pruned with `bake`.
+        path: The folder, which must not exist yet.
+        shrink: Drop feed-forward units that write nothing, down to the widest layer's count: transformers has one
+            width for all layers.
+
+    Raises:
+        DissectError: `path` exists or cannot be written; the model has hooks, which a folder cannot hold; it was not
+            loaded by `load_model`; or the folder would not compute the same.
+    """
+    path = Path(path)
+    if path.exists():
+        raise DissectError(f"{path} exists already; choose another folder")
+    _refuse_hooks(model)
+    source = source_of(model)
+    layout = get_architecture([source.architecture]).layout
+    hf_model = source.transformers_model(model.cfg.dtype).to(model.cfg.device)
+    before, kept = hf_model.num_parameters(), None
+    if shrink:
+        kept = kept_units(model)
+        hf_model = _narrower(hf_model, layout, kept.shape[1])
+    _write_weights(model, hf_model, layout, kept)
+    check_parity(model, hf_model)
+    _save(hf_model, model.tokenizer, path)
+    width = model.cfg.d_mlp if kept is None else kept.shape[1]
+    return Exported(path, (hf_model.num_parameters(), before), (width, model.cfg.d_mlp))
+
+
+def kept_units(model: Any) -> Int64[Tensor, "layer unit"]:
+    """Of each layer, the feed-forward units that write something, filled up with others to the widest layer's count."""
+    live = torch.stack([block.mlp.W_out.any(-1) for block in model.blocks])
+    width = max(1, int(live.sum(1).max()))
+    # A stable sort puts live units first and keeps their order; the fill behind them writes nothing.
+    return torch.sort(live.int(), dim=1, descending=True, stable=True).indices[:, :width].sort(dim=1).values
+
+
+def _refuse_hooks(model: Any) -> None:
+    for site in SITES.values():
+        if any(point.fwd_hooks for point in hook_points(model, site)):
+            raise DissectError(
+                f"the model has hooks at site {site.name!r}, which a transformers folder cannot hold; "
+                "remove them, and prune the weights with dissect.bake(model, mask)"
+            )
+
+
+def _narrower(hf_model: Any, layout: Layout, width: int) -> Any:
+    """A transformers model of the same configuration but for the feed-forward width, with all other weights copied."""
+    config = copy.deepcopy(hf_model.config)
+    setattr(config, layout.d_mlp_field, width)
+    narrow = type(hf_model)(config).to(hf_model.device, hf_model.dtype).eval()
+    old = hf_model.state_dict()
+    same = {name: old[name] for name, value in narrow.state_dict().items() if old[name].shape == value.shape}
+    narrow.load_state_dict(same, strict=False)
+    return narrow
+
+
+def _write_weights(model: Any, hf_model: Any, layout: Layout, kept: Tensor | None) -> None:
+    cfg = copy.copy(model.cfg)
+    if kept is not None:
+        cfg.d_mlp = kept.shape[1]
+    with torch.no_grad():
+        for layer in range(cfg.n_layers):
+            for name in (*ATTENTION, *FEED_FORWARD):
+                if name in layout.layer:
+                    weight = model.get_parameter(hooked_name(cfg, layer, name))
+                    if kept is not None and name in UNIT_AXIS:
+                        weight = weight.index_select(UNIT_AXIS[name], kept[layer].to(weight.device))
+                    write_layer(hf_model, layout, cfg, layer, name, weight)
+
+
+def _save(hf_model: Any, tokenizer: Any, path: Path) -> None:
+    """Write the folder beside its place, then rename it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as aside:
+            hf_model.save_pretrained(Path(aside) / "model", safe_serialization=True)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(Path(aside) / "model")
+            os.replace(Path(aside) / "model", path)
+    except OSError as error:
+        raise DissectError(f"cannot write the model to {path}: {error}; choose another folder") from error

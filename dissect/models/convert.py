@@ -1,0 +1,73 @@
+"""From a transformers model to a TransformerLens model with the same weights.
+
+Weights are not processed: no folding, no centering. Folding the value biases would shift what `hook_v` and
+`hook_z` read.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dissect.errors import DissectError
+from dissect.models.architectures import Architecture
+from dissect.models.layout import read_weights
+
+
+def hooked_model(hf_model: Any, architecture: Architecture, *, name: str) -> Any:
+    """A `HookedTransformer` (`HookedEncoder` for masked models) that shares the weights of `hf_model`.
+
+    It has that model's dtype and device, is in evaluation mode, and its parameters ask for no gradients.
+
+    Raises:
+        DissectError: The config or a weight has no place in TransformerLens.
+    """
+    fields = architecture.fields(hf_model.config)
+    model = empty_model(architecture, {**fields, "dtype": hf_model.dtype, "device": str(hf_model.device)}, name=name)
+    weights = read_weights(hf_model, architecture.layout, model.cfg)
+    _assign(model, {key: weight.to(hf_model.dtype) for key, weight in weights.items()})
+    # Past TransformerLens' own `to`, which prints.
+    torch.nn.Module.to(model, hf_model.device)
+    return model.eval().requires_grad_(False)
+
+
+def empty_model(architecture: Architecture, fields: dict[str, Any], *, name: str) -> Any:
+    """The TransformerLens model of this configuration, its weight matrices uninitialised memory."""
+    from transformer_lens import HookedEncoder, HookedTransformer, HookedTransformerConfig
+
+    cfg = HookedTransformerConfig(
+        **fields, model_name=name, original_architecture=architecture.name, init_weights=False
+    )
+    build = HookedEncoder if architecture.encoder else HookedTransformer
+    with warnings.catch_warnings():
+        # It announces its successor; we pin the version that has it.
+        warnings.filterwarnings(
+            "ignore", message="Hooked(Transformer|Encoder) is deprecated", category=DeprecationWarning
+        )
+        return build(cfg, move_to_device=False)
+
+
+# Heads of a HookedEncoder that a masked language model does not have.
+UNUSED_HEADS = ("pooler.", "nsp_head.")
+
+
+def _assign(model: Any, weights: dict[str, Tensor]) -> None:
+    """Makes `weights` the model's parameters. What is missing must have a neutral value of its own."""
+    for name, parameter in model.named_parameters():
+        if name.startswith(UNUSED_HEADS):
+            torch.nn.init.zeros_(parameter)
+        elif name not in weights and not _is_neutral(name):
+            raise DissectError(f"the model has no weight for TransformerLens' {name}")
+    # `assign` keeps the given tensors instead of copying them: one copy in memory, in transformers' own layout.
+    _, unexpected = model.load_state_dict(weights, strict=False, assign=True)
+    if unexpected:
+        raise DissectError(f"TransformerLens has no place for {', '.join(unexpected[:4])}")
+
+
+def _is_neutral(name: str) -> bool:
+    """True for biases and norms, which TransformerLens starts at zero and one."""
+    owner, _, last = name.rpartition(".")
+    return last.lstrip("_").startswith("b") or owner.rpartition(".")[2].startswith("ln")

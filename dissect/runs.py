@@ -1,0 +1,225 @@
+"""A run on disk: its configuration, history, and the step that pruned each unit.
+
+`config.json` the configuration, versions and fingerprints; `history.jsonl` a line a step; `pruned_at.safetensors`
+int16 per unit, the step that pruned it or -1, so that every step's mask is in one tensor;
+`stats-forget.safetensors` and `stats-retain.safetensors` the base model's statistics, to score again without it.
+The history line is what commits a step: anything else of a step that has no line is not part of the run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Int16
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dissect.config import PruneConfig
+from dissect.errors import DissectError
+from dissect.masks import Mask
+from dissect.scores import Scores, score
+from dissect.stats import Stats
+from dissect.storage import read_json, write_json, write_text, write_whole
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+KEPT = -1
+SIDES = ("forget", "retain")
+
+
+@dataclass(eq=False)
+class Run:
+    """A pruning run, finished or not.
+
+    Attributes:
+        path: Its folder.
+        config: What was asked for.
+        record: All of `config.json`: versions, fingerprints of model and data.
+        history: One dict a step, from the base model at step 0 on; the keys are those of `history.jsonl`.
+        pruned_at: By site, the step that pruned each unit, -1 if kept, int16 `layer *unit`.
+    """
+
+    path: Path
+    config: PruneConfig
+    record: dict[str, Any]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    pruned_at: dict[str, Int16[Tensor, layer * unit]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Run:
+        """Open a run folder.
+
+        Raises:
+            DissectError: It is not one, or a file of it is damaged.
+        """
+        path = Path(path)
+        record = read_json(path / "config.json")
+        try:
+            run = cls(path, PruneConfig(**record["config"]), record)
+            run.pruned_at = {
+                site: torch.full(shape, KEPT, dtype=torch.int16) for site, shape in record["model"]["units"].items()
+            }
+        except (TypeError, KeyError) as error:
+            raise DissectError(f"{path / 'config.json'} is not the configuration of a run: {error}") from error
+        run._read_history()
+        return run
+
+    def _read_history(self) -> None:
+        path = self.path / "history.jsonl"
+        if not path.exists():
+            return
+        try:
+            self.history = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            stored = load_file(self.path / "pruned_at.safetensors")
+            for site, mine in self.pruned_at.items():
+                if stored[site].shape != mine.shape or stored[site].dtype != torch.int16:
+                    raise ValueError(f"pruned_at of {site!r} is {stored[site].dtype} {tuple(stored[site].shape)}")
+                # A step that was cut off before its history line is not part of the run.
+                self.pruned_at[site] = torch.where(stored[site] > len(self.history) - 1, KEPT, stored[site])
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise DissectError(f"run folder {self.path} is damaged: {error}") from error
+
+    def create(self) -> None:
+        """Write `config.json` into a new folder."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(self.path / "config.json", self.record)
+        except OSError as error:
+            raise DissectError(f"cannot write a run to {self.path}: {error}; choose another --out") from error
+
+    def commit(self, line: dict[str, Any], chosen: Mask) -> None:
+        """Add a step: first what it pruned, then the history line that makes it count."""
+        step = len(self.history)
+        for site in chosen.sites:
+            self.pruned_at[site] = torch.where(chosen[site], step, self.pruned_at[site]).to(torch.int16)
+        write_whole(self.path / "pruned_at.safetensors", lambda path: save_file(self.pruned_at, path))
+        self.history.append(line)
+        write_text(self.path / "history.jsonl", "".join(json.dumps(line) + "\n" for line in self.history))
+
+    @property
+    def finished(self) -> bool:
+        """True where all steps have been taken."""
+        return len(self.history) == self.config.steps + 1
+
+    def mask(self, step: int | None = None) -> Mask:
+        """The units pruned up to and including `step`; by default the last step there is.
+
+        Raises:
+            DissectError: The run has no such step.
+        """
+        last = max(0, len(self.history) - 1)
+        step = last if step is None else step
+        if not 0 <= step <= last:
+            raise DissectError(f"step {step} is outside this run's steps 0 to {last}")
+        return Mask({site: (at != KEPT) & (at <= step) for site, at in self.pruned_at.items()})
+
+    def save_stats(self, side: str, stats: Stats) -> None:
+        """Keep the base model's statistics of `forget` or `retain`."""
+        write_whole(self.path / f"stats-{side}.safetensors", stats.save)
+
+    def stats(self, side: str) -> Stats:
+        """The base model's statistics of `forget` or `retain`; a random run has none."""
+        return Stats.load(self.path / f"stats-{side}.safetensors")
+
+    @property
+    def has_stats(self) -> bool:
+        """True where the run kept base statistics, as every run does that scores."""
+        return all((self.path / f"stats-{side}.safetensors").exists() for side in SIDES)
+
+    def scores(self, importance: str | None = None, eps: float | None = None) -> Scores:
+        """The base model's scores, by default as the run's configuration asks."""
+        return score(
+            forget=self.stats("forget"),
+            retain=self.stats("retain"),
+            importance=importance or self.config.importance,
+            eps=self.config.eps if eps is None else eps,
+            sites=list(self.pruned_at),
+        )
+
+    def drops(self, side: str, metric: str = "top1") -> list[float]:
+        """The relative drop of a metric at every step, 1 - value / base value; 0 where the base value is 0."""
+        values = [line["metrics"][side][metric] for line in self.history]
+        return [1 - value / values[0] if values[0] else 0.0 for value in values]
+
+    def summary(self) -> Summary:
+        """The paper's Table 2 figure and the operating points of this run."""
+        forget, retain = self.drops("forget"), self.drops("retain")
+        step = max(range(len(forget)), key=lambda k: forget[k] - retain[k])
+        at = {level: drop_at(forget, retain, level) for level in (0.05, 0.20)}
+        return Summary(forget[step] - retain[step], step, forget[step], retain[step], at)
+
+    def figure(self, *others: Run) -> Figure:
+        """The pruning curve beside per-layer specialization; `others` are drawn into the curve by name."""
+        from dissect.views import run_figure
+
+        return run_figure(self, *others)
+
+    @property
+    def label(self) -> str:
+        """A short name for legends: what was pruned and how."""
+        config = self.config
+        how = config.importance if config.selector == "score" else config.selector
+        return f"{config.site} {how}" + ("" if config.iterative or config.selector != "score" else " one-shot")
+
+    def __repr__(self) -> str:
+        state = f"step {max(0, len(self.history) - 1)} of {self.config.steps}"
+        return f"Run({self.config.model}, {self.label}, {state}, {self.path})"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run came to, in relative drops of top-1 accuracy (1 = all of it).
+
+    Attributes:
+        difference: The largest forget drop minus retain drop of any step: the paper's Table 2 figure.
+        step: The step it is reached at.
+        forget_drop: The forget drop there.
+        retain_drop: The retain drop there.
+        forget_drop_at: The forget drop where the retain drop first reaches a level, between two steps on a
+            straight line; None where it never does.
+    """
+
+    difference: float
+    step: int
+    forget_drop: float
+    retain_drop: float
+    forget_drop_at: dict[float, float | None]
+
+
+def drop_at(forget: list[float], retain: list[float], level: float) -> float | None:
+    """The forget drop where the retain drop first reaches `level`, on the straight line between two steps."""
+    for k in range(1, len(retain)):
+        if retain[k] >= level:
+            part = (level - retain[k - 1]) / (retain[k] - retain[k - 1])
+            return forget[k - 1] + part * (forget[k] - forget[k - 1])
+    return None
+
+
+def open_run(path: Path, config: PruneConfig) -> Run | None:
+    """The run in folder `path` if there is one, to go on with.
+
+    Raises:
+        DissectError: The folder holds a run of another configuration, or other files.
+    """
+    if not (path / "config.json").exists():
+        if path.exists() and (not path.is_dir() or any(not p.name.startswith(".") for p in path.iterdir())):
+            raise DissectError(f"{path} exists and is not a run folder; choose another --out")
+        return None
+    run = Run.load(path)
+    differences = run.config.differences(config)
+    if differences:
+        listed = ", ".join(f"{name} {theirs!r} there, {mine!r} here" for name, (theirs, mine) in differences.items())
+        raise DissectError(f"{path} holds a run of another configuration ({listed}); choose another --out")
+    return run
+
+
+def config_record(config: PruneConfig) -> dict[str, Any]:
+    """The configuration as JSON values."""
+    return dataclasses.asdict(config)

@@ -1,0 +1,175 @@
+"""Scores: how much more a unit matters to the forget data set than to the retain data set.
+
+score = importance(forget) / (importance(retain) + eps), and the highest scores are pruned. The paper's Definition 2
+prints the fraction the other way up; its authors' code, and what the words around it say, is this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from dissect.config import check_fraction
+from dissect.errors import DissectError, unknown
+from dissect.importance import get_importance
+from dissect.masks import Mask
+from dissect.sites import Site, get_site
+from dissect.stats import Stats
+
+HeadScore = Literal["mean", "median"]
+
+
+@dataclass(frozen=True, eq=False)
+class SiteScores:
+    """The scores of one site's units, all `layer *unit` in float64.
+
+    Attributes:
+        site: The site's name.
+        importance: The name of the importance function.
+        eps: What was added to the retain importance.
+        values: The scores.
+        forget: Importance of each unit to the forget data set.
+        retain: Importance of each unit to the retain data set.
+    """
+
+    site: str
+    importance: str
+    eps: float
+    values: Float64[Tensor, layer * unit]
+    forget: Float64[Tensor, layer * unit]
+    retain: Float64[Tensor, layer * unit]
+
+    def top(self, fraction: float | None = None, *, count: int | None = None, exclude: Mask | None = None) -> Mask:
+        """The mask of the highest scores, ranked across all layers at once; ties go to the lower index.
+
+        Args:
+            fraction: How many to take, as a part of all units of the site (2% is 0.02), in (0, 1].
+            count: How many to take, as a number; instead of `fraction`.
+            exclude: Units not to take, such as those pruned before.
+
+        Raises:
+            DissectError: The fraction or count is out of range or selects no unit, or fewer units are left.
+        """
+        total = self.values.numel()
+        wanted = count if count is not None else count_of(fraction, total)
+        ranked = self.values.flatten().clone()
+        free = total
+        if exclude is not None and self.site in exclude.sites:
+            taken = exclude[self.site].flatten()
+            ranked[taken] = -torch.inf
+            free -= int(taken.sum())
+        if not 0 < wanted <= free:
+            raise DissectError(f"cannot take {wanted} units of site {self.site!r}: {free} of {total} are left to take")
+        chosen = torch.zeros(total, dtype=torch.bool)
+        chosen[torch.sort(ranked, descending=True, stable=True).indices[:wanted]] = True
+        return Mask({self.site: chosen.reshape(self.values.shape)})
+
+
+def count_of(fraction: float | None, total: int) -> int:
+    """The number of units that `fraction` of `total` stands for.
+
+    Raises:
+        DissectError: The fraction is outside (0, 1], or so small that it selects no unit.
+    """
+    check_fraction(fraction)
+    count = round(fraction * total)  # type: ignore[operator]
+    if count == 0:
+        raise DissectError(f"fraction {fraction} of {total} units selects no unit; the least is {1 / total:.2g}")
+    return count
+
+
+@dataclass(frozen=True, eq=False)
+class Scores(Mapping[str, SiteScores]):
+    """The scores of several sites: `scores["mlp"].top(0.02)`."""
+
+    by_site: Mapping[str, SiteScores]
+
+    def __getitem__(self, site: str) -> SiteScores:
+        if site not in self.by_site:
+            raise unknown("site among those scored", site, self.by_site)
+        return self.by_site[site]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.by_site)
+
+    def __len__(self) -> int:
+        return len(self.by_site)
+
+
+def score(
+    *,
+    forget: Stats,
+    retain: Stats,
+    importance: str = "abs",
+    eps: float | None = None,
+    sites: str | Iterable[str] | None = None,
+    head: HeadScore = "mean",
+    force: bool = False,
+) -> Scores:
+    """Score every unit from statistics alone: no model, no forward pass.
+
+    Args:
+        forget: Statistics of the data set to forget.
+        retain: Statistics of the data set to retain.
+        importance: `abs` (mean absolute activation), `rms`, `std`, `freq` (how often above zero) or `sqrt`.
+        eps: Added to the retain importance; by default the paper's, 1e-3 for `mlp`, 1e-4 for attention.
+        sites: Sites to score; by default all that were collected.
+        head: How the scores of a head's neurons become the head's own, for site `head`.
+        force: Allow `freq` on attention sites.
+
+    Raises:
+        DissectError: An unknown importance or site, statistics without what the importance needs, `eps` below
+            zero, or `freq` on an attention site without `force`.
+    """
+    if eps is not None and not 0 <= eps < float("inf"):
+        raise DissectError(f"eps must be a finite number, 0 or more, got {eps} (the paper uses 1e-3 and 1e-4)")
+    names = list(forget) if sites is None else [sites] if isinstance(sites, str) else list(sites)
+    get_importance(importance)
+    return Scores({name: _score_site(get_site(name), forget, retain, importance, eps, head, force) for name in names})
+
+
+def check_importance(importance: str, site: Site, *, force: bool = False) -> None:
+    """Raise `DissectError` for `freq` on an attention site: there it says nothing."""
+    if importance == "freq" and site.signed and not force:
+        raise DissectError(
+            f"importance 'freq' counts activations above zero, and at site {site.name!r} no activation function maps "
+            "negatives to zero, so it says little there; choose another importance, or name the sites to score "
+            "(sites=['mlp']), or pass force=True"
+        )
+
+
+def _score_site(
+    site: Site, forget: Stats, retain: Stats, importance: str, eps: float | None, head: HeadScore, force: bool
+) -> SiteScores:
+    check_importance(importance, site, force=force)
+    function = get_importance(importance).of
+    eps = site.eps if eps is None else eps
+    wanted, kept = function(forget[site.name]), function(retain[site.name])
+    if wanted.shape != kept.shape:
+        raise DissectError(
+            f"forget and retain statistics are of two models: {tuple(wanted.shape)} and {tuple(kept.shape)}"
+        )
+    values = torch.nan_to_num(wanted / (kept + eps), nan=0.0, posinf=torch.inf)  # 0/0: in neither data set
+    return SiteScores(
+        site.name,
+        importance,
+        eps,
+        _per_unit(site, values, head),
+        _per_unit(site, wanted),
+        _per_unit(site, kept),
+    )
+
+
+def _per_unit(site: Site, values: Tensor, head: HeadScore = "mean") -> Tensor:
+    """Average over what a unit spans: a head's `d_head`, nothing elsewhere."""
+    if head not in ("mean", "median"):
+        raise unknown("way to score heads", head, ("mean", "median"))
+    if len(site.unit) == len(site.read):
+        return values
+    spread = values.flatten(1 + len(site.unit))
+    return spread.mean(-1) if head == "mean" else spread.quantile(0.5, dim=-1)

@@ -1,0 +1,149 @@
+"""Sufficient statistics of activations: float64 sums that merge by addition.
+
+Streaming, sharding and one pass over everything are the same path: make statistics of each part and add them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Float64
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dissect.errors import DissectError, unknown
+
+Activations = Float[Tensor, "position *unit"]
+
+# Each sums over positions. float32 is enough within a batch (torch sums pairwise); batches add up in float64.
+MOMENTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sum": lambda z: z.sum(0, dtype=torch.float32),
+    "sum_sq": lambda z: torch.linalg.vector_norm(z, 2, dim=0, dtype=torch.float32).double() ** 2,
+    "sum_abs": lambda z: torch.linalg.vector_norm(z, 1, dim=0, dtype=torch.float32),
+    "sum_sqrt": lambda z: z.float().abs().sqrt().sum(0),
+    "positive": lambda z: (z > 0).sum(0),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class UnitStats:
+    """Sums over `count` kept positions of functions of one site's activations.
+
+    Attributes:
+        count: Number of kept positions, the same for every unit.
+        moments: By name of `MOMENTS`, the sum at every unit, float64 `layer *unit`. For site `head` the units
+            are those of `pre_out`: scores are averaged over a head later.
+    """
+
+    count: int
+    moments: Mapping[str, Float64[Tensor, layer * unit]]
+
+    def __getitem__(self, moment: str) -> Float64[Tensor, layer * unit]:
+        if moment not in self.moments:
+            raise DissectError(
+                f"these statistics hold {', '.join(self.moments)} but not {moment!r}; "
+                f"collect them again with moments that include it"
+            )
+        return self.moments[moment]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape `layer *unit`."""
+        return tuple(next(iter(self.moments.values())).shape)
+
+    def __add__(self, other: UnitStats) -> UnitStats:
+        """Statistics of both data sets together.
+
+        Raises:
+            DissectError: The two are of different models, or hold different moments.
+        """
+        if self.shape != other.shape or set(self.moments) != set(other.moments):
+            raise DissectError(
+                f"cannot add statistics {list(self.moments)} of shape {self.shape} "
+                f"and {list(other.moments)} of shape {other.shape}: collect both from the same model alike"
+            )
+        sums = {name: value + other.moments[name] for name, value in self.moments.items()}
+        return UnitStats(self.count + other.count, sums)
+
+
+@dataclass(frozen=True, eq=False)
+class Stats(Mapping[str, UnitStats]):
+    """The statistics of several sites over one data set: `stats["mlp"]`; `stats + stats` merges two parts."""
+
+    by_site: Mapping[str, UnitStats]
+
+    def __getitem__(self, site: str) -> UnitStats:
+        if site not in self.by_site:
+            raise unknown("site among those collected", site, self.by_site)
+        return self.by_site[site]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.by_site)
+
+    def __len__(self) -> int:
+        return len(self.by_site)
+
+    def __add__(self, other: Stats) -> Stats:
+        if set(self) != set(other):
+            raise DissectError(f"cannot add statistics of sites {list(self)} and {list(other)}")
+        return Stats({site: stats + other[site] for site, stats in self.items()})
+
+    def save(self, path: str | Path) -> None:
+        """Write all sums to one safetensors file, as `site/moment`, with the counts beside them."""
+        tensors = {
+            f"{site}/{name}": sums.contiguous().clone()  # head and pre_out share theirs; safetensors does not
+            for site, stats in self.items()
+            for name, sums in stats.moments.items()
+        }
+        counts = {f"{site}/count": torch.tensor(stats.count) for site, stats in self.items()}
+        save_file(tensors | counts, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Stats:
+        """Read what `save` wrote.
+
+        Raises:
+            DissectError: The file is missing, damaged or holds something else.
+        """
+        try:
+            tensors = load_file(path)
+            by_site: dict[str, dict[str, Tensor]] = {}
+            for key, value in tensors.items():
+                site, name = key.split("/")
+                by_site.setdefault(site, {})[name] = value
+            return cls({s: UnitStats(int(sums.pop("count")), sums) for s, sums in by_site.items()})
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
+            raise DissectError(f"{path} is not a file of statistics that dissect saved: {error}") from error
+
+
+@dataclass
+class StatsBuilder:
+    """Sums one site's activations as they come by; `finish` gives the frozen `UnitStats`."""
+
+    shape: tuple[int, ...]
+    names: tuple[str, ...]
+    count: int = 0
+    sums: dict[str, Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            if name not in MOMENTS:
+                raise unknown("moment", name, MOMENTS)
+        self.sums = {name: torch.zeros(self.shape, dtype=torch.float64) for name in self.names}
+
+    def update(self, layer: int, z: Activations) -> None:
+        """Add the kept activations of one layer; `count` is the caller's to raise, once a batch."""
+        for name, total in self.sums.items():
+            total[layer] += MOMENTS[name](z).to(total)
+
+    def finish(self) -> UnitStats:
+        return UnitStats(self.count, self.sums)
+
+
+def known_moments(names: Iterable[str] | None) -> tuple[str, ...]:
+    """`names` without repeats, or all moments for None."""
+    return tuple(MOMENTS) if names is None else tuple(dict.fromkeys(names))

@@ -1,0 +1,214 @@
+"""Windows: the tokens a data set is measured on, and which of their positions count."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from dissect.corpora import read_documents
+from dissect.errors import DissectError
+from dissect.packing import Piece, as_tensors, beginning, encode, pack
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Windows:
+    """Tokens of one data set, in windows that each stand alone.
+
+    A kept position p counts twice: with its activations in statistics, and in evaluation with the prediction of
+    its token, which the model makes at p - 1. So position 0, mostly BOS, is never kept.
+
+    Attributes:
+        tokens: Token ids, on the CPU.
+        keep: True where a position counts.
+        provenance: Where the tokens come from: with `load_windows`, its arguments and what it read.
+
+    Raises:
+        DissectError: `tokens` is not `window position`, or `keep` does not fit it or keeps a position 0.
+    """
+
+    tokens: Int64[Tensor, "window position"]
+    keep: Bool[Tensor, "window position"]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_tokens(self.tokens)
+        _check_keep(self.keep, self.tokens)
+
+    @classmethod
+    def from_tokens(cls, tokens: Tensor, keep: Tensor | None = None) -> Windows:
+        """Windows of anyone's own tokens.
+
+        Args:
+            tokens: Token ids of any integer type, `window position`; each window should begin with BOS.
+            keep: True where a position counts, of the same shape; by default everywhere but at position 0.
+
+        Raises:
+            DissectError: They are not of these types, shapes and ranges.
+        """
+        _check_tokens(tokens)
+        if keep is None:
+            keep = torch.ones_like(tokens, dtype=torch.bool)
+            keep[:, 0] = False
+        _check_keep(keep, tokens)
+        # Copies: what the caller does to the originals later must not change the fingerprint.
+        return cls(tokens.detach().to("cpu", torch.int64, copy=True), keep.detach().to("cpu", copy=True))
+
+    @property
+    def n_kept(self) -> int:
+        """How many positions count."""
+        return int(self.keep.sum())
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) over the shape, the tokens and what is kept of them."""
+        digest = hashlib.sha256(repr(tuple(self.tokens.shape)).encode())
+        digest.update(self.tokens.numpy().astype("<i8").tobytes())
+        digest.update(self.keep.numpy().tobytes())
+        return digest.hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """What identifies these windows, for a run's record; ready for JSON."""
+        shape = {"windows": len(self), "width": self.tokens.shape[1], "kept": self.n_kept}
+        return self.provenance | shape | {"fingerprint": self.fingerprint}
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, windows: slice) -> Windows:
+        """Some of the windows, as a view of the same memory."""
+        return Windows(self.tokens[windows], self.keep[windows], self.provenance)
+
+    def batches(self, size: int) -> Iterator[Windows]:
+        """All windows in order, `size` at a time; the last time those that are left.
+
+        Raises:
+            DissectError: `size` is below 1.
+        """
+        if size < 1:
+            raise DissectError(f"a batch must have at least 1 window, got {size}")
+        return (self[start : start + size] for start in range(0, len(self), size))
+
+    def __repr__(self) -> str:
+        count, width = self.tokens.shape
+        source = "".join(f", {self.provenance[key]}" for key in ("corpus", "split") if key in self.provenance)
+        return f"Windows({count} x {width}, {self.n_kept} kept{source}, {self.fingerprint[:8]})"
+
+
+def load_windows(
+    corpus: str | os.PathLike[str],
+    model: Any,
+    *,
+    tokens: int,
+    context: int = 512,
+    split: str = "train",
+    seed: int = 0,
+) -> Windows:
+    """Windows of a corpus in which exactly `tokens` positions count.
+
+    Documents are packed one behind the other, with BOS between them, into windows that each begin with BOS
+    (end-of-text where the tokenizer has no BOS). Every position but a window's first counts, until there are
+    `tokens`; what is left of the last window is filled with further text, or with BOS where there is no more.
+
+    Args:
+        corpus: A name in `CORPORA`, local files or a hub data set, see `dissect.corpora.read_documents`.
+        model: Its `tokenizer`, `cfg.n_ctx` and `cfg.d_vocab` are used.
+        tokens: How many positions count.
+        context: Positions in a window; all windows have `tokens + 1` if that is less.
+        split: "train" or "test"; they never share a document, whatever the seed.
+        seed: Decides which documents, in which order.
+
+    Raises:
+        DissectError: The corpus is not known, cannot be read, or is too small (the message says how many tokens
+            it has); `context` does not fit the model; the model has no tokenizer, or one that does not fit it.
+    """
+    _check_request(model, tokens, context)
+    name = os.fspath(corpus)
+    bos, width = beginning(model.tokenizer), min(context, tokens + 1)
+    tally: Counter[str] = Counter()
+    documents = read_documents(name, split=split, seed=seed, tally=tally)
+    pieces = _counted(encode(documents, model.tokenizer), tally)
+    rows = _collect(pack(pieces, bos, width), tokens, f"{name} {split}")
+    found = sum(len(row) - 1 for row in rows)
+    if found < tokens:
+        raise DissectError(
+            f"corpus {name!r} has {found} tokens in its {split} split, fewer than tokens={tokens}; "
+            + (f"ask for at most {found}, or take a larger corpus" if found else "take a larger corpus")
+        )
+    ids, keep = as_tensors(rows, bos, tokens)
+    _check_vocabulary(ids, model)
+    request = {"corpus": name, "split": split, "seed": seed, "context": context, "tokens": tokens}
+    read = {"documents": tally["used"], "empty": tally["empty"], "duplicates": tally["duplicate"]}
+    return Windows(ids, keep, request | read)
+
+
+def _check_request(model: Any, tokens: int, context: int) -> None:
+    """The errors that can be known before anything is read."""
+    if model.tokenizer is None:
+        raise DissectError("the model has no tokenizer; make windows of your own ids with Windows.from_tokens(ids)")
+    if tokens < 1:
+        raise DissectError(f"tokens must be at least 1, got {tokens}")
+    if context < 2:
+        raise DissectError(f"context must be at least 2 (BOS and one token to predict), got {context}")
+    if context > model.cfg.n_ctx:
+        raise DissectError(
+            f"context={context} is more than the {model.cfg.n_ctx} positions of the model (n_ctx); "
+            f"give context={model.cfg.n_ctx} or less"
+        )
+
+
+def _counted(pieces: Iterator[Piece], tally: Counter[str]) -> Iterator[Piece]:
+    """The same pieces; `tally["used"]` counts the documents they are of."""
+    document = None
+    for piece in pieces:
+        tally["used"] += piece.document != document
+        document = piece.document
+        yield piece
+
+
+def _collect(windows: Iterator[list[int]], tokens: int, label: str) -> list[list[int]]:
+    """The first windows that together have `tokens` positions behind their BOS, or all of them."""
+    rows: list[list[int]] = []
+    with tqdm(total=tokens, unit="tok", unit_scale=True, desc=label, leave=False, delay=1) as bar:
+        while bar.n < tokens and (row := next(windows, None)):
+            rows.append(row)
+            bar.update(min(len(row) - 1, tokens - bar.n))
+    return rows
+
+
+def _check_vocabulary(ids: Int64[Tensor, "window position"], model: Any) -> None:
+    if int(ids.max()) >= model.cfg.d_vocab:
+        raise DissectError(
+            f"the tokenizer gave token {int(ids.max())}, but the model's vocabulary has {model.cfg.d_vocab} (d_vocab); "
+            "load the model with its own tokenizer"
+        )
+
+
+def _check_tokens(tokens: Tensor) -> None:
+    integer = not (tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool)
+    if tokens.ndim != 2 or not integer:
+        raise DissectError(
+            f"tokens must be integers of shape `window position`, got {tokens.dtype} of shape {tuple(tokens.shape)}; "
+            "one window is tokens[None]"
+        )
+    if tokens.shape[0] < 1 or tokens.shape[1] < 2:
+        raise DissectError(f"tokens needs at least 1 window of 2 positions, got shape {tuple(tokens.shape)}")
+    if int(tokens.min()) < 0:
+        raise DissectError(f"token ids must be 0 or more, got {int(tokens.min())}; mark padding in `keep` instead")
+
+
+def _check_keep(keep: Tensor, tokens: Tensor) -> None:
+    if keep.dtype != torch.bool or keep.shape != tokens.shape:
+        raise DissectError(
+            f"keep must be bool of tokens' shape {tuple(tokens.shape)}, got {keep.dtype} of shape {tuple(keep.shape)}"
+        )
+    if bool(keep[:, 0].any()):
+        raise DissectError("keep must be False at position 0, whose token nothing predicts")

@@ -1,0 +1,108 @@
+"""Deletion in the weights against hooks, and the way back; and the SVD rotation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import dissect
+from dissect import DissectError, Mask, ablated, bake
+from tests.conftest import random_windows, tiny_transformer
+
+UNITS = {
+    "mlp": [(0, 1), (1, 3), (1, 19)],
+    "value": [(0, 1, 2), (2, 0, 0), (2, 0, 1)],
+    "pre_out": [(0, 3, 2), (0, 2, 2), (1, 0, 5)],
+    "head": [(1, 2), (2, 0)],
+}
+VARIANTS = {
+    "grouped": {},
+    "own values": {"n_key_value_heads": None},
+    "gated": {"gated_mlp": True, "act_fn": "silu", "normalization_type": "RMS"},
+    "parallel": {"parallel_attn_mlp": True, "n_key_value_heads": None},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("value", ["zero", "mean"])
+@pytest.mark.parametrize("site", UNITS)
+def test_weights_do_what_hooks_do_and_come_back(site, value, variant):
+    model, windows = tiny_transformer(**VARIANTS[variant]), random_windows()
+    mask, stats = Mask.of(model, site, UNITS[site]), dissect.collect(model, windows, sites=site)
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    whole = model(windows.tokens)
+    with ablated(model, mask, value=value, stats=stats):
+        hooked = model(windows.tokens)
+    baked = bake(model, mask, value=value, stats=stats)
+    torch.testing.assert_close(model(windows.tokens), hooked, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(hooked, whole, atol=1e-3)
+    baked.restore()
+    baked.restore()
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name])
+
+
+def test_mean_is_not_zero(model, windows):
+    mask, stats = Mask.of(model, "mlp", UNITS["mlp"]), dissect.collect(model, windows)
+    results = []
+    for value in ("zero", "mean"):
+        with ablated(model, mask, value=value, stats=stats):
+            results.append(model(windows.tokens))
+    assert not torch.allclose(*results, atol=1e-3)
+
+
+def test_mean_ablation_holds_the_mean(model, windows):
+    stats = dissect.collect(model, windows)
+    with ablated(model, Mask.of(model, "value", [(1, 1, 2)]), value="mean", stats=stats):
+        _, cache = model.run_with_cache(windows.tokens)
+    seen = cache["blocks.1.attn.hook_v"][..., 1, 2]
+    mean = stats["value"]["sum"][1, 1, 2] / stats["value"].count
+    torch.testing.assert_close(seen, mean.float().expand_as(seen))
+
+
+def test_what_the_paper_names_is_zero(model):
+    bake(model, Mask.of(model, "mlp", [(1, 3)]) | Mask.of(model, "value", [(0, 1, 2)]))
+    mlp, attention = model.blocks[1].mlp, model.blocks[0].attn
+    for parameter in (mlp.W_in[:, 3], mlp.b_in[3], mlp.W_out[3], attention._W_V[1, :, 2], attention._b_V[1, 2]):
+        assert not parameter.any()
+    assert not attention.W_O[2:, 2].any()  # value head 1 serves query heads 2 and 3
+    assert attention.W_O[:2, 2].all()
+
+
+def test_two_deletions_come_back_in_any_number_of_steps(model):
+    before = model.blocks[1].mlp.W_out.clone()
+    first, second = (bake(model, Mask.of(model, "mlp", [(1, unit)])) for unit in (3, 4))
+    second.restore()
+    first.restore()
+    assert torch.equal(model.blocks[1].mlp.W_out, before)
+
+
+def test_mean_needs_statistics(model, windows):
+    mask = Mask.of(model, "mlp", [(1, 3)])
+    with pytest.raises(DissectError, match="mean ablation needs stats="):
+        bake(model, mask, value="mean")
+    with pytest.raises(DissectError, match="unknown site among those collected 'mlp'"):
+        bake(model, mask, value="mean", stats=dissect.collect(model, windows, sites="value"))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_svd_keeps_the_function(variant):
+    model, windows = tiny_transformer(**VARIANTS[variant]), random_windows()
+    before = model(windows.tokens)
+    weights = model.blocks[0].attn.W_O.clone()
+    dissect.rotate_to_svd_(model)
+    torch.testing.assert_close(model(windows.tokens), before, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(model.blocks[0].attn.W_O, weights, atol=1e-2)
+
+
+def test_svd_units_are_singular_directions(model):
+    products = [
+        model.blocks[0].attn._W_V[g] @ torch.cat(list(model.blocks[0].attn.W_O[2 * g : 2 * g + 2]), 1) for g in (0, 1)
+    ]
+    dissect.rotate_to_svd_(model)
+    attention = model.blocks[0].attn
+    for g, product in enumerate(products):
+        reading, writing = attention._W_V[g], torch.cat(list(attention.W_O[2 * g : 2 * g + 2]), 1)
+        values = torch.linalg.svdvals(product)[: reading.shape[1]]
+        torch.testing.assert_close(reading.T @ reading, values.diag(), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(writing @ writing.T, values.diag(), rtol=1e-4, atol=1e-4)

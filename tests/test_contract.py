@@ -1,0 +1,125 @@
+"""The public contract: Python names, command line, run folder; and the direction of imports."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dissect
+
+PACKAGE = Path(dissect.__file__).parent
+
+NAMES = """ablate ablated collect evaluate load_model load_windows prune score
+CORPORA IMPORTANCE METRICS MODELS SITES
+DissectError Mask PruneConfig Run Scores Site Stats Summary UnitStats Windows""".split()
+
+# Each module may import those before it, and none after it.
+ORDER = """errors storage sites config
+stats importance masks
+corpora packing windows models exporting
+hooks forward collection scores ablation baking svd evaluation fingerprint
+runs pruning
+views demo cli""".split()
+
+# A run draws itself; the drawing is only imported when it does.
+EXCEPTIONS = {("runs", "views")}
+
+
+def test_every_public_name_is_there():
+    assert set(NAMES) <= set(dir(dissect))
+    for name in dir(dissect):
+        assert getattr(dissect, name).__doc__, name
+
+
+def test_a_submodule_never_hides_a_function():
+    import dissect.ablation
+    import dissect.collection
+    import dissect.evaluation
+    import dissect.pruning
+
+    for name in ("ablate", "collect", "evaluate", "prune", "score"):
+        assert inspect.isfunction(getattr(dissect, name))
+
+
+def imports_of(path):
+    """Modules of dissect that a file imports anywhere, functions included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dissect."):
+            yield node.module.split(".")[1]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("dissect."))
+
+
+def module_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def test_imports_point_one_way():
+    rank = {module: index for index, module in enumerate(ORDER)}
+    for path in PACKAGE.rglob("*.py"):
+        module = module_of(path)
+        if module.startswith("__"):
+            continue
+        assert module in rank, f"{module} has no place in the order"
+        for imported in set(imports_of(path)) - {module}:
+            assert rank[imported] < rank[module] or (module, imported) in EXCEPTIONS, f"{module} imports {imported}"
+
+
+def test_the_prune_function_is_the_configuration():
+    """The same names and defaults in Python, in the dataclass and so on the command line."""
+    parameters = inspect.signature(dissect.prune).parameters
+    for field in dataclasses.fields(dissect.PruneConfig):
+        assert field.name in parameters
+        default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+        assert parameters[field.name].default == default
+    assert set(parameters) - {field.name for field in dataclasses.fields(dissect.PruneConfig)} == {"out", "progress"}
+
+
+OPTIONS = """--model --forget --retain --site --importance --eps --fraction --steps --iterative --no-iterative
+--selector --tokens --context --seed --dtype --device --batch-size --out""".split()
+
+
+def command(*args):
+    return subprocess.run([sys.executable, "-m", "dissect", *args], capture_output=True, text=True)
+
+
+def test_the_command_lines_options():
+    help_text = command("prune", "--help").stdout
+    for option in OPTIONS:
+        assert option in help_text, option
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["prune", "--model", "x", "--forget", "a", "--retain", "b", "--site", "mpl"], "unknown site 'mpl'"),
+        (["prune", "--model", "x", "--forget", "pyton-stdlib", "--retain", "sotu"], "did you mean 'python-stdlib'?"),
+        (["prune", "--model", "x", "--forget", "sotu", "--retain", "sotu", "--fraction", "2"], "(2% is 0.02)"),
+        (["report", "nowhere"], "is nowhere a run folder"),
+        (["report"], "at least one run folder"),
+    ],
+)
+def test_errors_are_one_line(args, message):
+    done = command(*args)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("module", ["dissect", "dissect.cli"])
+def test_importing_is_light(module):
+    heavy = ("torch", "transformers", "transformer_lens", "plotly", "datasets")
+    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_models_are_listed():
+    listed = command("models").stdout
+    for name in dissect.MODELS:
+        assert name in listed

@@ -1,0 +1,259 @@
+"""The procedure: what it picks, what it writes, and that it goes on where it stopped."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+
+import pytest
+import torch
+
+import dissect
+from dissect import DissectError, Run, Windows, prune
+from dissect.pruning import _take_step
+from tests.conftest import D_VOCAB, our_hooks, predictable_windows, random_windows, tiny_transformer
+
+FORGET_TOKENS = torch.arange(0, D_VOCAB // 2)
+PLANTED = (1, 7)
+
+
+def planted_model():
+    """A random model with one neuron that fires on forget tokens only: token identity goes straight to it."""
+    model = tiny_transformer(n_layers=2, normalization_type=None, positional_embedding_type="rotary", rotary_dim=6)
+    direction = torch.zeros(16)
+    direction[0] = 1
+    model.embed.W_E[:, 0] = -20  # a residual dimension that nothing else writes to
+    model.embed.W_E[FORGET_TOKENS, 0] = 20
+    for block in model.blocks:
+        block.attn.W_O[..., 0] = block.attn.b_O[0] = 0
+        block.mlp.W_out[:, 0] = block.mlp.b_out[0] = 0
+        block.attn.W_Q[:, 0] = block.attn._W_K[:, 0] = block.attn._W_V[:, 0] = 0
+        block.mlp.W_in[0] = 0
+    layer, unit = PLANTED
+    model.blocks[layer].mlp.W_in[:, unit] = direction
+    model.blocks[layer].mlp.b_in[unit] = -10
+    model.blocks[layer].mlp.act_fn = torch.nn.functional.relu
+    return model
+
+
+def sides(seed=0):
+    """Forget windows use the first half of the vocabulary, retain windows the second."""
+    parts = {}
+    for offset, side in ((0, "forget"), (D_VOCAB // 2, "retain")):
+        windows = [random_windows(4, 17, seed=seed + k, d_vocab=D_VOCAB // 2) for k in (offset, offset + 1)]
+        parts[side] = tuple(Windows.from_tokens(w.tokens + offset) for w in windows)
+    return parts
+
+
+def test_a_planted_unit_is_pruned_first(tmp_path):
+    model = planted_model()
+    run = prune(model, **sides(), fraction=1 / 40, steps=2, out=tmp_path / "run", progress=False)
+    assert run.mask(1).units("mlp") == [PLANTED]
+    swapped = dict(zip(("retain", "forget"), sides().values(), strict=True))
+    control = prune(model, **swapped, fraction=1 / 40, steps=2, out=tmp_path / "control", progress=False)
+    assert PLANTED not in control.mask(2).units("mlp")
+
+
+@functools.cache
+def guessable_sides():
+    """As `sides`, but the tiny model predicts more than half of it, so that there is something to lose."""
+    halves = {"forget": range(D_VOCAB // 2), "retain": range(D_VOCAB // 2, D_VOCAB)}
+    model = tiny_transformer()
+    return {
+        side: (predictable_windows(model, half, seed=half.start), predictable_windows(model, half, seed=half.stop + 1))
+        for side, half in halves.items()
+    }
+
+
+def small_run(out, model=None, **changes):
+    options = {"fraction": 0.1, "steps": 4, "seed": 3, "progress": False}
+    return prune(model or tiny_transformer(), **guessable_sides(), out=out, **options | changes)
+
+
+def files_of(path):
+    """A run's files, without the times."""
+    contents = {file.name: file.read_bytes() for file in sorted(path.iterdir())}
+    contents["history.jsonl"] = re.sub(rb'"seconds": [0-9.]+', b"", contents["history.jsonl"])
+    return contents
+
+
+def test_what_is_on_disk(tmp_path):
+    run = small_run(tmp_path / "run")
+    assert {file.name for file in run.path.iterdir()} == {
+        "config.json",
+        "history.jsonl",
+        "pruned_at.safetensors",
+        "stats-forget.safetensors",
+        "stats-retain.safetensors",
+    }
+    lines = [json.loads(line) for line in (run.path / "history.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
+    assert [line["units"] for line in lines] == [0, 6, 12, 18, 24]
+    assert [line["pruned"] for line in lines] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+    for line in lines:
+        assert list(line) == ["step", "pruned", "units", "per_layer", "seconds", "metrics"]
+        assert sum(line["per_layer"]) == line["units"]
+        assert len(line["per_layer"]) == 3
+        for side in ("forget", "retain"):
+            assert list(line["metrics"][side]) == ["top1", "top10", "loss", "perplexity", "n"]
+            assert line["metrics"][side]["n"] == 64
+    record = json.loads((run.path / "config.json").read_text())
+    assert record["config"]["fraction"] == 0.1
+    assert record["model"]["units"] == {"mlp": [3, 20]}
+    assert record["data"]["forget"]["train"]["fingerprint"] == guessable_sides()["forget"][0].fingerprint
+
+
+def test_history_is_what_the_masks_do(tmp_path):
+    model = tiny_transformer()
+    run = small_run(tmp_path / "run", model)
+    for step in range(5):
+        with dissect.ablated(model, run.mask(step)):
+            for side, (_, test) in guessable_sides().items():
+                assert dissect.evaluate(model, test) == run.history[step]["metrics"][side]
+    assert our_hooks(model) == 0
+
+
+def test_every_iterative_step_takes_the_highest_scores_of_the_pruned_model(tmp_path):
+    model = tiny_transformer()
+    run = small_run(tmp_path / "run", model)
+    for step in range(1, 5):
+        before = run.mask(step - 1)
+        with dissect.ablated(model, before):
+            stats = {side: dissect.collect(model, train, sites="mlp") for side, (train, _) in guessable_sides().items()}
+        expected = dissect.score(**stats)["mlp"].top(0.1, exclude=before)
+        assert run.mask(step) - before == expected
+
+
+def test_one_shot_is_cumulative_by_base_scores(tmp_path):
+    run = small_run(tmp_path / "run", iterative=False)
+    for step in range(1, 5):
+        assert run.mask(step) == run.scores()["mlp"].top(0.1 * step)
+    assert run.mask(4) != small_run(tmp_path / "iterative").mask(4)
+
+
+def test_random_takes_as_many_and_differs_by_seed(tmp_path):
+    runs = [small_run(tmp_path / str(seed), selector="random", seed=seed) for seed in (3, 4)]
+    again = small_run(tmp_path / "again", selector="random", seed=3)
+    assert [line["units"] for line in runs[0].history] == [0, 6, 12, 18, 24]
+    assert runs[0].mask() == again.mask()
+    assert runs[0].mask() != runs[1].mask()
+    assert not runs[0].has_stats
+
+
+def test_all_units_go_in_the_end(tmp_path):
+    run = small_run(tmp_path / "run", fraction=0.07, steps=14)
+    assert run.history[-1]["units"] == round(0.98 * 60)
+    run = small_run(tmp_path / "all", fraction=0.02, steps=50, selector="random")
+    assert run.history[-1]["units"] == 60
+
+
+def test_sites_are_ranked_by_themselves(tmp_path):
+    run = small_run(tmp_path / "run", site={"mlp": 0.1, "pre_out": 0.05})
+    assert [len(units) for units in (run.mask(1).units("mlp"), run.mask(1).units("pre_out"))] == [6, 4]
+    assert run.history[1]["per_layer"] == [a + b for a, b in zip(*run.history[1]["sites"].values(), strict=True)]
+
+
+class Killed(BaseException):
+    """Stands for a signal: nothing may catch it."""
+
+
+@pytest.mark.parametrize("options", [{}, {"selector": "random"}, {"iterative": False}])
+@pytest.mark.parametrize("moment", ["pruned_at.safetensors", "history.jsonl", "stats-retain.safetensors", "forward"])
+def test_a_killed_run_goes_on_to_the_same_files(tmp_path, monkeypatch, moment, options):
+    whole = small_run(tmp_path / "whole", **options)
+    for nth in (1, 2, 5):
+        with monkeypatch.context() as patch:
+            kill_at(patch, moment, nth)
+            try:
+                small_run(tmp_path / str(nth), **options)
+            except Killed:
+                small_steps = Run.load(tmp_path / str(nth)).history
+                assert len(small_steps) < 5 or moment == "history.jsonl"
+        run = small_run(tmp_path / str(nth), **options)
+        assert files_of(run.path) == files_of(whole.path)
+        assert run.mask(2) == whole.mask(2)
+
+
+def kill_at(patch, moment, nth):
+    """Raise `Killed` at the nth rename of a file, once before and once after, or at the nth forward pass."""
+    import dissect.evaluation
+    import dissect.storage
+
+    calls = {"n": 0}
+    target, name = (dissect.evaluation, "run_blocks") if moment == "forward" else (dissect.storage.os, "replace")
+    original = getattr(target, name)
+
+    def killing(*args):
+        counted = moment == "forward" or str(args[1]).endswith(moment)
+        calls["n"] += counted
+        if counted and calls["n"] == nth and nth % 2:
+            raise Killed
+        result = original(*args)
+        if counted and calls["n"] == nth:
+            raise Killed
+        return result
+
+    patch.setattr(target, name, killing)
+
+
+def test_a_finished_run_is_not_run_again(tmp_path, monkeypatch):
+    small_run(tmp_path / "run")
+    monkeypatch.setattr("dissect.pruning._take_step", lambda *args: pytest.fail("nothing is left to do"))
+    assert small_run(tmp_path / "run").finished
+    assert _take_step is not dissect.pruning._take_step
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"site": "mpl"}, "unknown site 'mpl'"),
+        ({"site": "mlp=x"}, "no number after '='"),
+        ({"site": "head=0.1,pre_out=0.1"}, "share their units"),
+        ({"importance": "max"}, "unknown importance 'max'.*known: abs, rms, std, freq, sqrt"),
+        ({"importance": "freq", "site": "value"}, "no activation function maps negatives to zero"),
+        ({"fraction": 0}, r"fraction must be in \(0, 1\], got 0 \(2% is 0.02\)"),
+        ({"fraction": 2}, r"fraction must be in \(0, 1\], got 2"),
+        ({"fraction": 0.001, "steps": 2}, "fraction 0.001 of 60 units selects no unit"),
+        ({"fraction": 0.5, "steps": 3}, "take at most 2 steps"),
+        ({"steps": 0}, "steps must be a whole number, 1 or more, got 0"),
+        ({"context": 1}, "context must be a whole number, 2 or more"),
+        ({"tokens": 0}, "tokens must be"),
+        ({"batch_size": 0}, "batch_size must be"),
+        ({"eps": -1.0}, "eps must be a finite number"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(tmp_path, options, message):
+    with pytest.raises(DissectError, match=message):
+        small_run(tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_another_configuration(tmp_path):
+    small_run(tmp_path / "run")
+    with pytest.raises(DissectError, match=r"another configuration \(steps 4 there, 3 here\); choose another --out"):
+        small_run(tmp_path / "run", steps=3)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").touch()
+    with pytest.raises(DissectError, match="is not a run folder"):
+        small_run(tmp_path / "other")
+
+
+def test_a_run_does_not_go_on_with_another_model(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        kill_at(patch, "history.jsonl", 2)
+        with pytest.raises(Killed):
+            small_run(tmp_path / "run")
+    with pytest.raises(DissectError, match="began with another model"):
+        small_run(tmp_path / "run", tiny_transformer(seed=1))
+
+
+def test_an_error_leaves_the_model_whole(tmp_path, windows):
+    model = tiny_transformer()
+    before = model(windows.tokens)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, "forward", 6)
+        with pytest.raises(Killed):
+            small_run(tmp_path / "run", model)
+    assert our_hooks(model) == 0
+    assert torch.equal(model(windows.tokens), before)

@@ -1,0 +1,73 @@
+"""The algebra of statistics and the importance functions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dissect import IMPORTANCE, DissectError, UnitStats
+from dissect.stats import MOMENTS, StatsBuilder
+
+SHAPE = (2, 3)
+
+
+def stats_of(z):
+    """Statistics of activations `position layer unit`, through the builder that collection uses."""
+    builder = StatsBuilder(SHAPE, tuple(MOMENTS))
+    for layer in range(SHAPE[0]):
+        builder.update(layer, z[:, layer])
+    builder.count = len(z)
+    return builder.finish()
+
+
+seeds = st.integers(0, 10_000)
+
+
+@given(seeds, st.lists(st.integers(1, 30), min_size=3, max_size=3))
+def test_merging_is_associative_and_commutative(seed, sizes):
+    generator = torch.Generator().manual_seed(seed)
+    a, b, c = (stats_of(torch.randn(n, *SHAPE, generator=generator)) for n in sizes)
+    for one, other in (((a + b) + c, a + (b + c)), (a + b, b + a)):
+        assert one.count == other.count
+        for name in MOMENTS:
+            torch.testing.assert_close(one[name], other[name], rtol=1e-14, atol=1e-14)
+
+
+DEFINITIONS = {
+    "freq": lambda z: (z > 0).double().mean(0),
+    "abs": lambda z: z.abs().mean(0),
+    "rms": lambda z: (z**2).mean(0).sqrt(),
+    "std": lambda z: z.std(0, correction=0),
+    "sqrt": lambda z: z.abs().sqrt().mean(0),
+}
+
+
+@pytest.mark.parametrize("name", IMPORTANCE)
+@given(seed=seeds, size=st.integers(2, 200))
+def test_importance_is_its_definition(name, seed, size):
+    z = torch.randn(size, *SHAPE, generator=torch.Generator().manual_seed(seed)) + 0.5
+    computed, defined = IMPORTANCE[name].of(stats_of(z)), DEFINITIONS[name](z.double())
+    # A spread far below the mean is a difference of two sums: right to the rounding of the squares, no better.
+    atol = 1e-3 if name == "std" else 1e-6
+    torch.testing.assert_close(computed, defined, rtol=1e-5, atol=atol)
+
+
+def test_importances_differ():
+    z = torch.randn(100, *SHAPE, generator=torch.Generator().manual_seed(0)) + 0.5
+    values = [importance.of(stats_of(z)) for importance in IMPORTANCE.values()]
+    for index, one in enumerate(values):
+        assert not any(torch.allclose(one, other, rtol=1e-2) for other in values[index + 1 :])
+
+
+def test_a_constant_unit_has_no_spread():
+    assert IMPORTANCE["std"].of(stats_of(torch.full((1000, *SHAPE), 0.1))).max() < 1e-3
+
+
+def test_other_models_do_not_add():
+    one = stats_of(torch.zeros(3, *SHAPE))
+    with pytest.raises(DissectError, match=r"\(2, 3\).*\(1, 4\)"):
+        one + UnitStats(3, {name: torch.zeros(1, 4, dtype=torch.float64) for name in MOMENTS})
+    with pytest.raises(DissectError, match="cannot add"):
+        one + UnitStats(3, {"sum": torch.zeros(SHAPE, dtype=torch.float64)})
