@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
+from dissect.config import Value
 from dissect.errors import DissectError, unknown
-from dissect.hooks import Handle, Hook, attach
+from dissect.hooks import Handle, Hook, Zero, attach
 from dissect.masks import Mask
 from dissect.sites import Site, get_site, hook_points
 from dissect.stats import Stats
-
-Value = Literal["zero", "mean"]
 
 
 def ablate(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None = None) -> Handle:
@@ -79,8 +78,6 @@ def _pairs(model: Any, site: Site, pruned: Tensor, value: Value, stats: Stats | 
 
 
 def _overwrite(pruned: Tensor, means: Tensor | None) -> Hook:
-    def hook(z: Tensor) -> Tensor:
-        where = pruned.to(z.device)
-        return z.masked_fill(where, 0) if means is None else torch.where(where, means.to(z), z)
-
-    return hook
+    if means is None:
+        return Zero(pruned)
+    return lambda z: torch.where(pruned.to(z.device), means.to(z), z)

@@ -13,46 +13,21 @@ Mean ablation also adds the mean's constant contribution to the output bias.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dissect.ablation import Value, read_mask, replacement
+from dissect.ablation import read_mask, replacement
+from dissect.config import Value
 from dissect.masks import Mask
 from dissect.sites import get_site, n_value_heads
 from dissect.stats import Stats
+from dissect.weights import WeightEdit
 
 
-@dataclass(eq=False)
-class Baked:
-    """The handle of a deletion in the weights: `restore()` gives back the original weights, bit-identical."""
-
-    _saved: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
-
-    def zero(self, parameter: Tensor, where: Bool[Tensor, ...]) -> None:
-        """Set `parameter` to zero where `where` is True, and remember what was there."""
-        where = where.to(parameter.device).expand_as(parameter)
-        self._saved.append((parameter, where, parameter[where].clone()))
-        parameter[where] = 0
-
-    def add(self, bias: Tensor, amount: Tensor) -> None:
-        """Add to a bias, and remember what it was."""
-        everywhere = torch.ones_like(bias, dtype=torch.bool)
-        self._saved.append((bias, everywhere, bias.clone().flatten()))
-        bias += amount.to(bias)
-
-    def restore(self) -> None:
-        """Undo in reverse order; a second call does nothing."""
-        with torch.no_grad():
-            while self._saved:
-                parameter, where, original = self._saved.pop()
-                parameter[where] = original
-
-
-def bake(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None = None) -> Baked:
+def bake(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None = None) -> WeightEdit:
     """Prune `mask` in the weights of `model`, in place, until `restore()` is called on the handle.
 
     The logits are those that `ablate` gives with the same arguments.
@@ -67,7 +42,7 @@ def bake(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None =
         DissectError: The mask is of another model's shape, or `mean` has no statistics.
     """
     mask.check(model)
-    baked = Baked()
+    edit = WeightEdit()
     with torch.no_grad():
         for name in mask.sites:
             site = get_site(name)
@@ -75,51 +50,51 @@ def bake(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None =
             for layer in mask[name].flatten(1).any(1).nonzero().flatten().tolist():
                 block = model.blocks[layer]
                 instead = torch.zeros(pruned[layer].shape, dtype=torch.float64) if means is None else means[layer]
-                _BAKE[name](baked, block, pruned[layer], instead)
-    return baked
+                _BAKE[name](edit, block, pruned[layer], instead)
+    return edit
 
 
 Layer = Bool[Tensor, "*read"]
 Means = Float[Tensor, "*read"]
 
 
-def _bake_mlp(baked: Baked, block: Any, pruned: Layer, means: Means) -> None:
+def _bake_mlp(edit: WeightEdit, block: Any, pruned: Layer, means: Means) -> None:
     mlp = block.mlp
-    _keep_constant(baked, mlp.b_out, means[pruned], mlp.W_out[pruned.to(mlp.W_out.device)])
+    _keep_constant(edit, mlp.b_out, means[pruned], mlp.W_out[pruned.to(mlp.W_out.device)])
     for parameter in _present(mlp, "W_in", "W_gate", "b_in"):
-        baked.zero(parameter, pruned)
-    baked.zero(mlp.W_out, pruned[:, None])
+        edit.set(parameter, 0, pruned)
+    edit.set(mlp.W_out, 0, pruned[:, None])
 
 
-def _bake_value(baked: Baked, block: Any, pruned: Layer, means: Means) -> None:
+def _bake_value(edit: WeightEdit, block: Any, pruned: Layer, means: Means) -> None:
     attention = block.attn
     group = attention.W_O.shape[0] // len(pruned)
-    _cut_outputs(baked, attention, pruned.repeat_interleave(group, 0), means.repeat_interleave(group, 0))
-    _cut_values(baked, attention, pruned)
+    _cut_outputs(edit, attention, pruned.repeat_interleave(group, 0), means.repeat_interleave(group, 0))
+    _cut_values(edit, attention, pruned)
 
 
-def _bake_pre_out(baked: Baked, block: Any, pruned: Layer, means: Means) -> None:
+def _bake_pre_out(edit: WeightEdit, block: Any, pruned: Layer, means: Means) -> None:
     attention = block.attn
-    _cut_outputs(baked, attention, pruned, means)
+    _cut_outputs(edit, attention, pruned, means)
     heads = n_value_heads(attention.cfg)
     if heads == len(pruned):  # otherwise other query heads may still read the value
-        _cut_values(baked, attention, pruned)
+        _cut_values(edit, attention, pruned)
 
 
-def _cut_outputs(baked: Baked, attention: Any, pruned: Layer, means: Means) -> None:
-    _keep_constant(baked, attention.b_O, means[pruned], attention.W_O[pruned.to(attention.W_O.device)])
-    baked.zero(attention.W_O, pruned[..., None])
+def _cut_outputs(edit: WeightEdit, attention: Any, pruned: Layer, means: Means) -> None:
+    _keep_constant(edit, attention.b_O, means[pruned], attention.W_O[pruned.to(attention.W_O.device)])
+    edit.set(attention.W_O, 0, pruned[..., None])
 
 
-def _cut_values(baked: Baked, attention: Any, pruned: Layer) -> None:
+def _cut_values(edit: WeightEdit, attention: Any, pruned: Layer) -> None:
     weight, bias = value_parameters(attention)
-    baked.zero(weight, pruned[:, None])
-    baked.zero(bias, pruned)
+    edit.set(weight, 0, pruned[:, None])
+    edit.set(bias, 0, pruned)
 
 
-def _keep_constant(baked: Baked, bias: Tensor, means: Tensor, rows: Float[Tensor, "unit d_model"]) -> None:
+def _keep_constant(edit: WeightEdit, bias: Tensor, means: Tensor, rows: Float[Tensor, "unit d_model"]) -> None:
     if means.any():
-        baked.add(bias, means.to(rows.device) @ rows.double())
+        edit.set(bias, bias + (means.to(rows.device) @ rows.double()).to(bias))
 
 
 def value_parameters(attention: Any) -> tuple[Tensor, Tensor]:

@@ -1,17 +1,22 @@
-"""The command line: `dissect prune`, `demo`, `report`, `models`."""
+"""The command line: one function a command."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from dissect.config import PruneConfig
 from dissect.errors import DissectError
+from dissect.experiments import PAPER_MODELS, Experiment, Grid, paper_grid
 
-Out = Annotated[Path | None, tyro.conf.arg(aliases=["-o"])]
+if TYPE_CHECKING:
+    from dissect.grid import GridResult
+
+Flag = tyro.conf.arg(aliases=["-o"])
+Out = Annotated[Path | None, Flag]
 
 
 def prune(config: Annotated[PruneConfig, tyro.conf.arg(name="")], out: Out = None) -> None:
@@ -30,6 +35,72 @@ def prune(config: Annotated[PruneConfig, tyro.conf.arg(name="")], out: Out = Non
     print(f"\nrun: {run.path}\nsee it: dissect report {run.path}")
 
 
+def compare(grid: Annotated[Grid, tyro.conf.arg(name="")], out: Annotated[Path, Flag] = Path("runs/grid")) -> None:
+    """Run every combination of models, data sets, sites, importances and selectors; print the paper's Table 2.
+
+    A run that is finished in the folder is not run again. Writes summary.csv and the figures beside the runs.
+
+    Args:
+        grid: What to combine.
+        out: Folder of all runs.
+    """
+    from dissect.grid import run_grid
+
+    _show_grid(run_grid(grid, out), out)
+
+
+def reproduce(
+    what: tyro.conf.Positional[Experiment],
+    models: tuple[str, ...] = PAPER_MODELS,
+    tokens: int = 100_000,
+    offline: bool = False,
+    out: Annotated[Path, Flag] = Path("runs/paper"),
+) -> None:
+    """Run one of the paper's experiments at its own settings: 50 steps of 2%, both directions, both pairs.
+
+    Args:
+        what: fig1 (accuracy), fig2 (perplexity), fig3 (sites and importances), or table2.
+        models: The paper's models, or any others.
+        tokens: Predictions for statistics and as many others for evaluation, from each corpus.
+        offline: Pairs that need no hub: Python against Wikipedia, and C++ against Python.
+        out: Folder of all runs.
+    """
+    from dissect.grid import run_grid
+
+    _show_grid(run_grid(paper_grid(what, models, tokens, offline=offline), out), out)
+
+
+def _show_grid(result: GridResult, out: Path) -> None:
+    from dissect.grid import table_2
+    from dissect.views import write_figures
+
+    if not result.runs:
+        raise DissectError(f"no run of the grid could be finished: {next(iter(result.failures.values()))}")
+    print(table_2(result.runs).to_string())
+    for path in write_figures(result.runs, out):
+        print(path)
+    if result.failures:
+        names = ", ".join(result.failures)
+        raise DissectError(f"{len(result.failures)} of {len(result.failures) + len(result.runs)} runs failed: {names}")
+
+
+def export_command(
+    run: tyro.conf.Positional[Path], out: Annotated[Path, Flag], step: int | None = None, shrink: bool = False
+) -> None:
+    """Write a run's pruned model as a transformers folder that loads without dissect.
+
+    Args:
+        run: The run folder.
+        out: The folder to write, which must not exist yet.
+        step: The step to take; the last one if not given.
+        shrink: Drop pruned feed-forward units physically, down to the widest layer's count.
+    """
+    from dissect.exporting import export
+    from dissect.runs import Run
+
+    print(export(Run.load(run), out, step=step, shrink=shrink))
+
+
 def report(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Out = None) -> None:
     """Write one HTML page about one or several runs; it opens offline.
 
@@ -45,7 +116,7 @@ def report(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Out = N
     print(write_report([Run.load(path) for path in runs], out or runs[0] / "report.html").resolve())
 
 
-def demo(out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("runs/demo")) -> None:
+def demo(out: Annotated[Path, Flag] = Path("runs/demo")) -> None:
     """Prune Python out of SmolLM2-135M while keeping English prose, beside a random baseline; about five minutes.
 
     Args:
@@ -78,7 +149,15 @@ def print_summary(runs: list) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-COMMANDS = {"prune": prune, "demo": demo, "report": report, "models": models}
+COMMANDS = {
+    "prune": prune,
+    "compare": compare,
+    "reproduce": reproduce,
+    "export": export_command,
+    "report": report,
+    "models": models,
+    "demo": demo,
+}
 
 
 def main(args: list[str] | None = None) -> int:

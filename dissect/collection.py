@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from dissect.errors import DissectError
 from dissect.forward import default_batch_size, run_blocks
-from dissect.hooks import Hook, hooked
+from dissect.hooks import Hook, Read, hooked
 from dissect.sites import Site, get_sites, hook_points
 from dissect.stats import Stats, StatsBuilder, UnitStats, known_moments
 from dissect.windows import Windows
+
+LONG = 64  # positions in a window that are worth a call by themselves
 
 
 def collect(
@@ -37,7 +39,7 @@ def collect(
         windows: The data set; activations count where `windows.keep`.
         sites: Names of `SITES`. `head` and `pre_out` are read at one hook point and share their statistics.
         moments: Names of `stats.MOMENTS`, all by default; an importance needs some of them only.
-        batch_size: Windows per forward pass; by default about 4,096 tokens.
+        batch_size: Windows per forward pass; by default about 2,048 tokens.
         progress: Show a progress bar.
 
     Returns:
@@ -69,15 +71,17 @@ def _run(
     batch_size: int | None,
     progress: bool,
 ) -> None:
+    size = batch_size or default_batch_size(windows.tokens.shape[1])
     keep = windows.keep  # the batch in flight; the hooks below read it
+
+    def read(layer: int, builder: StatsBuilder, z: Tensor, units: Tensor | None) -> None:
+        for part in _kept(z, keep):
+            builder.update(layer, part, units)
 
     def watch() -> Iterator[tuple[Any, Hook]]:
         for site in sites:
             for layer, point in enumerate(hook_points(model, site)):
-                yield (
-                    point,
-                    lambda z, layer=layer, builder=builders[site.hook]: builder.update(layer, _kept(z, keep)),
-                )
+                yield point, Read(partial(read, layer, builders[site.hook]))
 
     bar = tqdm(
         total=windows.n_kept,
@@ -88,8 +92,8 @@ def _run(
         disable=not progress,
     )
     with torch.no_grad(), bar, hooked(watch()):
-        for start in range(0, len(windows), batch_size or default_batch_size(windows.tokens.shape[1])):
-            stop = start + (batch_size or default_batch_size(windows.tokens.shape[1]))
+        for start in range(0, len(windows), size):
+            stop = start + size
             keep = windows.keep[start:stop]
             run_blocks(model, windows.tokens[start:stop])
             kept = int(keep.sum())
@@ -98,10 +102,13 @@ def _run(
             bar.update(kept)
 
 
-def _kept(z: Float[Tensor, "window position *read"], keep: Tensor) -> Float[Tensor, kept * read]:
-    if keep[:, 1:].all() and not keep[:, 0].any():  # nearly always: no copy then
-        return rearrange(z[:, 1:], "window position ... -> (window position) ...")
-    return z[keep.to(z.device)]
+def _kept(z: Float[Tensor, "window position *read"], keep: Tensor) -> Iterable[Float[Tensor, kept * read]]:
+    """The activations that count, in parts that need no copy where windows are long and all of them is kept."""
+    if not keep[:, 1:].all() or keep[:, 0].any():
+        return [z[keep.to(z.device)]]
+    if z.device.type == "cpu" and z.shape[1] >= LONG:
+        return z[:, 1:].unbind()
+    return [z[:, 1:].flatten(0, 1)]
 
 
 def _check_finite(site: str, stats: UnitStats) -> None:

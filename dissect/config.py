@@ -8,13 +8,14 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from dissect.errors import DissectError, unknown
 from dissect.sites import get_site
 
-Selector = Literal["score", "random"]
-SELECTORS: tuple[Selector, ...] = ("score", "random")
+Selector = Literal["score", "random", "layer-random"]
+Value = Literal["zero", "mean"]
+HeadScore = Literal["mean", "median"]
 
 
 @dataclass(frozen=True)
@@ -25,19 +26,25 @@ class PruneConfig:
         model: A known name (`dissect models`), a hub id or a local transformers folder.
         forget: The corpus whose units are to go: a known name, a local path or `hf:owner/name:column`.
         retain: The corpus whose units are to stay.
-        site: Where units are pruned: mlp, value, pre_out or head.
+        site: Where units are pruned: mlp, value, pre_out or head; or several, mlp=0.02,pre_out=0.01.
         importance: abs, rms, std, freq or sqrt.
         eps: Added to the retain importance in the score; the site's own default if not given.
         fraction: How many units each step prunes, as a part of all units of the site.
         steps: Number of pruning steps.
         iterative: Collect statistics again on the pruned model at every step, or rank once.
-        selector: Prune the highest scores, or as many units at random.
+        selector: Prune the highest scores, or as many units at random, or at random in the layers that --match prunes.
+        match: For layer-random, the folder of the run whose number of units in each layer is matched.
+        head: How the scores of a head's neurons become the head's own.
+        value: What a pruned unit is set to: zero, or its mean on the retain corpus.
+        svd: Rotate attention to the singular basis of each value head first, for value and pre_out units.
+        force: Allow the importance freq on attention sites.
+        kl: Measure the KL divergence from the unpruned model on the retain corpus.
         tokens: Predictions for statistics and as many others for evaluation, from each corpus.
         context: Tokens in a window.
         seed: Of the order of documents and of the random selector.
         dtype: bfloat16, float16 or float32; bfloat16 where the machine has it if not given.
         device: cpu, cuda, ...; the best there is if not given.
-        batch_size: Windows in a forward pass; about 4,096 tokens if not given.
+        batch_size: Windows in a forward pass; about 2,048 tokens if not given.
     """
 
     model: str
@@ -50,6 +57,12 @@ class PruneConfig:
     steps: int = 50
     iterative: bool = True
     selector: Selector = "score"
+    match: str | None = None
+    head: HeadScore = "mean"
+    value: Value = "zero"
+    svd: bool = False
+    force: bool = False
+    kl: bool = False
     tokens: int = 100_000
     context: int = 512
     seed: int = 0
@@ -59,8 +72,11 @@ class PruneConfig:
 
     def check(self) -> None:
         """Raise `DissectError` for a value that no run can have; names are checked where their registries are."""
-        if self.selector not in SELECTORS:
-            raise unknown("selector", self.selector, SELECTORS)
+        for name, kind in (("selector", Selector), ("value", Value), ("head", HeadScore)):
+            if getattr(self, name) not in get_args(kind):
+                raise unknown(name, getattr(self, name), get_args(kind))
+        if (self.selector == "layer-random") != (self.match is not None):
+            raise DissectError("selector layer-random and match go together: match is the run whose layers are matched")
         check_eps(self.eps)
         _check_at_least("steps", self.steps, 1)
         _check_at_least("tokens", self.tokens, 1)
@@ -114,7 +130,7 @@ def check_eps(eps: float | None) -> None:
 
 def default_out(config: PruneConfig) -> Path:
     """`runs/` and a name made of the main choices and of a digest of all of them."""
-    words = [config.model, config.site, config.selector, f"{config.forget}-vs-{config.retain}"]
+    words = [config.model, config.site, config.importance, config.selector, f"{config.forget}-vs-{config.retain}"]
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(words)).strip("-")[:120]
     digest = hashlib.sha256(json.dumps(dataclasses.asdict(config)).encode()).hexdigest()[:8]
     return Path("runs") / f"{readable}_{digest}"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dissect.config import PruneConfig
-from dissect.models import load_model
-from dissect.pruning import run_config
+from dissect.pruning import LastModel, run_config
 from dissect.runs import Run
 from dissect.views.report import write_report
 
@@ -19,8 +18,7 @@ def run_demo(out: Path) -> tuple[list[Run], Path]:
     Returns:
         The selective and the random run below `out`, and the path of the page about both.
     """
-    model = load_model("smollm2-135m")
-    runs = []
+    load, runs = LastModel(), []
     for selector in ("score", "random"):
         config = PruneConfig(
             model="smollm2-135m",
@@ -32,5 +30,5 @@ def run_demo(out: Path) -> tuple[list[Run], Path]:
             steps=STEPS,
         )
         print(f"{selector}: {STEPS} steps of {config.fraction:.0%}, {TOKENS:,} predictions a corpus")
-        runs.append(run_config(config, model=model, out=out / selector))
+        runs.append(run_config(config, load=load, out=out / selector))
     return runs, write_report(runs, out / "report.html")

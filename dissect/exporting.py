@@ -13,12 +13,16 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from dissect.baking import bake
 from dissect.errors import DissectError
-from dissect.models import source_of
+from dissect.fingerprint import model_fingerprint
+from dissect.models import load_model, source_of
 from dissect.models.architectures import get_architecture
 from dissect.models.layout import Layout, hooked_name, write_layer
 from dissect.models.parity import check_parity
+from dissect.runs import Run
 from dissect.sites import SITES, hook_points
+from dissect.svd import rotate_to_svd
 
 # What deletions change. The rest is the source's own.
 ATTENTION = ("attn.W_V", "attn.b_V", "attn.W_O", "attn.b_O")
@@ -46,24 +50,50 @@ class Exported:
         return f"{self.path}: {after:,} parameters{smaller}, feed-forward width {self.d_mlp[0]:,} of {self.d_mlp[1]:,}"
 
 
-def export_model(model: Any, path: str | Path, *, shrink: bool = False) -> Exported:
-    """Write `model`, with what was baked into its weights, as a transformers folder (safetensors, config, tokenizer).
+def export(model_or_run: Any, path: str | Path, *, step: int | None = None, shrink: bool = False) -> Exported:
+    """Write a pruned model as a transformers folder (safetensors, config, tokenizer).
 
-    The logits of the folder's model are compared with `model`'s before it gets its name.
+    The logits of the folder's model are compared with the model's before the folder gets its name.
 
     Args:
-        model: A model that `load_model` gave, pruned with `bake`.
+        model_or_run: A model that `load_model` gave, pruned with `bake`; or a run, whose model is loaded and pruned.
         path: The folder, which must not exist yet.
+        step: For a run, the step whose mask is taken; by default the last.
         shrink: Drop feed-forward units that write nothing, down to the widest layer's count: transformers has one
             width for all layers.
 
     Raises:
         DissectError: `path` exists or cannot be written; the model has hooks, which a folder cannot hold; it was not
-            loaded by `load_model`; or the folder would not compute the same.
+            loaded by `load_model`; the run was made of another model than its name gives now; or the folder would
+            not compute the same, for instance because transformers has no bias where mean ablation needs one.
     """
     path = Path(path)
     if path.exists():
         raise DissectError(f"{path} exists already; choose another folder")
+    if not isinstance(model_or_run, Run):
+        if step is not None:
+            raise DissectError(f"step {step} is of a run; a model is exported as it is")
+        return _export_model(model_or_run, path, shrink)
+    return _export_model(pruned_model(model_or_run, step), path, shrink)
+
+
+def pruned_model(run: Run, step: int | None = None) -> Any:
+    """The model of a run, loaded anew, with the mask of `step` (by default the last) in its weights.
+
+    Raises:
+        DissectError: What the run's model name gives now is not what the run was made of.
+    """
+    model = load_model(run.config.model, dtype=run.record["model"]["dtype"], device=run.config.device)
+    if model_fingerprint(model) != run.record["model"]["fingerprint"]:
+        raise DissectError(f"{run.config.model!r} is not the model of {run.path} any more: its weights are others")
+    if run.config.svd:
+        rotate_to_svd(model)
+    stats = run.stats("retain") if run.config.value == "mean" else None
+    bake(model, run.mask(step), value=run.config.value, stats=stats)
+    return model
+
+
+def _export_model(model: Any, path: Path, shrink: bool) -> Exported:
     _refuse_hooks(model)
     source = source_of(model)
     layout = get_architecture([source.architecture]).layout

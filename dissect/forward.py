@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-TOKENS_PER_BATCH = 4096
+from dissect import fast
+
+TOKENS_PER_BATCH = 2048  # fewer make the products slow, more push activations out of a CPU's cache
+ROWS_PER_PRODUCT = 512  # logits in memory at once, in the model's dtype
+ROWS_PER_SLICE = 16  # and of these in float32
 
 
 def default_batch_size(context: int) -> int:
@@ -21,16 +26,31 @@ def run_blocks(model: Any, tokens: Int64[Tensor, "window position"]) -> Float[Te
     tokens = tokens.to(model.cfg.device)
     if hasattr(model, "encoder_output"):
         return model.encoder_output(tokens)
-    return model(tokens, return_type=None, stop_at_layer=model.cfg.n_layers)
+    quick = fast.run_blocks(model, tokens)
+    return model(tokens, return_type=None, stop_at_layer=model.cfg.n_layers) if quick is None else quick
 
 
-def unembed(model: Any, residual: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
-    """float32 logits of some rows of the final residual stream."""
-    rows = residual[None]
+def unembed(model: Any, residual: Float[Tensor, "row d_model"]) -> Iterator[Float[Tensor, "row vocab"]]:
+    """float32 logits of rows of the final residual stream, in order, some rows at a time.
+
+    The product wants many rows, to read the vocabulary's matrix seldom; what is done with the logits wants few, to
+    find them in the processor's cache.
+    """
+    for rows in residual.split(ROWS_PER_PRODUCT):
+        for logits in _logits(model, rows).split(logits_per_slice(residual)):
+            yield _soft_capped(logits.float(), model.cfg.output_logits_soft_cap)
+
+
+def logits_per_slice(residual: Tensor) -> int:
+    """How many rows `unembed` gives at a time."""
+    return ROWS_PER_SLICE if residual.device.type == "cpu" else ROWS_PER_PRODUCT
+
+
+def _logits(model: Any, residual: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
     if hasattr(model, "mlm_head"):
-        return model.unembed(model.mlm_head(rows))[0].float()
-    if model.cfg.normalization_type is not None:
-        rows = model.ln_final(rows)
-    logits = model.unembed(rows)[0].float()
-    cap = model.cfg.output_logits_soft_cap
+        return model.unembed(model.mlm_head(residual[None]))[0]
+    return fast.logits(model, residual)
+
+
+def _soft_capped(logits: Tensor, cap: float) -> Tensor:
     return cap * torch.tanh(logits / cap) if cap > 0 else logits

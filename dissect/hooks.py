@@ -7,9 +7,48 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 Hook = Callable[[Tensor], Tensor | None]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Zero:
+    """A hook that sets some units to zero and does nothing else: whoever runs the model may leave them out.
+
+    Attributes:
+        units: True where a unit becomes zero, in the shape of one position's activation.
+    """
+
+    units: Bool[Tensor, " *unit"]
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return z.masked_fill(self.units.to(z.device), 0)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Read:
+    """A hook that only reads, also where the activations of units that are zero were left out.
+
+    Attributes:
+        take: Called with the activations and the numbers of the units they are of, None for all.
+    """
+
+    take: Callable[[Tensor, Int64[Tensor, " unit"] | None], None]
+
+    def __call__(self, z: Tensor) -> None:
+        self.take(z, None)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class _Call:
+    """A hook as TransformerLens calls it: with the hook point by the keyword `hook`."""
+
+    ours: Hook
+
+    def __call__(self, activation: Tensor, hook: Any) -> Tensor | None:
+        return self.ours(activation)
 
 
 @dataclass(eq=False)
@@ -20,8 +59,7 @@ class Handle:
 
     def add(self, point: Any, hook: Hook) -> None:
         """Attach `hook(activation) -> activation or None` to a TransformerLens hook point."""
-        call = hook  # TransformerLens passes the hook point by the keyword `hook`
-        point.add_perma_hook(lambda activation, hook: call(activation))
+        point.add_perma_hook(_Call(hook))
         self._hooks.append((point, point.fwd_hooks[-1]))
 
     def remove(self) -> None:
@@ -30,6 +68,15 @@ class Handle:
             point, handle = self._hooks.pop()
             handle.hook.remove()
             point.fwd_hooks[:] = [other for other in point.fwd_hooks if other is not handle]
+
+
+def hooks_if_all_ours(point: Any) -> list[Hook] | None:
+    """The hooks of a hook point in their order, or None where somebody else has one there too."""
+    added = [handle.user_hook for handle in point.fwd_hooks]
+    others = len(point._forward_hooks) != len(added) or point._forward_pre_hooks or point._backward_hooks
+    if others or not all(isinstance(hook, _Call) for hook in added):
+        return None
+    return [hook.ours for hook in added]
 
 
 def attach(pairs: Iterable[tuple[Any, Hook]]) -> Handle:

@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from tqdm.auto import tqdm
 
-from dissect.ablation import ablated
-from dissect.collection import collect
-from dissect.config import PruneConfig, Selector, default_out, parse_sites
+from dissect.config import HeadScore, PruneConfig, Selector, Value, default_out, parse_sites
 from dissect.corpora import find_source
 from dissect.errors import DissectError
-from dissect.evaluation import evaluate
+from dissect.evaluation import Reference, remember
 from dissect.fingerprint import model_fingerprint, versions
 from dissect.importance import get_importance
-from dissect.masks import Mask
 from dissect.models import load_model
 from dissect.runs import SIDES, Run, config_record, open_run
-from dissect.scores import check_importance, count_of, score
+from dissect.scores import check_importance, count_of
 from dissect.sites import get_site
-from dissect.stats import Stats
+from dissect.steps import Work, take_step
+from dissect.svd import rotate_to_svd
+from dissect.weights import WeightEdit
 from dissect.windows import Windows, load_windows
 
 Corpus = str | tuple[Windows, Windows]
 WINDOWS = "windows:"  # how a configuration names data that was handed over as Windows
+
+
+class LastModel:
+    """Loads the model that a configuration names, or gives that of the last one if it is the same."""
+
+    def __init__(self) -> None:
+        self._key, self._model = (), None
+
+    def __call__(self, config: PruneConfig) -> Any:
+        key = (config.model, config.dtype, config.device)
+        if key != self._key:
+            self._key, self._model = (), None  # let go of the one before the next is loaded
+            self._model = load_model(config.model, dtype=config.dtype, device=config.device)
+            self._key = key
+        return self._model
 
 
 def prune(
@@ -45,6 +54,12 @@ def prune(
     steps: int = 50,
     iterative: bool = True,
     selector: Selector = "score",
+    match: str | Path | None = None,
+    head: HeadScore = "mean",
+    value: Value = "zero",
+    svd: bool = False,
+    force: bool = False,
+    kl: bool = False,
     tokens: int = 100_000,
     context: int = 512,
     seed: int = 0,
@@ -72,13 +87,21 @@ def prune(
         steps: Number of steps; `steps * fraction` is at most 1.
         iterative: Collect statistics on the partly pruned model at every step; otherwise rank once, on the base
             model, and prune the highest `step * fraction`.
-        selector: `score`, or `random` for the baseline.
+        selector: `score`; `random` for the baseline; or `layer-random`, at random but in each layer as many as the
+            run `match` prunes there.
+        match: The folder of that run.
+        head: `mean` or `median`: how the scores of a head's neurons become the head's own.
+        value: What a pruned unit is set to: `zero`, or its `mean` on the retain corpus's train windows.
+        svd: Rotate attention to the singular basis of each value head for this run (see `rotate_to_svd`).
+        force: Allow importance `freq` on attention sites.
+        kl: Also measure the KL divergence from the unpruned model on the retain corpus. It keeps d_model numbers in
+            memory for each prediction.
         tokens: Predictions for statistics and as many others for evaluation, from each corpus.
         context: Tokens in a window.
         seed: Of the order of documents and of the random selector.
         dtype: As `load_model` takes it, for a model given by name.
         device: Likewise.
-        batch_size: Windows in a forward pass; by default about 4,096 tokens.
+        batch_size: Windows in a forward pass; by default about 2,048 tokens.
         out: The run folder; by default one below `runs/` named after the configuration.
         progress: Show progress bars and a line a step.
 
@@ -96,6 +119,12 @@ def prune(
         steps=steps,
         iterative=iterative,
         selector=selector,
+        match=None if match is None else str(match),
+        head=head,
+        value=value,
+        svd=svd,
+        force=force,
+        kl=kl,
         tokens=tokens,
         context=context,
         seed=seed,
@@ -103,19 +132,22 @@ def prune(
         device=device,
         batch_size=batch_size,
     )
-    return run_config(config, model=model, forget=forget, retain=retain, out=out, progress=progress)
+    load = None if isinstance(model, str) else lambda config: model
+    return run_config(config, load=load, forget=forget, retain=retain, out=out, progress=progress)
 
 
 def run_config(
     config: PruneConfig,
     *,
-    model: Any = None,
+    load: Callable[[PruneConfig], Any] | None = None,
     forget: Corpus | None = None,
     retain: Corpus | None = None,
     out: str | Path | None = None,
     progress: bool = True,
 ) -> Run:
-    """Do what `config` says, or go on with it; `model`, `forget` and `retain` stand in for what it names.
+    """Do what `config` says, or go on with it; a finished run loads nothing.
+
+    `load` gives the model, only if something is left to do; `forget` and `retain` stand in for what it names.
 
     Raises:
         DissectError: As `prune`.
@@ -125,8 +157,7 @@ def run_config(
     run = open_run(path, config)
     if run is not None and run.finished:
         return run
-    if model is None or isinstance(model, str):
-        model = load_model(config.model, dtype=config.dtype, device=config.device)
+    model = (load or LastModel())(config)
     corpora = {"forget": forget or config.forget, "retain": retain or config.retain}
     windows = {side: _windows(corpora[side], model, config) for side in SIDES}
     record = _record(config, model, windows, fractions)
@@ -135,10 +166,38 @@ def run_config(
         run.create()
         run = Run.load(path)
     _check_same(run, record)
-    work = _Work(config, model, windows, fractions, run, progress)
-    for step in range(len(run.history), config.steps + 1):
-        _take_step(work, step)
+    rotation = rotate_to_svd(model) if config.svd else WeightEdit()
+    try:
+        matched = _matched(config, run)
+        reference = _reference(config, model, windows) if config.kl else None
+        work = Work(config, model, windows, fractions, run, progress, matched, reference)
+        for step in range(len(run.history), config.steps + 1):
+            take_step(work, step)
+    finally:
+        rotation.restore()
     return run
+
+
+def _reference(config: PruneConfig, model: Any, windows: dict[str, tuple[Windows, Windows]]) -> Reference:
+    return remember(model, windows["retain"][1], seed=config.seed, batch_size=config.batch_size)
+
+
+def _matched(config: PruneConfig, run: Run) -> Run | None:
+    """The run whose layers are matched.
+
+    Raises:
+        DissectError: It is of another model or sites, or has fewer steps than this one is to have.
+    """
+    if config.match is None:
+        return None
+    matched = Run.load(config.match)
+    if matched.record["model"]["units"] != run.record["model"]["units"]:
+        raise DissectError(f"{config.match} prunes other units than this run: {matched.record['model']['units']}")
+    if len(matched.history) <= config.steps:
+        raise DissectError(
+            f"{config.match} has {len(matched.history) - 1} steps, fewer than the {config.steps} to match"
+        )
+    return matched
 
 
 def check_config(config: PruneConfig) -> dict[str, float]:
@@ -155,7 +214,7 @@ def check_config(config: PruneConfig) -> dict[str, float]:
     get_importance(config.importance)
     for name, fraction in fractions.items():
         if config.selector == "score":
-            check_importance(config.importance, get_site(name))
+            check_importance(config.importance, get_site(name), force=config.force)
         if fraction * config.steps > 1 + 1e-9:
             raise DissectError(
                 f"{config.steps} steps of fraction {fraction} are more than all units; "
@@ -164,125 +223,6 @@ def check_config(config: PruneConfig) -> dict[str, float]:
     if "head" in fractions and "pre_out" in fractions:
         raise DissectError("sites 'head' and 'pre_out' share their units; prune one of them in a run")
     return fractions
-
-
-@dataclass(frozen=True, eq=False)
-class _Work:
-    """What every step of a run in progress needs."""
-
-    config: PruneConfig
-    model: Any
-    windows: dict[str, tuple[Windows, Windows]]
-    fractions: dict[str, float]
-    run: Run
-    progress: bool
-
-
-def _take_step(work: _Work, step: int) -> None:
-    start = time.perf_counter()
-    if step == 0:
-        chosen = Mask.none(work.model, work.fractions)
-        _save_base_stats(work)
-    else:
-        chosen = _choose(work, step)
-    mask = chosen if step == 0 else work.run.mask() | chosen
-    with ablated(work.model, mask):
-        metrics = {
-            side: evaluate(work.model, test, batch_size=work.config.batch_size, progress=work.progress)
-            for side, (_, test) in work.windows.items()
-        }
-    line = {
-        "step": step,
-        "pruned": len(mask) / mask.total,
-        "units": len(mask),
-        "per_layer": mask.per_layer(),
-        "seconds": round(time.perf_counter() - start, 3),
-        "metrics": metrics,
-    }
-    if len(mask.sites) > 1:
-        line["sites"] = {site: mask.per_layer(site) for site in mask.sites}
-    work.run.commit(line, chosen)
-    if work.progress:
-        tqdm.write(describe_step(work.run, step))
-
-
-def describe_step(run: Run, step: int) -> str:
-    """A line about a step: how much is pruned, top-1 accuracy and its relative drop on both sides, seconds."""
-    line = run.history[step]
-    sides = (
-        f"{side} top-1 {line['metrics'][side]['top1']:.3f} (drop {100 * run.drops(side)[step]:5.1f}%)" for side in SIDES
-    )
-    return (
-        f"step {step:>2}/{run.config.steps}  {100 * line['pruned']:5.1f}% of {'+'.join(run.pruned_at)} pruned  "
-        f"{'  '.join(sides)}  {line['seconds']:.1f} s"
-    )
-
-
-def _choose(work: _Work, step: int) -> Mask:
-    """The units that `step` adds, of each site by itself."""
-    pruned = work.run.mask()
-    counts = {site: _count(work, site, step) - _count(work, site, step - 1) for site in work.fractions}
-    if work.config.selector == "random":
-        picks = [
-            _random(pruned, site, count, (work.config.seed, step, index))
-            for index, (site, count) in enumerate(counts.items())
-        ]
-    else:
-        forget, retain = (_stats(work, side, step) for side in SIDES)
-        scores = score(
-            forget=forget,
-            retain=retain,
-            importance=work.config.importance,
-            eps=work.config.eps,
-            sites=list(counts),
-        )
-        picks = [scores[site].top(count=count, exclude=pruned) for site, count in counts.items()]
-    chosen = picks[0]
-    for pick in picks[1:]:
-        chosen = chosen | pick
-    return chosen
-
-
-def _count(work: _Work, site: str, step: int) -> int:
-    """Units pruned after `step`, rounded from the start, so that 50 steps of 2% are all units."""
-    return min(
-        round(step * work.fractions[site] * work.run.pruned_at[site].numel()),
-        work.run.pruned_at[site].numel(),
-    )
-
-
-def _random(pruned: Mask, site: str, count: int, seed: tuple[int, ...]) -> Mask:
-    """`count` units of a site at random, from a generator of their own, so that a continued run draws the same."""
-    free = (~pruned[site]).flatten().nonzero().flatten().numpy()
-    chosen = torch.zeros(pruned[site].numel(), dtype=torch.bool)
-    chosen[torch.from_numpy(np.random.default_rng(seed).choice(free, count, replace=False))] = True
-    return Mask({site: chosen.reshape(pruned[site].shape)})
-
-
-def _save_base_stats(work: _Work) -> None:
-    if work.config.selector == "score":
-        for side in SIDES:
-            work.run.save_stats(side, _collect(work, side, None))
-
-
-def _stats(work: _Work, side: str, step: int) -> Stats:
-    """The statistics that `step` ranks by: the base model's, or from step 2 on those of the pruned model."""
-    if step == 1 or not work.config.iterative:
-        return work.run.stats(side)
-    return _collect(work, side, get_importance(work.config.importance).moments)
-
-
-def _collect(work: _Work, side: str, moments: tuple[str, ...] | None) -> Stats:
-    mask = work.run.mask() if work.run.history else None
-    with ablated(work.model, mask) if mask else nullcontext():
-        return collect(
-            work.model,
-            work.windows[side][0],
-            sites=list(work.fractions),
-            moments=moments,
-            batch_size=work.config.batch_size,
-            progress=work.progress,
-        )
 
 
 def _label(corpus: Corpus) -> str:

@@ -141,6 +141,8 @@ class Run:
             importance=importance or self.config.importance,
             eps=self.config.eps if eps is None else eps,
             sites=list(self.pruned_at),
+            head=self.config.head,
+            force=self.config.force,
         )
 
     def drops(self, side: str, metric: str = "top1") -> list[float]:

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from dissect.config import check_fraction
+from dissect.config import HeadScore, check_eps, check_fraction
 from dissect.errors import DissectError, unknown
 from dissect.importance import get_importance
 from dissect.masks import Mask
 from dissect.sites import Site, get_site
 from dissect.stats import Stats
-
-HeadScore = Literal["mean", "median"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +75,10 @@ def count_of(fraction: float | None, total: int) -> int:
         DissectError: The fraction is outside (0, 1], or so small that it selects no unit.
     """
     check_fraction(fraction)
-    count = round(fraction * total)  # type: ignore[operator]
-    if count == 0:
+    wanted = fraction * total  # type: ignore[operator]
+    if wanted < 1 - 1e-9:
         raise DissectError(f"fraction {fraction} of {total} units selects no unit; the least is {1 / total:.2g}")
-    return count
+    return round(wanted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +124,7 @@ def score(
         DissectError: An unknown importance or site, statistics without what the importance needs, `eps` below
             zero, or `freq` on an attention site without `force`.
     """
-    if eps is not None and not 0 <= eps < float("inf"):
-        raise DissectError(f"eps must be a finite number, 0 or more, got {eps} (the paper uses 1e-3 and 1e-4)")
+    check_eps(eps)
     names = list(forget) if sites is None else [sites] if isinstance(sites, str) else list(sites)
     get_importance(importance)
     return Scores({name: _score_site(get_site(name), forget, retain, importance, eps, head, force) for name in names})
@@ -167,8 +164,8 @@ def _score_site(
 
 def _per_unit(site: Site, values: Tensor, head: HeadScore = "mean") -> Tensor:
     """Average over what a unit spans: a head's `d_head`, nothing elsewhere."""
-    if head not in ("mean", "median"):
-        raise unknown("way to score heads", head, ("mean", "median"))
+    if head not in get_args(HeadScore):
+        raise unknown("way to score heads", head, get_args(HeadScore))
     if len(site.unit) == len(site.read):
         return values
     spread = values.flatten(1 + len(site.unit))

@@ -67,6 +67,8 @@ MLP_POST, VALUE, Z = (
     "blocks.{layer}.attn.hook_z",
 )
 
+PATTERN = "blocks.{layer}.attn.hook_pattern"  # where heads look, `window head position key`; not a site
+
 SITES: dict[str, Site] = {
     "mlp": Site("mlp", MLP_POST, read=("d_mlp",), unit=("d_mlp",), eps=1e-3, signed=False),
     "value": Site("value", VALUE, ("value_head", "d_head"), ("value_head", "d_head"), eps=1e-4, signed=True),

@@ -15,34 +15,35 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dissect.baking import value_parameters
+from dissect.weights import WeightEdit
 
 
-def rotate_to_svd_(model: Any) -> None:
-    """Rotate every value head of `model` to its singular basis, in place; the logits stay as they were.
+def rotate_to_svd(model: Any) -> WeightEdit:
+    """Rotate every value head of `model` to its singular basis, in place, until `restore()` is called on the handle.
 
-    The value bias adds a constant to the layer's output (each row of the attention pattern sums to one), so it
-    moves into b_O exactly. Units come out in the order of their singular values, the largest first.
+    The logits stay as they were. The value bias adds a constant to the layer's output (each row of the attention
+    pattern sums to one), so it moves into b_O exactly. Units come in the order of their singular values, the
+    largest first.
     """
+    edit = WeightEdit()
     with torch.no_grad():
         for block in model.blocks:
-            _rotate_layer(block.attn)
+            _rotate_layer(edit, block.attn)
+    return edit
 
 
-def _rotate_layer(attention: Any) -> None:
+def _rotate_layer(edit: WeightEdit, attention: Any) -> None:
     weight, bias = value_parameters(attention)
-    outputs = rearrange(
-        attention.W_O.double(), "(value group) d_head d_model -> value d_head (group d_model)", value=weight.shape[0]
-    )
+    d_model, heads = attention.W_O.shape[-1], weight.shape[0]
+    together = "(value group) d_head d_model -> value d_head (group d_model)"
+    outputs = rearrange(attention.W_O.double(), together, value=heads)
     constant = einsum(bias.double(), outputs, "value d_head, value d_head written -> written")
-    attention.b_O += constant.reshape(-1, attention.W_O.shape[-1]).sum(0).to(attention.b_O)
-    bias.zero_()
     reading, writing = _balanced_svd(weight.double(), outputs)
-    weight.copy_(reading)
-    attention.W_O.copy_(
-        rearrange(
-            writing, "value d_head (group d_model) -> (value group) d_head d_model", d_model=attention.W_O.shape[-1]
-        )
-    )
+    apart = "value d_head (group d_model) -> (value group) d_head d_model"
+    edit.set(attention.b_O, attention.b_O + constant.reshape(-1, d_model).sum(0).to(attention.b_O))
+    edit.set(bias, 0)
+    edit.set(weight, reading)
+    edit.set(attention.W_O, rearrange(writing, apart, d_model=d_model))
 
 
 def _balanced_svd(

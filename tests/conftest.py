@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import settings
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 from dissect import Windows
+from tests import tiny
 
 settings.register_profile("untimed", deadline=None)  # a shared machine is slow at times
 settings.load_profile("untimed")
@@ -46,6 +50,18 @@ def tiny_transformer(seed: int = 0, **changes) -> HookedTransformer:
 def random_windows(n_windows: int = 6, context: int = 17, seed: int = 0, d_vocab: int = D_VOCAB) -> Windows:
     generator = torch.Generator().manual_seed(seed)
     return Windows.from_tokens(torch.randint(0, d_vocab, (n_windows, context), generator=generator))
+
+
+@pytest.fixture(scope="session")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The transformers folder of a tiny family, saved when first asked for."""
+    root = tmp_path_factory.mktemp("models")
+
+    def folder(family: str) -> Path:
+        path = root / family
+        return path if path.is_dir() else tiny.save_tiny(family, path)
+
+    return folder
 
 
 @pytest.fixture

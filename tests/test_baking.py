@@ -90,16 +90,18 @@ def test_svd_keeps_the_function(variant):
     model, windows = tiny_transformer(**VARIANTS[variant]), random_windows()
     before = model(windows.tokens)
     weights = model.blocks[0].attn.W_O.clone()
-    dissect.rotate_to_svd_(model)
+    edit = dissect.rotate_to_svd(model)
     torch.testing.assert_close(model(windows.tokens), before, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(model.blocks[0].attn.W_O, weights, atol=1e-2)
+    edit.restore()
+    assert torch.equal(model(windows.tokens), before)
 
 
 def test_svd_units_are_singular_directions(model):
     products = [
         model.blocks[0].attn._W_V[g] @ torch.cat(list(model.blocks[0].attn.W_O[2 * g : 2 * g + 2]), 1) for g in (0, 1)
     ]
-    dissect.rotate_to_svd_(model)
+    dissect.rotate_to_svd(model)
     attention = model.blocks[0].attn
     for g, product in enumerate(products):
         reading, writing = attention._W_V[g], torch.cat(list(attention.W_O[2 * g : 2 * g + 2]), 1)

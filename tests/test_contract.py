@@ -22,13 +22,13 @@ DissectError Mask PruneConfig Run Scores Site Stats Summary UnitStats Windows"""
 # Each module may import those before it, and none after it.
 ORDER = """errors storage sites config
 stats importance masks
-corpora packing windows models exporting
-hooks forward collection scores ablation baking svd evaluation fingerprint
-runs pruning
+corpora packing windows models
+hooks fast forward collection scores ablation weights baking svd questions evaluation fingerprint cards
+runs selection steps pruning exporting neuron_table experiments grid
 views demo cli""".split()
 
-# A run draws itself; the drawing is only imported when it does.
-EXCEPTIONS = {("runs", "views")}
+# Runs and cards draw themselves; the drawing is only imported when they do.
+EXCEPTIONS = {("runs", "views"), ("cards", "views")}
 
 
 def test_every_public_name_is_there():

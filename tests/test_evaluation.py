@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import pytest
 import torch
 
 import dissect
+import dissect.evaluation
 from dissect import DissectError, Windows, evaluate
 from tests.conftest import random_windows
 
@@ -27,7 +29,21 @@ def by_hand(model, windows):
         "loss": sum(losses) / n,
         "perplexity": math.exp(sum(losses) / n),
         "n": n,
-    }
+    } | without_common(windows, ranks)
+
+
+def without_common(windows, ranks):
+    targets = [windows.tokens[w, p].item() for w, p in windows.keep.nonzero().tolist()]
+    counted = Counter(sorted(targets))  # sorted, so that equals come in the order of their ids
+    common = {token for token, _ in counted.most_common(dissect.evaluation.COMMON)}
+    rare = [rank for rank, target in zip(ranks, targets, strict=True) if target not in common]
+    return {f"top{k}_skip50": sum(rank < k for rank in rare) / max(1, len(rare)) for k in (1, 10)}
+
+
+@pytest.fixture(autouse=True)
+def few_common_tokens(monkeypatch):
+    """The tiny vocabulary has 50 tokens; let 10 of them be the common ones."""
+    monkeypatch.setattr("dissect.evaluation.COMMON", 10)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, None])
@@ -47,7 +63,8 @@ def test_a_perfect_model_is_perfect(model, windows):
     following = windows.tokens.roll(-1, 1)
     sure = torch.nn.functional.one_hot(following, model.cfg.d_vocab)[:, :-1].float()[windows.keep[:, 1:]]
     model.unembed.forward = lambda rows: 100 * sure[None]
-    assert evaluate(model, windows) == {"top1": 1, "top10": 1, "loss": 0, "perplexity": 1, "n": windows.n_kept}
+    perfect = {"top1": 1, "top10": 1, "loss": 0, "perplexity": 1, "top1_skip50": 1, "top10_skip50": 1}
+    assert evaluate(model, windows) == perfect | {"n": windows.n_kept}
 
 
 def test_ties_go_to_the_lower_index(model, windows):
@@ -75,7 +92,7 @@ def test_ablation_shows(model, windows):
 
 def test_nothing_to_evaluate(model):
     tokens = torch.zeros(1, 4, dtype=torch.int64)
-    with pytest.raises(DissectError, match="without a kept position"):
+    with pytest.raises(DissectError, match="no question in 0 kept positions"):
         evaluate(model, Windows.from_tokens(tokens, keep=torch.zeros(1, 4, dtype=torch.bool)))
 
 
@@ -83,3 +100,21 @@ def test_logits_that_are_not_finite(model, windows):
     model.unembed.W_U[0, 0] = float("nan")
     with pytest.raises(DissectError, match="logits are not finite"):
         evaluate(model, windows)
+
+
+def test_kl_is_the_divergence_from_the_whole_model(model, windows):
+    reference = dissect.evaluation.remember(model, windows, batch_size=2)
+    assert evaluate(model, windows, reference=reference)["kl"] == pytest.approx(0, abs=1e-6)
+    base = model(windows.tokens)[:, :-1].double().log_softmax(-1)
+    with dissect.ablated(model, dissect.Mask.of(model, "mlp", [(0, k) for k in range(20)])):
+        pruned = model(windows.tokens)[:, :-1].double().log_softmax(-1)
+        result = evaluate(model, windows, reference=reference, batch_size=4)
+    assert result["kl"] == pytest.approx((base.exp() * (base - pruned)).sum(-1).mean().item(), rel=1e-4)
+    assert result["kl"] > 0.01
+    assert "kl" not in evaluate(model, windows)
+
+
+def test_common_tokens_are_the_most_frequent():
+    tokens = torch.tensor([5, 3, 3, 9, 5, 5, 7, 1])
+    assert dissect.evaluation.most_common(tokens, 3).tolist() == [5, 3, 1]
+    assert dissect.evaluation.most_common(tokens, 50).tolist() == [5, 3, 1, 7, 9]

@@ -24,18 +24,6 @@ from dissect.models.names import MODELS, HubModel, WheelModel, known_models
 from tests import tiny
 
 
-@pytest.fixture(scope="session")
-def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The transformers folder of a tiny family, saved when first asked for."""
-    root = tmp_path_factory.mktemp("models")
-
-    def folder(family: str) -> Path:
-        path = root / family
-        return path if path.is_dir() else tiny.save_tiny(family, path)
-
-    return folder
-
-
 def logits_of_transformers(folder: Path, tokens: torch.Tensor) -> torch.Tensor:
     """Loaded independently of us, by transformers' own choice of class."""
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM

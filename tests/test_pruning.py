@@ -11,7 +11,6 @@ import torch
 
 import dissect
 from dissect import DissectError, Run, Windows, prune
-from dissect.pruning import _take_step
 from tests.conftest import D_VOCAB, our_hooks, predictable_windows, random_windows, tiny_transformer
 
 FORGET_TOKENS = torch.arange(0, D_VOCAB // 2)
@@ -68,7 +67,7 @@ def guessable_sides():
 
 def small_run(out, model=None, **changes):
     options = {"fraction": 0.1, "steps": 4, "seed": 3, "progress": False}
-    return prune(model or tiny_transformer(), **guessable_sides(), out=out, **options | changes)
+    return prune(model or tiny_transformer(), **guessable_sides() | {"out": out} | options | changes)
 
 
 def files_of(path):
@@ -96,7 +95,15 @@ def test_what_is_on_disk(tmp_path):
         assert sum(line["per_layer"]) == line["units"]
         assert len(line["per_layer"]) == 3
         for side in ("forget", "retain"):
-            assert list(line["metrics"][side]) == ["top1", "top10", "loss", "perplexity", "n"]
+            assert list(line["metrics"][side]) == [
+                "top1",
+                "top10",
+                "loss",
+                "perplexity",
+                "n",
+                "top1_skip50",
+                "top10_skip50",
+            ]
             assert line["metrics"][side]["n"] == 64
     record = json.loads((run.path / "config.json").read_text())
     assert record["config"]["fraction"] == 0.1
@@ -154,6 +161,61 @@ def test_sites_are_ranked_by_themselves(tmp_path):
     assert run.history[1]["per_layer"] == [a + b for a, b in zip(*run.history[1]["sites"].values(), strict=True)]
 
 
+def test_layer_random_matches_a_run_layer_by_layer(tmp_path):
+    model = small_run(tmp_path / "score", steps=3)
+    matched, plain = (
+        small_run(tmp_path / name, steps=3, selector=name, match=match)
+        for name, match in (("layer-random", model.path), ("random", None))
+    )
+    for step in range(4):
+        assert matched.mask(step).per_layer() == model.mask(step).per_layer()
+    assert plain.mask().per_layer() != model.mask().per_layer()
+    assert matched.mask() != model.mask()
+    with pytest.raises(DissectError, match="has 3 steps, fewer than the 4 to match"):
+        small_run(tmp_path / "long", selector="layer-random", match=model.path)
+
+
+def test_mean_ablation_in_a_run(tmp_path):
+    model = tiny_transformer()
+    run = small_run(tmp_path / "run", model, value="mean")
+    with dissect.ablated(model, run.mask(), value="mean", stats=run.stats("retain")):
+        test = guessable_sides()["forget"][1]
+        assert dissect.evaluate(model, test) == run.history[-1]["metrics"]["forget"]
+    zero = small_run(tmp_path / "zero", model)
+    assert run.history[1]["metrics"] != zero.history[1]["metrics"]
+    assert small_run(tmp_path / "random", model, value="mean", selector="random").finished
+
+
+def test_svd_in_a_run(tmp_path, windows):
+    model = tiny_transformer()
+    before = model(windows.tokens)
+    rotated, plain = (small_run(tmp_path / str(svd), model, site="value", svd=svd) for svd in (True, False))
+    assert torch.equal(model(windows.tokens), before)
+    for side in ("forget", "retain"):
+        first, second = (run.history[0]["metrics"][side] for run in (rotated, plain))
+        assert first == pytest.approx(second, rel=1e-4)
+    assert rotated.mask(1) != plain.mask(1)
+
+
+def test_kl_on_retain(tmp_path):
+    run = small_run(tmp_path / "run", kl=True)
+    divergences = [line["metrics"]["retain"]["kl"] for line in run.history]
+    assert divergences[0] == pytest.approx(0, abs=1e-6)
+    assert all(later > 1e-4 for later in divergences[1:])
+    assert "kl" not in run.history[1]["metrics"]["forget"]
+
+
+@pytest.mark.parametrize("head", ["mean", "median"])
+def test_heads_in_a_run(tmp_path, head):
+    run = small_run(tmp_path / "run", site="head", fraction=0.25, head=head)
+    assert run.mask(1) == run.scores()["head"].top(0.25)
+    assert run.history[-1]["units"] == 12
+
+
+def test_freq_on_attention_can_be_forced(tmp_path):
+    assert small_run(tmp_path / "run", site="value", importance="freq", force=True).finished
+
+
 class Killed(BaseException):
     """Stands for a signal: nothing may catch it."""
 
@@ -199,9 +261,10 @@ def kill_at(patch, moment, nth):
 
 def test_a_finished_run_is_not_run_again(tmp_path, monkeypatch):
     small_run(tmp_path / "run")
-    monkeypatch.setattr("dissect.pruning._take_step", lambda *args: pytest.fail("nothing is left to do"))
+    monkeypatch.setattr("dissect.pruning.take_step", lambda *args: pytest.fail("nothing is left to do"))
     assert small_run(tmp_path / "run").finished
-    assert _take_step is not dissect.pruning._take_step
+    with pytest.raises(pytest.fail.Exception):
+        small_run(tmp_path / "other")
 
 
 @pytest.mark.parametrize(
@@ -221,6 +284,9 @@ def test_a_finished_run_is_not_run_again(tmp_path, monkeypatch):
         ({"tokens": 0}, "tokens must be"),
         ({"batch_size": 0}, "batch_size must be"),
         ({"eps": -1.0}, "eps must be a finite number"),
+        ({"selector": "layer-random"}, "selector layer-random and match go together"),
+        ({"match": "somewhere"}, "selector layer-random and match go together"),
+        ({"forget": "nowhere"}, "unknown corpus 'nowhere'"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, options, message):

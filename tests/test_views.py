@@ -7,11 +7,25 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
-from dissect import DissectError
-from dissect.views import run_figure, write_report
+from dissect import DissectError, Mask, Scores
+from dissect.scores import SiteScores
+from dissect.views import (
+    compare,
+    curves,
+    dashboard,
+    importance,
+    overlap,
+    perplexity,
+    pruned_by_layer,
+    specialization,
+    write_report,
+)
+from dissect.views.packed import packed, unpacked
 from dissect.views.report import SUMMARY_COLUMNS, summary_rows
-from tests.test_pruning import small_run
+from dissect.views.theme import FORGET, RETAIN
+from tests.test_pruning import guessable_sides, small_run
 
 
 @pytest.fixture(scope="module")
@@ -20,50 +34,275 @@ def runs(tmp_path_factory):
     return [small_run(folder / "score"), small_run(folder / "random", selector="random")]
 
 
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    return small_run(tmp_path_factory.mktemp("mixed") / "run", site={"mlp": 0.1, "pre_out": 0.05})
+
+
 def trace(figure, name):
     return next(trace for trace in figure.data if trace.name == name)
 
 
-def test_the_curve_is_the_history(runs):
-    figure = run_figure(*runs)
+def drops(run, side):
+    values = [line["metrics"][side]["top1"] for line in run.history]
+    return [100 * (1 - value / values[0]) for value in values]
+
+
+def random_scores(n_layers=4, n_units=50, seed=0, site="mlp"):
+    generator = torch.Generator().manual_seed(seed)
+    forget, retain = (torch.rand(n_layers, n_units, generator=generator, dtype=torch.float64) for _ in range(2))
+    return SiteScores(site, "abs", 1e-3, forget / (retain + 1e-3), forget, retain)
+
+
+@pytest.mark.parametrize("draw", [lambda runs: dashboard(*runs), curves])
+def test_the_curve_is_the_history(runs, draw):
+    figure = draw(runs)
     for run in runs:
-        base = run.history[0]["metrics"]
-        assert all(base[side]["top1"] > 0.4 for side in base)
         drawn = trace(figure, run.label)
-        for axis, side in (("x", "retain"), ("y", "forget")):
-            expected = [100 * (1 - line["metrics"][side]["top1"] / base[side]["top1"]) for line in run.history]
-            assert list(drawn[axis]) == pytest.approx(expected)
+        assert list(drawn.x) == pytest.approx(drops(run, "retain"))
+        assert list(drawn.y) == pytest.approx(drops(run, "forget"))
+        for step, details in enumerate(drawn.customdata):
+            metrics = run.history[step]["metrics"]
+            assert details[0] == step
+            assert details[2] == len(run.mask(step))
+            assert list(details[3:5]) == [metrics["forget"]["top1"], metrics["retain"]["top1"]]
+        assert list(drawn.marker.symbol).index("diamond") == run.summary().step
     assert list(trace(figure, "no selectivity").x) == list(trace(figure, "no selectivity").y)
     assert runs[0].label != runs[1].label
 
 
-def test_specialization_counts_every_unit(runs):
-    run = runs[0]
-    figure = run.figure()
+def test_a_reversed_run_lies_on_the_first_runs_axes(runs, tmp_path):
+    sides = dict(zip(("retain", "forget"), guessable_sides().values(), strict=True))
+    reverse = small_run(tmp_path / "reverse", **sides)
+    drawn = trace(curves([runs[0], reverse]), f"{reverse.label} reversed")
+    assert list(drawn.x) == pytest.approx(drops(reverse, "forget"))
+    assert list(drawn.y) == pytest.approx(drops(reverse, "retain"))
+    alone = trace(curves([reverse]), reverse.label)
+    assert list(alone.x) == pytest.approx(drops(reverse, "retain"))
+
+
+def test_runs_of_one_name_are_told_apart(runs, tmp_path):
+    other = small_run(tmp_path / "other", seed=4)
+    names = [drawn.name for drawn in curves([runs[0], other]).data[1:]]
+    assert names == ["mlp abs, seed 3", "mlp abs, seed 4"]
+
+
+def test_perplexity_is_relative_to_the_base_model(runs):
+    figure = perplexity(runs)
+    assert figure.layout.xaxis.type == figure.layout.yaxis.type == "log"
+    for run in runs:
+        drawn = trace(figure, run.label)
+        for axis, side in (("x", "retain"), ("y", "forget")):
+            values = [line["metrics"][side]["perplexity"] for line in run.history]
+            assert list(drawn[axis]) == pytest.approx([value / values[0] for value in values])
+
+
+def test_compare_shows_the_best_steps(runs):
+    figure = compare(runs[::-1])
+    summaries = [run.summary() for run in runs]  # random comes last, whatever the order
+    assert list(figure.data[0].x) == pytest.approx([100 * s.difference for s in summaries])
+    assert list(figure.data[1].x) == pytest.approx([100 * s.retain_drop for s in summaries])
+    assert set(figure.data[1].marker.color) == {RETAIN}
+    assert list(figure.data[0].y[1]) == [run.label for run in runs]
+
+
+def panel(figure):
+    """The grid that answers the pointer: units of each bin and layer, and those of them that are pruned."""
     grid = next(trace for trace in figure.data if trace.type == "heatmap")
-    counts, pruned = np.array(grid.z), np.array(grid.customdata)
+    return np.nan_to_num(np.array(grid.z)), np.array(grid.customdata), np.array(grid.y)
+
+
+def test_the_dashboard_counts_every_unit(runs):
+    run = runs[0]
+    counts, pruned, centres = panel(run.figure())
     assert counts.sum(0).tolist() == [20, 20, 20]
     assert pruned.sum(0).tolist() == run.mask(run.summary().step).per_layer()
     assert (pruned <= counts).all()
-    log2 = np.log2(run.scores()["mlp"].values.numpy())
-    centres = np.array(grid.y)
+    log10 = np.log10(run.scores()["mlp"].values.numpy())
     for layer in range(3):
         mean = (counts[:, layer] * centres).sum() / 20
-        assert mean == pytest.approx(log2[layer].mean(), abs=centres[1] - centres[0])
+        assert mean == pytest.approx(log10[layer].mean(), abs=centres[1] - centres[0])
+
+
+def test_one_slider_moves_both_panels(runs):
+    figure = dashboard(*runs)
+    (slider,) = figure.layout.sliders
+    start = slider.steps[slider.active]
+    assert slider.active == runs[0].summary().step
+    assert len(slider.steps) == len(runs[0].history)
+    counts, _, centres = panel(figure)
+    heights = np.log10(runs[0].scores()["mlp"].values.numpy())
+    edges = np.append(centres, 2 * centres[-1] - centres[-2]) - (centres[1] - centres[0]) / 2
+    for step, entry in enumerate(slider.steps):
+        data, layout, traces = entry.args
+        assert [figure.data[index].type for index in traces] == ["scatter", "heatmap"]
+        assert figure.data[traces[0]].name == "pruned units"
+        pruned = unpacked(data["customdata"][1])
+        mask = runs[0].mask(step)["mlp"].numpy()
+        for layer in range(3):
+            expected = np.histogram(heights[layer][mask[layer]], edges)[0]
+            assert pruned[:, layer].sum() == expected.sum()
+            assert np.abs(np.cumsum(pruned[:, layer] - expected)).max() <= 1  # rounding of an edge
+        for index, run in enumerate(runs):
+            at = (layout[f"shapes[{index}].xanchor"], layout[f"shapes[{index}].yanchor"])
+            assert at == pytest.approx((drops(run, "retain")[step], drops(run, "forget")[step]))
+        assert f"Step {step}:" in layout["annotations[0].text"]
+        assert layout["annotations[1].text"].startswith(f"{mask.sum()} of 60")
+    drawn = figure.data[start.args[2][0]]
+    assert np.array_equal(unpacked(start.args[0]["x"][0]), np.array(drawn.x))
+    assert figure.layout.annotations[0].text == start.args[1]["annotations[0].text"]
+    widths = [np.ptp(unpacked(entry.args[0]["x"][0])[:-1] % 100) for entry in slider.steps]
+    assert widths[0] == 0 < widths[-1]
+    assert (counts > 0).any()
 
 
 def test_a_random_run_shows_its_layers(runs):
-    bars = trace(runs[1].figure(), "pruned units")
-    assert list(bars.y) == runs[1].mask(runs[1].summary().step or None).per_layer()
+    figure = runs[1].figure()
+    assert list(trace(figure, "pruned units").y) == runs[1].mask(runs[1].summary().step or None).per_layer()
+    for step, entry in enumerate(figure.layout.sliders[0].steps):
+        assert (
+            entry.args[0]["y"] == [runs[1].mask(step).per_layer()]
+            or [*entry.args[0]["y"][0]] == runs[1].mask(step).per_layer()
+        )
+
+
+def test_sites_of_a_mixed_run_have_a_row_each(mixed):
+    figure = mixed.figure()
+    titles = [annotation.text for annotation in figure.layout.annotations]
+    step = figure.layout.sliders[0].active
+    for title, site in zip(titles[1:], ("mlp", "pre_out"), strict=True):
+        assert title.startswith(f"{len(mixed.mask(step).units(site))} of ")
+        assert site in title
+    grids = [trace for trace in figure.data if trace.type == "heatmap"]
+    assert [int(np.nansum(grid.z)) for grid in grids] == [60, 72]
+    assert len(figure.layout.sliders[0].steps[1].args[2]) == 4
+
+
+def test_fifty_steps_of_fifty_thousand_units_stay_small():
+    from dissect.views.layers import bin_layers, outline_widths
+
+    generator = np.random.default_rng(0)
+    bins = bin_layers(generator.normal(size=(32, 1600)), generator.integers(-1, 51, (32, 1600)), 51)
+    assert bins.units.sum() == 51_200
+    size = sum(len(json.dumps(packed(outline_widths(bins, counts)))) for counts in bins.pruned)
+    assert size < 500_000
+
+
+def test_specialization_is_the_scores():
+    scores = random_scores()
+    mask = scores.top(0.1)
+    figure = specialization(scores, mask)
+    heat = figure.data[0]
+    log10 = np.log10(scores.values.numpy())
+    low = np.quantile(scores.values.numpy(), 0.0005, method="lower")
+    assert np.allclose(np.array(heat.z), np.maximum(-np.sort(-log10, 1), np.log10(low)), atol=1e-6)
+    for layer in range(4):
+        assert np.array_equal(np.argsort(-log10[layer], kind="stable"), np.array(heat.customdata)[layer])
+    assert sum(trace(figure, "all units").y) == 200
+    assert sum(trace(figure, "pruned units").y) == 20
+    by_index = specialization(scores, sort=False).data[0]
+    assert np.allclose(np.array(by_index.z), np.maximum(log10, np.log10(low)), atol=1e-6)
+
+
+def test_wide_layers_are_means_of_neighbours():
+    scores = random_scores(2, 960)
+    heat = specialization(scores, sort=False).data[0]
+    log10 = np.log10(np.maximum(scores.values.numpy(), np.quantile(scores.values.numpy(), 0.0005, method="lower")))
+    assert np.allclose(np.array(heat.z), log10.reshape(2, 480, 2).mean(-1), atol=1e-6)
+
+
+def test_several_sites_have_a_row_each():
+    both = Scores({"mlp": random_scores(), "pre_out": random_scores(site="pre_out", seed=1)})
+    assert [heat.name for heat in specialization(both).data if heat.type == "heatmap"] == ["mlp", "pre_out"]
+
+
+@pytest.mark.parametrize("which", ["score", "mixed"])
+def test_pruned_by_layer_is_the_masks(runs, mixed, which):
+    run = runs[0] if which == "score" else mixed
+    for heat, (site, at) in zip(pruned_by_layer(run).data, run.pruned_at.items(), strict=True):
+        for step in range(len(run.history)):
+            expected = ((at >= 0) & (at <= step)).flatten(1).sum(1)
+            assert np.array(heat.customdata)[:, step].tolist() == expected.tolist()
+            assert np.allclose(np.array(heat.z)[:, step], 100 * expected / at[0].numel())
+        assert heat.name == site
+
+
+def test_importance_draws_every_unit_and_the_cut():
+    scores = random_scores()
+    figure = importance(scores, fraction=0.1)
+    kept, chosen = trace(figure, "kept units"), trace(figure, "highest scores")
+    assert (len(kept.x), len(chosen.x)) == (180, 20)
+    for drawn in (kept, chosen):
+        for x, y, (layer, unit, value) in zip(drawn.x, drawn.y, drawn.customdata, strict=True):
+            assert x == pytest.approx(scores.retain[int(layer), int(unit)].item(), rel=1e-4)
+            assert y == pytest.approx(scores.forget[int(layer), int(unit)].item(), rel=1e-4)
+            assert value == pytest.approx(scores.values[int(layer), int(unit)].item(), rel=1e-4)
+    threshold = scores.values.flatten().sort(descending=True).values[19].item()
+    line = next(drawn for drawn in figure.data if drawn.name.startswith("score ="))
+    assert np.allclose(line.y, threshold * (np.array(line.x) + 1e-3))
+    assert chosen.marker.color == FORGET
+    assert len(importance(scores, fraction=None).data) == 1
+
+
+def test_many_units_are_a_density():
+    scores = random_scores(10, 7000)
+    figure = importance(scores, fraction=0.01)
+    density = figure.data[0]
+    assert density.type == "heatmap"
+    assert int(np.array(density.customdata).sum()) == 69_300
+    assert len(trace(figure, "highest scores").x) == 700
+    assert len(figure.to_json()) < 600_000
+
+
+def test_overlap_is_jaccards_index():
+    scores = random_scores()
+    a, b = scores.top(0.1), scores.top(0.3)
+    other = Mask({"pre_out": torch.ones(2, 2, 2, dtype=torch.bool)})
+    heat = overlap({"a": a, "b": b, "other": other}).data[0]
+    assert np.allclose(np.array(heat.z), [[1, 1 / 3, 0], [1 / 3, 1, 0], [0, 0, 1]])
+    assert np.array(heat.customdata)[0, 1].tolist() == [20, 60]
+    with pytest.raises(DissectError, match="at least one mask"):
+        overlap({})
+
+
+FIGURES = {
+    "dashboard": lambda runs, theme: dashboard(*runs, theme=theme),
+    "curves": lambda runs, theme: curves(runs, theme=theme),
+    "perplexity": lambda runs, theme: perplexity(runs, theme=theme),
+    "compare": lambda runs, theme: compare(runs, theme=theme),
+    "specialization": lambda runs, theme: specialization(runs[0].scores(), runs[0].mask(), theme=theme),
+    "pruned_by_layer": lambda runs, theme: pruned_by_layer(runs[0], theme=theme),
+    "importance": lambda runs, theme: importance(runs[0].scores()["mlp"], theme=theme, fraction=0.1),
+    "overlap": lambda runs, theme: overlap({"a": runs[0].mask()}, theme=theme),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_light_and_dark(runs, name):
+    light, dark = (FIGURES[name](runs, theme) for theme in ("light", "dark"))
+    assert light.layout.paper_bgcolor == "#FFFFFF"
+    assert dark.layout.paper_bgcolor == "#15181C"
+    assert light.layout.title.text
+    with pytest.raises(DissectError, match="unknown theme 'drak'; did you mean 'dark'"):
+        FIGURES[name](runs, "drak")
+
+
+def test_packed_is_exact_and_small():
+    for values in (np.arange(5), np.array([[0, 300], [-1, 2]]), np.array([70_000]), np.array([0.5, 0.25])):
+        assert np.array_equal(unpacked(packed(values)), values)
+    assert packed(np.array([255]))["dtype"] == "u1"
+    assert packed(np.array([256]))["dtype"] == "i2"
 
 
 def test_the_report_stands_alone(runs, tmp_path):
     page = write_report(runs, tmp_path / "page.html").read_text()
     outside_scripts = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
-    assert not re.findall(r"(?:src|href|url)\s*[=(]", outside_scripts)
+    links = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]*)""", outside_scripts)
+    assert links == ["data:,"]  # so that no icon is asked for
+    assert "url(" not in outside_scripts
     for cell in [*SUMMARY_COLUMNS, *summary_rows(runs)[0], runs[0].record["model"]["fingerprint"]]:
         assert cell in page
-    assert len(page) < 6_000_000
+    assert len(page.encode()) < 6_000_000
 
 
 def test_what_others_wrote_is_text(runs, tmp_path):
@@ -71,11 +310,15 @@ def test_what_others_wrote_is_text(runs, tmp_path):
     record = json.loads((hostile.path / "config.json").read_text())
     record["config"]["forget"] = "<script>alert(1)</script>"
     (hostile.path / "config.json").write_text(json.dumps(record))
-    page = write_report([type(hostile).load(hostile.path)], tmp_path / "page.html").read_text()
+    loaded = type(hostile).load(hostile.path)
+    page = write_report([loaded], tmp_path / "page.html").read_text()
     assert "<script>alert(1)" not in page
     assert "&lt;script&gt;alert(1)" in page
+    assert "<script>" not in json.dumps(dashboard(loaded).to_dict()["layout"], default=str)
 
 
 def test_nothing_to_report(tmp_path):
     with pytest.raises(DissectError, match="at least one run"):
         write_report([], tmp_path / "page.html")
+    with pytest.raises(DissectError, match="at least one run"):
+        curves([])

@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from plotly import graph_objects as go
 
 from dissect.runs import Run
-from dissect.views.theme import NEUTRAL, RUNS
+from dissect.views.overlay import Line, data_of, lines_of
+from dissect.views.theme import NEUTRAL, legend_below, styled
+
+RETAIN_AXIS = "retain: drop of top-1 accuracy (%)"
+FORGET_AXIS = "forget: drop of top-1 accuracy (%)"
 
 
-def curve_traces(runs: list[Run]) -> list[go.Scatter]:
+def curves(runs: Sequence[Run], *, theme: str = "light") -> go.Figure:
+    """What is lost on the forget set against what is lost on the retain set, a line a run, a point a step.
+
+    Drops are relative: 1 - accuracy / accuracy of the base model, in percent. A diamond marks the step of the
+    largest forget drop minus retain drop. A run that forgets what the first one retains is drawn on the first
+    one's axes, as `reversed`.
+
+    Raises:
+        DissectError: There is no run, or one has no step yet.
+    """
+    lines = lines_of(runs)
+    figure = go.Figure(curve_traces(lines))
+    figure.update_xaxes(title=RETAIN_AXIS)
+    figure.update_yaxes(title=FORGET_AXIS)
+    note = f"{data_of(runs)} · ◆ largest difference"
+    styled(figure, title="What pruning takes from each side", note=note, theme=theme, height=500)
+    legend_below(figure, bottom=96 + 18 * ((len(runs) + 2) // 3))
+    return figure
+
+
+def curve_traces(lines: Sequence[Line]) -> list[go.Scatter]:
     """The diagonal and one line a run, in percent."""
-    return [_diagonal(), *(_curve(run, colour) for run, colour in zip(runs, _colours(runs), strict=True))]
+    return [_diagonal(lines), *(_curve(line) for line in lines)]
 
 
-def _colours(runs: list[Run]) -> list[str]:
-    """Random baselines are grey; the others take the palette in order."""
-    bright = iter([colour for colour in RUNS if colour != NEUTRAL] * (1 + len(runs)))
-    return [next(bright) if run.config.selector == "score" else NEUTRAL for run in runs]
-
-
-def _diagonal() -> go.Scatter:
+def _diagonal(lines: Sequence[Line]) -> go.Scatter:
+    """The line on which both sides lose the same, as far as the runs go."""
+    end = max(5.0, *(min(max(line.drops("forget")), max(line.drops("retain"))) for line in lines))
     return go.Scatter(
-        x=[0, 100],
-        y=[0, 100],
+        x=[0, end],
+        y=[0, end],
         mode="lines",
         line={"dash": "dot", "width": 1.5, "color": NEUTRAL},
         name="no selectivity",
@@ -30,44 +52,24 @@ def _diagonal() -> go.Scatter:
     )
 
 
-def _curve(run: Run, colour: str) -> go.Scatter:
-    forget, retain = ([100 * drop for drop in run.drops(side)] for side in ("forget", "retain"))
-    details = [
-        (
-            line["step"],
-            100 * line["pruned"],
-            line["metrics"]["forget"]["top1"],
-            line["metrics"]["retain"]["top1"],
-        )
-        for line in run.history
-    ]
+def _curve(line: Line) -> go.Scatter:
+    best = line.run.summary().step
+    steps = range(line.last + 1)
     return go.Scatter(
-        x=retain,
-        y=forget,
-        customdata=details,
+        x=line.drops("retain"),
+        y=line.drops("forget"),
+        customdata=line.details(),
         mode="lines+markers",
-        line={"color": colour, "width": 2.5},
-        marker={"size": 8},
-        name=run.label,
+        line=line.style,
+        marker={
+            "size": [12 if step == best else 6 for step in steps],
+            "symbol": ["diamond" if step == best else "circle" for step in steps],
+            "opacity": 1,
+        },
+        name=line.name,
         hovertemplate=(
-            "step %{customdata[0]}: %{customdata[1]:.1f}% pruned<br>"
-            "forget drop %{y:.1f}%, top-1 %{customdata[2]:.3f}<br>"
-            "retain drop %{x:.1f}%, top-1 %{customdata[3]:.3f}"
+            "step %{customdata[0]}: %{customdata[2]:,} units pruned (%{customdata[1]:.1f}%)<br>"
+            "forget top-1 %{customdata[3]:.3f}, drop %{y:.1f}%, perplexity %{customdata[5]:,.4~g}<br>"
+            "retain top-1 %{customdata[4]:.3f}, drop %{x:.1f}%, perplexity %{customdata[6]:,.4~g}"
         ),
-    )
-
-
-def best_marker(run: Run) -> go.Scatter:
-    """A ring around the step of the paper's Table 2 figure, with that figure beside it."""
-    summary = run.summary()
-    return go.Scatter(
-        x=[100 * summary.retain_drop],
-        y=[100 * summary.forget_drop],
-        mode="markers+text",
-        marker={"size": 16, "color": "rgba(0,0,0,0)", "line": {"width": 2, "color": "#222"}},
-        text=[f"  {100 * summary.difference:.0f} points at step {summary.step}"],
-        textposition="bottom right",
-        name="largest difference",
-        showlegend=False,
-        hoverinfo="skip",
     )

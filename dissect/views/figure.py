@@ -1,41 +1,106 @@
-"""A run at one look: its pruning curve beside the specialization of its layers."""
+"""A run at one look: its pruning curve beside the specialization of its layers, and one slider for both."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
 from dissect.runs import Run
-from dissect.views.curve import best_marker, curve_traces
-from dissect.views.specialization import pruned_bars, specialization_traces
-from dissect.views.theme import styled
+from dissect.views.curve import FORGET_AXIS, RETAIN_AXIS, curve_traces
+from dissect.views.dashboard_step import curve_title, ring, slider
+from dissect.views.layers import BINS
+from dissect.views.overlay import Line, data_of, lines_of
+from dissect.views.panel import Panel, panel_of
+from dissect.views.theme import get_theme, plain, styled
+
+ROW = 300  # pixels a site
+ABOVE, BELOW = 108, 172
 
 
-def run_figure(run: Run, *others: Run) -> go.Figure:
-    """The paper's Figure 1 for `run` and `others`, beside the base scores of `run` layer by layer.
+def dashboard(run: Run, *others: Run, theme: str = "light") -> go.Figure:
+    """The pruning curve of `run` and `others` beside the units of `run` layer by layer; a slider moves both.
 
-    The right panel marks the units that are pruned at the step of the largest difference; a run without
-    statistics (random) shows its pruned units per layer instead.
+    Left, the paper's Figure 1: a ring on each curve marks the step (the last one for a run that has fewer). Right,
+    for each site, the base model's scores, as wide as a layer has units of that score; those that `run` has pruned
+    up to the step are filled in. A run without statistics (random) shows its pruned units per layer instead. The
+    slider begins at the step of the largest difference.
+
+    Raises:
+        DissectError: A run has no step yet, or `theme` is unknown.
     """
-    site, step = next(iter(run.pruned_at)), run.summary().step or None
-    figure = make_subplots(
-        cols=2, column_widths=[0.42, 0.58], horizontal_spacing=0.09, subplot_titles=_titles(run, site)
+    lines = lines_of([run, *others])
+    step = run.summary().step or len(run.history) - 1
+    sites = list(run.pruned_at)
+    panels = [panel_of(run, site, bins=max(20, BINS - 12 * (len(sites) - 1))) for site in sites]
+    figure = _frame(lines, panels, step)
+    colours = (get_theme(theme).units, lines[0].style["color"])
+    _draw(figure, lines, panels, step, colours)
+    title = f"{plain(run.config.model)}: what is lost, and where the pruned units sit"
+    height = ABOVE + BELOW + ROW * max(1, len(sites)) - 40 * (len(sites) > 1)
+    styled(figure, title=title, note=data_of([run, *others]), theme=theme, height=height)
+    _place(figure, height - ABOVE - BELOW)
+    _add_slider(figure, slider(lines, panels, step), height - ABOVE - BELOW)
+    return figure
+
+
+def _frame(lines: Sequence[Line], panels: Sequence[Panel], step: int) -> go.Figure:
+    """Empty axes: the curve's left over all rows, a row for each panel right; with their titles."""
+    rows = len(panels)
+    titles = [curve_title(lines[0], step), *(panel.title(step) for panel in panels)]
+    return make_subplots(
+        rows=rows,
+        cols=2,
+        specs=[[{"rowspan": rows} if row == 0 else None, {}] for row in range(rows)],
+        column_widths=[0.39, 0.61],
+        horizontal_spacing=0.13,
+        vertical_spacing=0.26 / rows,
+        subplot_titles=titles,
     )
-    for trace in [*curve_traces([run, *others]), best_marker(run)]:
+
+
+def _draw(
+    figure: go.Figure, lines: Sequence[Line], panels: Sequence[Panel], step: int, colours: tuple[str, str]
+) -> None:
+    for trace in curve_traces(lines):
         figure.add_trace(trace, row=1, col=1)
-    figure.update_xaxes(title="retain: drop of top-1 accuracy (%)", row=1, col=1)
-    figure.update_yaxes(title="forget: drop of top-1 accuracy (%)", row=1, col=1)
-    mask = run.mask(step)
-    panel = specialization_traces(run.scores()[site], mask) if run.has_stats else [pruned_bars(mask)]
-    for trace in panel:
-        figure.add_trace(trace, row=1, col=2)
-    figure.update_xaxes(title="layer", dtick=5, showgrid=False, row=1, col=2)
-    figure.update_yaxes(title="log₂ score" if run.has_stats else "units pruned", row=1, col=2)
-    title = f"{run.config.model}: {run.config.forget} forgotten, {run.config.retain} retained"
-    return styled(figure, title=title)
+    figure.update_xaxes(title=RETAIN_AXIS, row=1, col=1)
+    figure.update_yaxes(title=FORGET_AXIS, row=1, col=1)
+    figure.update_layout(shapes=[ring(line, step) for line in lines])
+    drawn = len(lines) + 1
+    for row, panel in enumerate(panels, 1):
+        traces = panel.traces(step, colours)
+        for trace in traces:
+            trace.showlegend = row == 1 and trace.type != "heatmap"
+            figure.add_trace(trace, row=row, col=2)
+        drawn += len(traces)
+        panel.moving[:] = range(drawn - len(panel.at(step)), drawn)
+        across, up = panel.axes()
+        figure.update_xaxes(across, row=row, col=2)
+        figure.update_yaxes(up, row=row, col=2)
 
 
-def _titles(run: Run, site: str) -> tuple[str, str]:
-    at = run.summary().step or len(run.history) - 1
-    right = f"{site} units by layer, pruned at step {at}" if run.has_stats else f"{site} units pruned at step {at}"
-    return "What is lost, step by step", right
+def _place(figure: go.Figure, area: int) -> None:
+    """Titles of the panels to the left above them, the legend below the axes; `area` is the plot area's height."""
+    for annotation, axis in zip(figure.select_annotations(), figure.select_xaxes(), strict=True):
+        annotation.update(x=axis.domain[0], xanchor="left", align="left", font={"size": 12.5}, yshift=2)
+    figure.update_layout(margin={"t": ABOVE, "b": BELOW}, barmode="overlay")
+    figure.update_layout(legend={"orientation": "h", "x": 0, "xanchor": "left", "y": -58 / area, "yanchor": "top"})
+
+
+def _add_slider(figure: go.Figure, steps: dict, area: int) -> None:
+    look = {
+        "x": 0,
+        "len": 1,
+        "y": -112 / area,
+        "yanchor": "top",
+        "pad": {"t": 0, "b": 0},
+        "currentvalue": {"visible": False},
+        "tickcolor": "rgba(128,128,128,0.6)",
+        "bordercolor": "rgba(128,128,128,0.6)",
+        "bgcolor": "rgba(128,128,128,0.25)",
+        "activebgcolor": "rgba(128,128,128,0.8)",
+        "font": {"size": 11},
+    }
+    figure.update_layout(sliders=[steps | look])

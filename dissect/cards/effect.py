@@ -1,0 +1,69 @@
+"""What ablating one unit alone does to the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from dissect.ablation import ablated
+from dissect.cards.units import Unit
+from dissect.errors import DissectError
+from dissect.evaluation import evaluate
+from dissect.masks import Mask
+from dissect.windows import Windows
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The mean loss with and without a unit, in nats, over the same predictions.
+
+    Attributes:
+        whole: Of the model as it is.
+        ablated: With the unit set to zero.
+        n: The number of predictions.
+    """
+
+    whole: float
+    ablated: float
+    n: int
+
+    @property
+    def change(self) -> float:
+        """How much higher the loss is without the unit."""
+        return self.ablated - self.whole
+
+
+def effects(
+    model: Any, units: Sequence[Unit], windows: Windows, *, tokens: int, batch_size: int | None, progress: bool
+) -> list[Effect | None]:
+    """The effect of each unit on the first windows that hold at least `tokens` predictions; None for 0 `tokens`.
+
+    One forward pass over them for each unit, and one for the whole model.
+    """
+    if tokens == 0:
+        return [None] * len(units)
+    part = first_windows(windows, tokens)
+    whole = evaluate(model, part, batch_size=batch_size, progress=False)
+    found = []
+    for unit in tqdm(units, desc="ablating each alone", leave=False, disable=not progress):
+        with ablated(model, Mask.of(model, unit.site, [unit.place])):
+            without = evaluate(model, part, batch_size=batch_size, progress=False)
+        found.append(Effect(whole["loss"], without["loss"], int(whole["n"])))
+    return found
+
+
+def first_windows(windows: Windows, tokens: int) -> Windows:
+    """The fewest windows from the first on that keep at least `tokens` positions; all where they keep fewer.
+
+    Raises:
+        DissectError: `tokens` is below 1, or nothing is kept.
+    """
+    if tokens < 1:
+        raise DissectError(f"ablation_tokens must be 0 (no ablation) or more, got {tokens}")
+    if windows.n_kept == 0:
+        raise DissectError("cannot make cards from windows without a kept position")
+    reached = windows.keep.sum(1).cumsum(0) >= min(tokens, windows.n_kept)
+    return windows[: int(reached.int().argmax()) + 1]

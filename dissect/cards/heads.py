@@ -1,0 +1,78 @@
+"""Head cards: where an attention head looks, on the text to forget and on the text to retain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from dissect.cards.attention import Attention, attentions
+from dissect.cards.effect import Effect, effects
+from dissect.cards.stack import Cards
+from dissect.cards.units import Unit, as_units
+from dissect.windows import Windows
+
+
+@dataclass(frozen=True, eq=False)
+class HeadCard:
+    """Everything a card shows of one head; `_repr_html_` draws it in a notebook.
+
+    Attributes:
+        unit: The head.
+        model: The model's name.
+        forget: Where it looks on the forget set.
+        retain: And on the retain set.
+        forget_effect: What ablating it alone does to the loss on the forget set; None where not measured.
+        retain_effect: And on the retain set.
+    """
+
+    unit: Unit
+    model: str
+    forget: Attention
+    retain: Attention
+    forget_effect: Effect | None
+    retain_effect: Effect | None
+
+    def _repr_html_(self) -> str:
+        from dissect.views.card import card_html
+
+        return card_html(self)
+
+
+def head_card(model: Any, layer: int, head: int, forget: Windows, retain: Windows, **options: Any) -> HeadCard:
+    """The card of one head; options and errors as in `head_cards`."""
+    return head_cards(model, [(layer, head)], forget, retain, **options)[0]
+
+
+def head_cards(
+    model: Any,
+    heads: Iterable[tuple[int, int]],
+    forget: Windows,
+    retain: Windows,
+    *,
+    ablation_tokens: int = 2_000,
+    batch_size: int | None = None,
+    progress: bool = True,
+) -> Cards:
+    """The cards of several heads, each `(layer, head)`, from one pass over each data set.
+
+    Args:
+        model: A TransformerLens model.
+        heads: Query heads, each `(layer, head)`.
+        forget: The data set to forget.
+        retain: The data set to retain.
+        ablation_tokens: Predictions of each data set on which each head alone is ablated; 0 leaves that out.
+        batch_size: Windows per forward pass; by default about 4,096 tokens.
+        progress: Show progress bars.
+
+    Raises:
+        DissectError: A head is outside the model, or nothing is kept.
+    """
+    units = as_units([("head", *head) for head in heads], model.cfg)
+    columns = [attentions(model, units, side, batch_size=batch_size, progress=progress) for side in (forget, retain)]
+    changes = [
+        effects(model, units, side, tokens=ablation_tokens, batch_size=batch_size, progress=progress)
+        for side in (forget, retain)
+    ]
+    rows = zip(units, *columns, *changes, strict=True)
+    return Cards(tuple(HeadCard(unit, model.cfg.model_name, *rest) for unit, *rest in rows))

@@ -1,0 +1,100 @@
+"""Neuron cards: what a neuron does on the text to forget and on the text to retain, and what it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from dissect.cards.activity import Activity, activities
+from dissect.cards.contexts import check_contexts
+from dissect.cards.directions import Direction, direction
+from dissect.cards.effect import Effect, effects
+from dissect.cards.stack import Cards
+from dissect.cards.units import Unit, as_units
+from dissect.errors import DissectError
+from dissect.windows import Windows
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronCard:
+    """Everything a card shows of one neuron; `_repr_html_` draws it in a notebook.
+
+    Attributes:
+        unit: The neuron.
+        model: The model's name.
+        forget: Its activations on the forget set.
+        retain: And on the retain set.
+        direction: The tokens its output weights promote and suppress; None where the model's head is not linear.
+        forget_effect: What ablating it alone does to the loss on the forget set; None where not measured.
+        retain_effect: And on the retain set.
+    """
+
+    unit: Unit
+    model: str
+    forget: Activity
+    retain: Activity
+    direction: Direction | None
+    forget_effect: Effect | None
+    retain_effect: Effect | None
+
+    def _repr_html_(self) -> str:
+        from dissect.views.card import card_html
+
+        return card_html(self)
+
+
+def neuron_card(model: Any, unit: Unit | tuple, forget: Windows, retain: Windows, **options: Any) -> NeuronCard:
+    """The card of one neuron; arguments and errors as in `neuron_cards`."""
+    return neuron_cards(model, [unit], forget, retain, **options)[0]
+
+
+def neuron_cards(
+    model: Any,
+    units: Unit | tuple | Iterable[Unit | tuple],
+    forget: Windows,
+    retain: Windows,
+    *,
+    contexts: int = 5,
+    around: int = 24,
+    tokens: int = 10,
+    ablation_tokens: int = 2_000,
+    batch_size: int | None = None,
+    progress: bool = True,
+) -> Cards:
+    """The cards of several neurons, from one pass over each data set (and one for each unit's ablation).
+
+    Args:
+        model: A TransformerLens model.
+        units: Neurons as `Unit` or `(site, layer, *index)`: `("mlp", 3, 17)`, `("pre_out", 2, head, 5)`.
+        forget: The data set to forget.
+        retain: The data set to retain.
+        contexts: How many of the strongest contexts to show of each data set.
+        around: How many tokens to show before the peak of a context; half as many behind it.
+        tokens: How many promoted and suppressed tokens to show.
+        ablation_tokens: Predictions of each data set on which each unit alone is ablated; 0 leaves that out.
+        batch_size: Windows per forward pass; by default about 4,096 tokens.
+        progress: Show progress bars.
+
+    Raises:
+        DissectError: A unit is outside the model or a whole head (see `head_card`), nothing is kept, or an
+            activation is not finite.
+    """
+    units = as_units(units, model.cfg)
+    for unit in units:
+        if unit.site == "head":
+            raise DissectError(
+                f"{unit} is a head, not a neuron; use head_card(model, {unit.layer}, {unit.index[0]}, ...)"
+            )
+    check_contexts(contexts, around)
+    found = []
+    for windows in (forget, retain):
+        active = activities(
+            model, units, windows, contexts=contexts, around=around, batch_size=batch_size, progress=progress
+        )
+        change = effects(model, units, windows, tokens=ablation_tokens, batch_size=batch_size, progress=progress)
+        found.append((active, change))
+    (forget_active, forget_effect), (retain_active, retain_effect) = found
+    written = [direction(model, unit, tokens) for unit in units]
+    columns = (units, [model.cfg.model_name] * len(units), forget_active, retain_active, written)
+    return Cards(tuple(NeuronCard(*each) for each in zip(*columns, forget_effect, retain_effect, strict=True)))

@@ -1,0 +1,66 @@
+"""One unit of a model: its site, its layer, and its index in the layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from dissect.errors import DissectError
+from dissect.sites import get_site
+
+
+@dataclass(frozen=True, order=True)
+class Unit:
+    """A unit that can be pruned by itself.
+
+    Attributes:
+        site: The name of its site.
+        layer: Its layer, counted from 0.
+        index: Its place in the layer: `(unit,)` for `mlp`, `(head, unit)` for `value` and `pre_out`, `(head,)` for
+            `head`.
+    """
+
+    site: str
+    layer: int
+    index: tuple[int, ...]
+
+    @property
+    def place(self) -> tuple[int, ...]:
+        """`(layer, *index)`, as masks, scores and statistics are indexed."""
+        return (self.layer, *self.index)
+
+    def __str__(self) -> str:
+        return f"{self.site} {'.'.join(map(str, self.place))}"
+
+
+def as_unit(value: Unit | tuple, cfg: Any) -> Unit:
+    """A `Unit`, or a tuple `(site, layer, *index)`, checked against a model's configuration.
+
+    Raises:
+        DissectError: It is neither, or lies outside the model.
+    """
+    if not isinstance(value, Unit):
+        if not isinstance(value, tuple) or len(value) < 3 or not isinstance(value[0], str):
+            raise DissectError(f"a unit is (site, layer, *index) such as ('mlp', 3, 17), got {value!r}")
+        value = Unit(value[0], int(value[1]), tuple(int(part) for part in value[2:]))
+    shape = get_site(value.site).mask_shape(cfg)
+    if len(value.place) != len(shape) or any(not 0 <= i < n for i, n in zip(value.place, shape, strict=True)):
+        raise DissectError(
+            f"unit {value.place} of site {value.site!r} is outside {shape} (layer first, counted from 0)"
+        )
+    return value
+
+
+def as_units(values: Unit | tuple | Iterable[Unit | tuple], cfg: Any) -> tuple[Unit, ...]:
+    """Several of them, without repeats.
+
+    Raises:
+        DissectError: There is none, or one is wrong.
+    """
+    if isinstance(values, Unit) or (isinstance(values, tuple) and values and isinstance(values[0], str)):
+        raise DissectError(f"units are a list of (site, layer, *index), got a single one, {values}; put it into a list")
+    units = tuple(dict.fromkeys(as_unit(value, cfg) for value in values))
+    if not units:
+        raise DissectError("no unit given; give some such as [('mlp', 3, 17)]")
+    return units

@@ -1,0 +1,143 @@
+"""What a grid of runs combines, and the paper's own experiments as grids."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dissect.config import PruneConfig, Selector, Value, default_out
+from dissect.errors import DissectError
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What to combine. All other settings are the same for every run.
+
+    Attributes:
+        models: Known names, hub ids or local folders.
+        forget: Corpora to forget; each goes with the corpus at the same place in `retain`.
+        retain: Corpora to retain.
+        sites: Where units are pruned; a run each.
+        importances: Importance functions; a run each. Random runs do not depend on it, and are made once.
+        selectors: score, random, layer-random (matched to the score run with the first importance).
+        both_directions: Also swap forget and retain.
+        seeds: A run each; of the order of documents and of the random selectors.
+        fraction: As in `PruneConfig`, like all below.
+        steps: Number of steps.
+        iterative: Collect statistics again at every step, or rank once.
+        value: What a pruned unit is set to.
+        svd: Rotate attention to its singular basis first.
+        tokens: Predictions for statistics and as many others for evaluation, from each corpus.
+        context: Tokens in a window.
+        dtype: bfloat16, float16 or float32.
+        device: cpu, cuda, ...
+        batch_size: Windows in a forward pass.
+    """
+
+    models: tuple[str, ...]
+    forget: tuple[str, ...]
+    retain: tuple[str, ...]
+    sites: tuple[str, ...] = ("mlp", "pre_out")
+    importances: tuple[str, ...] = ("abs",)
+    selectors: tuple[Selector, ...] = ("score", "random")
+    both_directions: bool = False
+    seeds: tuple[int, ...] = (0,)
+    fraction: float = 0.02
+    steps: int = 50
+    iterative: bool = True
+    value: Value = "zero"
+    svd: bool = False
+    tokens: int = 100_000
+    context: int = 512
+    dtype: str | None = None
+    device: str | None = None
+    batch_size: int | None = None
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every (forget, retain), the swapped ones behind.
+
+        Raises:
+            DissectError: There are not as many of the one as of the other.
+        """
+        if len(self.forget) != len(self.retain) or not self.forget:
+            raise DissectError(
+                f"forget and retain go in pairs, got {len(self.forget)} and {len(self.retain)}: "
+                f"{list(self.forget)} and {list(self.retain)}"
+            )
+        pairs = list(zip(self.forget, self.retain, strict=True))
+        return pairs + [(retain, forget) for forget, retain in pairs] if self.both_directions else pairs
+
+    def cells(self, out: Path) -> list[PruneConfig]:
+        """The configuration of every run, model by model, score runs before the random ones that match them."""
+        combinations = itertools.product(self.models, self.pairs(), self.sites, self.seeds)
+        return [cell for combination in combinations for cell in self._cells(out, *combination)]
+
+    def _cells(self, out: Path, model: str, pair: tuple[str, str], site: str, seed: int) -> Iterator[PruneConfig]:
+        shared = {name.name: getattr(self, name.name) for name in dataclasses.fields(self) if name.name in _SHARED}
+        base = PruneConfig(model=model, forget=pair[0], retain=pair[1], site=site, seed=seed, **shared)
+        scored = [dataclasses.replace(base, importance=importance) for importance in self.importances]
+        if "score" in self.selectors or "layer-random" in self.selectors:
+            yield from scored
+        if "random" in self.selectors:
+            yield dataclasses.replace(base, selector="random")
+        if "layer-random" in self.selectors:
+            yield dataclasses.replace(base, selector="layer-random", match=str(cell_folder(out, scored[0])))
+
+
+_SHARED = {field.name for field in dataclasses.fields(PruneConfig)} & {field.name for field in dataclasses.fields(Grid)}
+_SHARED -= {"forget", "retain"}
+
+
+def cell_folder(out: Path, cell: PruneConfig) -> Path:
+    """The run folder of a cell below the grid's folder."""
+    return out / default_out(cell).name
+
+
+Experiment = Literal["fig1", "fig2", "fig3", "table2"]
+
+PAPER_MODELS = (
+    "opt-125m",
+    "opt-1.3b",
+    "opt-6.7b",
+    "galactica-125m",
+    "galactica-1.3b",
+    "galactica-6.7b",
+    "pythia-160m",
+    "pythia-1.4b",
+    "pythia-6.9b",
+    "roberta-base",
+    "roberta-large",
+)
+
+# (forget, retain), each taken in both directions. The Pile is without GitHub, since code is the other side.
+PAPER_PAIRS = (("code", "pile"), ("python", "code"))
+OFFLINE_PAIRS = (("python-stdlib", "wiki-en"), ("torch-headers", "python-stdlib"))
+
+# What each experiment varies. Figures 1 and 2 are two views of the same runs.
+_VARIED: dict[str, dict[str, tuple[str, ...]]] = {
+    "fig1": {"sites": ("mlp", "pre_out"), "selectors": ("score", "random")},
+    "fig2": {"sites": ("mlp", "pre_out"), "selectors": ("score", "random")},
+    "fig3": {
+        "sites": ("mlp", "value", "pre_out", "head"),
+        "importances": ("abs", "rms", "std", "sqrt"),
+        "selectors": ("score", "random"),
+    },
+    "table2": {"sites": ("mlp", "pre_out"), "importances": ("abs",), "selectors": ("score",)},
+}
+
+
+def paper_grid(
+    what: Experiment, models: tuple[str, ...] = PAPER_MODELS, tokens: int = 100_000, *, offline: bool = False
+) -> Grid:
+    """The grid behind a figure or table, at the paper's settings: 50 steps of 2%, iterative, both directions.
+
+    `freq` is left out, which the paper has for feed-forward neurons only: run it with `Grid(importances=("freq",),
+    sites=("mlp",), ...)`.
+    """
+    forget, retain = zip(*(OFFLINE_PAIRS if offline else PAPER_PAIRS), strict=True)
+    varied: dict = _VARIED[what]
+    return Grid(models=models, forget=forget, retain=retain, both_directions=True, tokens=tokens, **varied)

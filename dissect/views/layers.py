@@ -1,0 +1,77 @@
+"""Scores of a site's units as shapes, one a layer: as wide as units have that score, pruned ones drawn over it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+BINS = 44
+SPACING = 100  # a layer's room on the axis; whole numbers, so that a step of the slider is two bytes a point
+WIDTH = 46
+
+
+@dataclass(frozen=True, eq=False)
+class LayerBins:
+    """How many units of a layer have a score in a bin, and how many of them are pruned up to each step.
+
+    Attributes:
+        edges: Edges of the bins, in log10 of the score.
+        units: Counts, `layer bin`.
+        pruned: Counts of those pruned up to a step, `step layer bin`.
+    """
+
+    edges: np.ndarray
+    units: np.ndarray
+    pruned: np.ndarray
+
+    @property
+    def centres(self) -> np.ndarray:
+        """The middle of each bin."""
+        return (self.edges[:-1] + self.edges[1:]) / 2
+
+
+def bin_layers(heights: np.ndarray, pruned_at: np.ndarray, steps: int, bins: int = BINS) -> LayerBins:
+    """Count units by layer, bin and step.
+
+    Args:
+        heights: log10 of the scores, `layer unit`.
+        pruned_at: The step that pruned each unit, negative if kept, `layer unit`.
+        steps: Number of steps, step 0 among them.
+        bins: Number of bins.
+    """
+    edges = np.histogram_bin_edges(heights, bins)
+    where = np.clip(np.searchsorted(edges, heights, side="right") - 1, 0, bins - 1)
+    layer = np.broadcast_to(np.arange(len(heights))[:, None], heights.shape)
+    units = np.zeros((len(heights), bins), np.int64)
+    np.add.at(units, (layer, where), 1)
+    pruned = np.zeros((steps, len(heights), bins), np.int64)
+    cut = (pruned_at >= 0) & (pruned_at < steps)
+    np.add.at(pruned, (pruned_at[cut], layer[cut], where[cut]), 1)
+    return LayerBins(edges, units, pruned.cumsum(0))
+
+
+def outline_heights(bins: LayerBins) -> np.ndarray:
+    """The y coordinates of all outlines: down one side and up the other of each layer, NaN between layers."""
+    parts = [[*_span(bins, layer), *_span(bins, layer)[::-1], np.nan] for layer in range(len(bins.units))]
+    return np.array([y for part in parts for y in part])
+
+
+def outline_widths(bins: LayerBins, counts: np.ndarray) -> np.ndarray:
+    """The x coordinates that go with them for `counts` (`layer bin`); widths are roots, so that few units show."""
+    half = np.rint(WIDTH * np.sqrt(counts / max(1, bins.units.max()))).astype(np.int64)
+    parts = []
+    for layer, widths in enumerate(half):
+        inside = np.concatenate([[0], widths[_used(bins, layer)], [0]])
+        parts += [SPACING * layer - inside, SPACING * layer + inside[::-1], [0]]
+    return np.concatenate(parts)
+
+
+def _used(bins: LayerBins, layer: int) -> slice:
+    filled = np.flatnonzero(bins.units[layer])
+    return slice(filled[0], filled[-1] + 1)
+
+
+def _span(bins: LayerBins, layer: int) -> np.ndarray:
+    used = _used(bins, layer)
+    return np.concatenate([[bins.edges[used.start]], bins.centres[used], [bins.edges[used.stop]]])

@@ -1,0 +1,125 @@
+"""Runs overlaid in one figure: each has a name, a line style, and the figure's sides, which a reversed run swaps."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dissect.errors import DissectError
+from dissect.runs import Run
+from dissect.views.theme import DASHES, NEUTRAL, RUNS, plain
+
+OTHER = {"forget": "retain", "retain": "forget"}
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A run as it is drawn beside others.
+
+    Attributes:
+        run: The run.
+        name: Its label, with what tells it from the others.
+        style: Plotly's line: colour, width, dash.
+        swapped: True where it forgets what the figure's first run retains, and the other way round.
+    """
+
+    run: Run
+    name: str
+    style: dict[str, Any]
+    swapped: bool
+
+    @property
+    def last(self) -> int:
+        """The last step there is."""
+        return len(self.run.history) - 1
+
+    def side(self, side: str) -> str:
+        """What the run itself calls the figure's `forget` or `retain`."""
+        return OTHER[side] if self.swapped else side
+
+    def drops(self, side: str) -> list[float]:
+        """The drop of top-1 accuracy on the figure's `side` at every step, in percent of the base model's."""
+        return [100 * drop for drop in self.run.drops(self.side(side))]
+
+    def details(self) -> list[tuple[float, ...]]:
+        """For the hover, a step each: step, percent and number of units pruned, top-1 and perplexity by side."""
+        sides = [self.side("forget"), self.side("retain")]
+        return [
+            (
+                line["step"],
+                100 * line["pruned"],
+                line["units"],
+                *(line["metrics"][side][metric] for metric in ("top1", "perplexity") for side in sides),
+            )
+            for line in self.run.history
+        ]
+
+
+def lines_of(runs: Sequence[Run]) -> list[Line]:
+    """The runs as lines of one figure; the first run says what is forgotten.
+
+    Raises:
+        DissectError: There is no run, or one has no step yet.
+    """
+    check_runs(runs)
+    swapped = [_is_swapped(run, runs[0]) for run in runs]
+    labels = [run.label + " reversed" * swap for run, swap in zip(runs, swapped, strict=True)]
+    styles = _styles(["random" in run.config.selector for run in runs])
+    return [Line(*each) for each in zip(runs, _distinct(labels, runs), styles, swapped, strict=True)]
+
+
+def check_runs(runs: Sequence[Run]) -> None:
+    """Raise `DissectError` unless there is a run, and each has a step."""
+    if not runs:
+        raise DissectError("a figure of runs needs at least one run: Run.load(path)")
+    for run in runs:
+        if not run.history:
+            raise DissectError(f"run {run.path} has no finished step yet; give its command again to go on with it")
+
+
+def _is_swapped(run: Run, first: Run) -> bool:
+    theirs, ours = (run.config.forget, run.config.retain), (first.config.retain, first.config.forget)
+    return theirs == ours and ours[0] != ours[1]
+
+
+def _distinct(labels: list[str], runs: Sequence[Run]) -> list[str]:
+    """Labels as plain text; where two are the same, the one thing that differs, else the folder."""
+    seen = Counter(labels)
+    return [
+        plain(label if seen[label] == 1 else f"{label}, {_difference(run, runs)}")
+        for run, label in zip(runs, labels, strict=True)
+    ]
+
+
+def _difference(run: Run, runs: Sequence[Run]) -> str:
+    for name in ("model", "seed", "eps", "fraction"):
+        values = [getattr(other.config, name) for other in runs if other.label == run.label]
+        if len(set(values)) == len(values):
+            value = getattr(run.config, name)
+            return str(value) if name == "model" else f"{name} {value}"
+    return run.path.name
+
+
+def _styles(random: list[bool]) -> list[dict[str, Any]]:
+    """Random baselines are grey and differ by dash; the others differ by colour, then by dash."""
+    styles, counts = [], {True: 0, False: 0}
+    for grey in random:
+        place, counts[grey] = counts[grey], counts[grey] + 1
+        colour, dash = (NEUTRAL, place) if grey else (RUNS[place % len(RUNS)], place // len(RUNS))
+        styles.append({"color": colour, "width": 2 if grey else 2.5, "dash": DASHES[dash % len(DASHES)]})
+    return styles
+
+
+def data_of(runs: Sequence[Run]) -> str:
+    """What the runs forget and retain, in a line; `several data sets` where they differ."""
+    pairs = {frozenset((run.config.forget, run.config.retain)) for run in runs}
+    if len(pairs) > 1:
+        return "several data sets"
+    return f"forget {short(runs[0].config.forget)}, retain {short(runs[0].config.retain)}"
+
+
+def short(corpus: str) -> str:
+    """A corpus' name as plain text, cut where it is long."""
+    return plain(corpus if len(corpus) <= 32 else f"{corpus[:29]}…")

@@ -1,0 +1,148 @@
+"""A panel of the dashboard: one site's units layer by layer, with those pruned up to a step marked.
+
+A panel gives its `traces` as they are at a step, the moving ones last; `at` gives what a step changes, for each moving
+trace the same attributes; `moving` are the places of those traces in the figure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from plotly import graph_objects as go
+
+from dissect.runs import Run
+from dissect.views.layers import BINS, SPACING, LayerBins, bin_layers, outline_heights, outline_widths
+from dissect.views.log_axis import log_scores, spans, ticks
+from dissect.views.packed import packed
+
+
+def count_title(run: Run, site: str, step: int) -> str:
+    """How many units of a site are pruned at a step."""
+    pruned = run.mask(step)[site]
+    return f"{int(pruned.sum()):,} of {pruned.numel():,} {site} units pruned"
+
+
+def layer_ticks(n_layers: int) -> list[int]:
+    """Layers to label: about seven, at a round distance."""
+    return list(range(0, n_layers, next(gap for gap in (1, 2, 5, 10, 20, 50, 100) if gap * 8 >= n_layers)))
+
+
+@dataclass
+class ScorePanel:
+    """Base scores of a layer's units as a shape; in it, in the run's colour, the units pruned so far."""
+
+    run: Run
+    site: str
+    n_bins: int = BINS
+    moving: list[int] = field(default_factory=list)
+    bins: LayerBins = field(init=False)
+
+    def __post_init__(self) -> None:
+        pruned_at = self.run.pruned_at[self.site].flatten(1).numpy()
+        heights = log_scores(self.run.scores()[self.site])
+        self.bins = bin_layers(heights, pruned_at, len(self.run.history), self.n_bins)
+
+    def traces(self, step: int, colours: tuple[str, str]) -> list[go.Scatter | go.Heatmap | go.Bar]:
+        heights = outline_heights(self.bins)
+        shapes = (("all units", colours[0], self.bins.units), ("pruned units", colours[1], self.bins.pruned[step]))
+        drawn = [
+            go.Scatter(
+                x=outline_widths(self.bins, counts),
+                y=heights,
+                name=name,
+                fill="toself",
+                fillcolor=colour,
+                mode="lines",
+                line={"width": 0},
+                hoverinfo="skip",
+                legend="legend",
+            )
+            for name, colour, counts in shapes
+        ]
+        return [*drawn, self._hover(step)]
+
+    def _hover(self, step: int) -> go.Heatmap:
+        """An invisible grid that answers the pointer with the counts beneath it."""
+        units = self.bins.units.T
+        return go.Heatmap(
+            x=self._layers(),
+            y=self.bins.centres,
+            z=np.where(units > 0, units, np.nan).astype(np.float32),
+            customdata=self.bins.pruned[step].T,
+            text=[
+                [f"layer {layer}, score {span}" for layer in range(units.shape[1])] for span in spans(self.bins.edges)
+            ],
+            opacity=0,
+            showscale=False,
+            hoverongaps=False,
+            hovertemplate="%{text}<br>%{z} units, %{customdata} of them pruned<extra></extra>",
+        )
+
+    def _layers(self) -> np.ndarray:
+        return SPACING * np.arange(len(self.bins.units))
+
+    def at(self, step: int) -> list[dict[str, Any]]:
+        counts = self.bins.pruned[step]
+        return [
+            {"x": packed(outline_widths(self.bins, counts)), "customdata": None},
+            {"x": packed(self._layers()), "customdata": packed(counts.T)},
+        ]
+
+    def title(self, step: int) -> str:
+        return count_title(self.run, self.site, step)
+
+    def axes(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        shown = layer_ticks(len(self.bins.units))
+        across = {
+            "title": "layer",
+            "tickvals": [SPACING * layer for layer in shown],
+            "ticktext": [str(layer) for layer in shown],
+            "range": [-SPACING, SPACING * len(self.bins.units)],
+            "showgrid": False,
+        }
+        low, high = self.bins.edges[0], self.bins.edges[-1]
+        return across, {"title": "score (forget / retain importance)", **ticks(low, high)}
+
+
+@dataclass
+class CountPanel:
+    """Pruned units per layer, for a run that kept no statistics."""
+
+    run: Run
+    site: str
+    moving: list[int] = field(default_factory=list)
+
+    def traces(self, step: int, colours: tuple[str, str]) -> list[go.Scatter | go.Heatmap | go.Bar]:
+        counts = self.run.mask(step).per_layer(self.site)
+        return [
+            go.Bar(
+                x=list(range(len(counts))),
+                y=counts,
+                marker={"color": colours[1]},
+                name="pruned units",
+                hovertemplate="layer %{x}: %{y} units pruned<extra></extra>",
+            )
+        ]
+
+    def at(self, step: int) -> list[dict[str, Any]]:
+        return [{"y": self.run.mask(step).per_layer(self.site)}]
+
+    def title(self, step: int) -> str:
+        return count_title(self.run, self.site, step)
+
+    def axes(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        pruned = self.run.mask().per_layer(self.site)
+        return (
+            {"title": "layer", "tickvals": layer_ticks(len(pruned)), "showgrid": False},
+            {"title": "units pruned", "range": [0, 1.05 * max(1, *pruned)]},
+        )
+
+
+Panel = ScorePanel | CountPanel
+
+
+def panel_of(run: Run, site: str, bins: int = BINS) -> Panel:
+    """Scores by layer where the run kept statistics, else the number of pruned units."""
+    return ScorePanel(run, site, bins) if run.has_stats else CountPanel(run, site)

@@ -1,0 +1,82 @@
+"""What is measured: dissect's passes, those of transformers and TransformerLens, the machine's matrix product."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import torch
+
+import dissect
+from dissect import Mask, Windows, fast
+from dissect.forward import run_blocks
+from tests.benchmarks.measure import Case
+
+ROWS, REPEATS = 2048, 20  # of the matrix product
+
+
+def forward_operations(cfg: Any, context: int) -> float:
+    """Floating-point operations a token of the blocks, of a gated model under a causal mask (half of the pattern)."""
+    groups = cfg.n_key_value_heads or cfg.n_heads
+    attention = cfg.d_model * cfg.d_head * (2 * cfg.n_heads + 2 * groups)
+    feed_forward = (3 if cfg.gated_mlp else 2) * cfg.d_model * cfg.d_mlp
+    pattern = 2 * cfg.n_heads * cfg.d_head * (context + 1) / 2
+    return 2.0 * cfg.n_layers * (attention + feed_forward + pattern)
+
+
+def product(cfg: Any) -> tuple[Case, float]:
+    """The model's own largest matrix product in a layer, and how many operations it is."""
+    x = torch.randn(ROWS, cfg.d_model).to(cfg.dtype)
+    weight = torch.randn(cfg.d_mlp, cfg.d_model).to(cfg.dtype)
+    operations = 2.0 * REPEATS * ROWS * cfg.d_model * cfg.d_mlp
+    return lambda: [torch.nn.functional.linear(x, weight) for _ in range(REPEATS)], operations
+
+
+def passes(model: Any, train: Windows, test: Windows) -> dict[str, Case]:
+    """A pass over the same windows in each way."""
+    hf_model = model.source.transformers_model(model.cfg.dtype)
+    size = max(1, 2048 // train.tokens.shape[1])
+    batches = [batch.tokens for batch in train.batches(size)]
+    abs_moments = dissect.IMPORTANCE["abs"].moments
+
+    def plain() -> None:
+        with fast.disabled():
+            forward()
+
+    def forward() -> None:
+        for tokens in batches:
+            run_blocks(model, tokens)
+
+    return {
+        "transformers, blocks": lambda: [hf_model.model(tokens) for tokens in batches],
+        "transformers, logits": lambda: [hf_model(tokens).logits for tokens in batches],
+        "TransformerLens, blocks": plain,
+        "dissect, blocks": forward,
+        "collect, three sites": lambda: dissect.collect(model, train, progress=False),
+        "collect, mlp abs": lambda: dissect.collect(model, train, sites="mlp", moments=abs_moments, progress=False),
+        "evaluate": lambda: dissect.evaluate(model, test, progress=False),
+    }
+
+
+def step(model: Any, train: Windows, test: Windows, pruned: Mask) -> Mask:
+    """One step of an iterative run: statistics and evaluation of both sides on the pruned model."""
+    moments = dissect.IMPORTANCE["abs"].moments
+    with dissect.ablated(model, pruned):
+        sides = [dissect.collect(model, train, sites="mlp", moments=moments, progress=False) for _ in range(2)]
+    chosen = dissect.score(forget=sides[0], retain=sides[1])["mlp"].top(0.02, exclude=pruned)
+    with dissect.ablated(model, pruned | chosen):
+        for _ in range(2):
+            dissect.evaluate(model, test, progress=False)
+    return chosen
+
+
+def rescore(stats: Any) -> None:
+    """Other importance, eps and fraction on statistics that are there."""
+    for site in ("mlp", "value", "pre_out"):
+        dissect.score(forget=stats, retain=stats, importance="rms", eps=1e-2, sites=site)[site].top(0.1)
+
+
+def fresh_import() -> None:
+    """`import dissect` in a process of its own, with the start of Python."""
+    subprocess.run([sys.executable, "-c", "import dissect"], check=True)

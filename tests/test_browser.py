@@ -1,0 +1,167 @@
+"""The report in a real browser: nothing is fetched, nothing complains, what should move moves, nothing overlaps."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+import dissect
+from dissect.views import write_report
+from tests.test_cards import HOSTILE, Vocabulary, hostile_cards
+from tests.test_pruning import small_run
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+if CHROMIUM is None:
+    pytest.skip("no chromium on this machine", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    runs = [
+        small_run(folder / "score", fraction=0.02, steps=50),
+        small_run(folder / "random", fraction=0.02, steps=50, selector="random"),
+    ]
+    return runs, write_report(runs, folder / "page.html", hostile_cards())
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[1280, 700])
+def page(request, browser, report):
+    page = browser.new_page(viewport={"width": request.param, "height": 900})
+    page.complaints = []
+    page.on("console", lambda message: page.complaints.append(message.text))
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("dialog", lambda dialog: page.complaints.append(f"dialog {dialog.message}") or dialog.dismiss())
+    page.on(
+        "request", lambda asked: page.complaints.append(asked.url) if asked.url[:5] not in ("file:", "data:") else 0
+    )
+    page.goto(report[1].as_uri())
+    page.wait_for_selector("#dashboard .slider-grip-rect")
+    yield page
+    assert page.complaints == []
+    page.close()
+
+
+PLOT = "document.querySelector('#dashboard .js-plotly-plot')"
+
+
+def look(page):
+    """What is drawn: the outlines of all and of pruned units, the ring's place, the titles above both panels."""
+    return page.evaluate(
+        f"""() => {{ const g = {PLOT};
+        return {{
+            outlines: [...document.querySelectorAll('#dashboard .fills path')].map(p => p.getAttribute('d')),
+            ring: g.querySelector('.shapelayer path').getAttribute('d'),
+            titles: [...g.querySelectorAll('.annotation-text')].map(a => a.textContent) }} }}"""
+    )
+
+
+def test_the_slider_moves_both_panels(page, report):
+    before = look(page)
+    assert len(before["outlines"]) == 2
+    assert before["outlines"][0] != before["outlines"][1]
+    track = page.locator("#dashboard .slider-rail-touch-rect").bounding_box()
+    page.mouse.click(track["x"] + 0.995 * track["width"], track["y"] + track["height"] / 2)
+    page.wait_for_function(f"{PLOT}.layout.sliders[0].active === 50")
+    page.wait_for_timeout(300)
+    after = look(page)
+    assert after["outlines"] == [before["outlines"][0]] * 2  # all are pruned
+    assert after["ring"] != before["ring"]
+    assert after["titles"][0].startswith("Step 50: 100.0% pruned")
+    assert after["titles"][1].startswith("60 of 60")
+    (run, _) = report[0]
+    drawn = page.evaluate(f"() => {{ const s = {PLOT}.layout.shapes[0]; return [s.xanchor, s.yanchor]; }}")
+    assert drawn == pytest.approx([100 * run.drops(side)[50] for side in ("retain", "forget")])
+
+
+def test_hovers_show(page):
+    points = page.locator("#dashboard .subplot.xy .scatterlayer .trace").nth(1).locator("path.point")
+    box = points.nth(3).bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_selector("#dashboard .hoverlayer .hovertext")
+    assert "units pruned" in page.locator("#dashboard .hoverlayer .hovertext").first.text_content()
+    panel = page.locator("#dashboard .nsewdrag[data-subplot=x2y2]").bounding_box()
+    assert any(units_under(page, panel, part / 20) for part in range(1, 20))
+
+
+def units_under(page, panel, height):
+    page.mouse.move(panel["x"] + panel["width"] / 2, panel["y"] + panel["height"] * height)
+    page.wait_for_timeout(120)
+    texts = page.locator("#dashboard .hoverlayer .hovertext").all_text_contents()
+    return any("of them pruned" in text and "layer 1, score" in text for text in texts)
+
+
+def test_the_neuron_table_sorts(page, report):
+    table = dissect.neurons(report[0][0].scores(), report[0][0]).head(50)
+    headings = page.locator("#neurons th button").all_text_contents()
+    for name, column in (("layer", "layer"), ("retain importance", "retain")):
+        place = headings.index(name)
+        for descending in (False, True):
+            page.locator("#neurons th button").nth(place).click()
+            cells = page.locator(f"#neurons tbody td:nth-child({place + 1})")
+            values = [float(cell.get_attribute("data-value")) for cell in cells.all()]
+            assert values == pytest.approx(sorted(table[column].tolist(), reverse=descending))
+            order = page.locator("#neurons th").nth(place).get_attribute("aria-sort")
+            assert order == ("descending" if descending else "ascending")
+
+
+OVERLAPS = """() => {
+  const shown = [...document.querySelectorAll(
+      '#dashboard svg text, h1, h2, h3, h4, p.faint, th, .chips span, .dissect-card svg text')]
+    .filter(e => e.textContent.trim() && e.getClientRects().length && !e.closest('.modebar'))
+    .map(e => [e.textContent.trim().slice(0, 40), e.getBoundingClientRect()])
+    .filter(([, r]) => r.width && r.height);
+  const found = [];
+  for (let i = 0; i < shown.length; i++) for (let j = i + 1; j < shown.length; j++) {
+    const [a, b] = [shown[i][1], shown[j][1]];
+    const x = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+    const y = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+    if (x > 1 && y > 2) found.push([shown[i][0], shown[j][0]]);
+  }
+  return found;
+}"""
+
+
+def test_nothing_overlaps(page):
+    assert page.evaluate(OVERLAPS) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    cut = page.evaluate(
+        """() => [...document.querySelectorAll('#dashboard svg text')].filter(e => {
+        const r = e.getBoundingClientRect(); return r.width && (r.left < 0 || r.right > innerWidth); }).length"""
+    )
+    assert cut == 0
+
+
+def test_overlaps_would_be_found(page):
+    page.evaluate("document.querySelector('h2').style.marginTop = '-60px'")
+    assert page.evaluate(OVERLAPS)
+
+
+def test_hostile_text_is_shown_and_does_not_run(page):
+    shown = page.locator(".dissect-card").first.text_content()
+    assert HOSTILE[0] in shown
+    assert page.locator(".dissect-card img, .dissect-card script").count() == 0
+    assert Vocabulary().decode([0]) == HOSTILE[0]
+
+
+def test_it_prints(browser, report):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(report[1].as_uri())
+    page.wait_for_selector("#dashboard .slider-grip-rect")
+    assert page.pdf(format="A4").startswith(b"%PDF")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.wait_for_function("document.querySelector('#dashboard .main-svg').getBoundingClientRect().width <= 690")
+    page.close()

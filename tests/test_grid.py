@@ -1,0 +1,135 @@
+"""Grids: every combination once, what is there is not run again, and tables that are the runs' numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import dissect
+from dissect import DissectError, PruneConfig, Run
+from dissect.experiments import PAPER_MODELS, Grid, cell_folder, paper_grid
+from dissect.grid import run_grid, summary_table, table_2
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    """Two small corpora of the tiny tokenizer's letters, and a tiny model's folder."""
+    folder = tmp_path_factory.mktemp("texts")
+    for name, word in (("code", "def f(x): return x\n"), ("prose", "the cat sat on a mat. ")):
+        for number in range(40):
+            path = folder / name / f"{number}.txt"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"{number} " + word * (3 + number % 5))
+    tiny.save_tiny("llama", folder / "tiny-llama")
+    return folder
+
+
+def grid_of(texts, **changes):
+    options = {
+        "models": (str(texts / "tiny-llama"),),
+        "forget": (str(texts / "code"),),
+        "retain": (str(texts / "prose"),),
+        "sites": ("mlp", "value"),
+        "importances": ("abs", "rms"),
+        "selectors": ("score", "random", "layer-random"),
+        "fraction": 0.1,
+        "steps": 2,
+        "tokens": 60,
+        "context": 16,
+        "dtype": "float32",
+    }
+    return Grid(**options | changes)
+
+
+def test_every_combination_once(texts, tmp_path):
+    cells = grid_of(texts, both_directions=True, seeds=(0, 1)).cells(tmp_path)
+    assert len(cells) == len(set(cells)) == 2 * 2 * 2 * (2 + 1 + 1)
+    assert {(cell.forget, cell.retain) for cell in cells} == {
+        (str(texts / a), str(texts / b)) for a, b in (("code", "prose"), ("prose", "code"))
+    }
+    assert len({cell_folder(tmp_path, cell) for cell in cells}) == len(cells)
+    for cell in cells:
+        if cell.match:
+            matched = next(c for c in cells if str(cell_folder(tmp_path, c)) == cell.match)
+            assert (matched.site, matched.seed, matched.forget, matched.importance) == (
+                cell.site,
+                cell.seed,
+                cell.forget,
+                "abs",
+            )
+
+
+def test_a_grid_is_run_and_not_run_again(texts, tmp_path, monkeypatch):
+    result = run_grid(grid_of(texts), tmp_path, progress=False)
+    assert not result.failures
+    assert len(result.runs) == 8
+    assert all(run.finished for run in result.runs)
+    single = dissect.pruning.run_config(result.runs[0].config, out=tmp_path / "single", progress=False)
+    assert single.mask() == result.runs[0].mask()
+    monkeypatch.setattr("dissect.pruning.take_step", lambda *args: pytest.fail("it is there already"))
+    assert len(run_grid(grid_of(texts), tmp_path, progress=False).runs) == 8
+    assert (tmp_path / "summary.csv").read_text().count("\n") == 9
+    pages = dissect.views.write_figures(result.runs, tmp_path)
+    assert [page.name for page in pages] == ["figure_1.html", "figure_2.html", "figure_3.html"]
+    assert all("Plotly.newPlot" in page.read_text() for page in pages)
+
+
+def test_a_failing_cell_does_not_stop_the_others(texts, tmp_path):
+    grid = grid_of(texts, forget=("hf:nobody/nothing:text", str(texts / "code")), retain=(str(texts / "prose"),) * 2)
+    result = run_grid(grid, tmp_path, progress=False)
+    assert len(result.failures) == 8
+    assert len(result.runs) == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"retain": ("a", "b")}, "forget and retain go in pairs, got 1 and 2"),
+        ({"sites": ("mpl",)}, "unknown site 'mpl'"),
+        ({"importances": ("freq",)}, "no activation function"),
+        ({"forget": ("nowhere",)}, "unknown corpus 'nowhere'"),
+    ],
+)
+def test_bad_grids_run_nothing(texts, tmp_path, changes, message):
+    with pytest.raises(DissectError, match=message):
+        run_grid(grid_of(texts, **changes), tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def run_with(forget, retain, **config):
+    config = PruneConfig(**{"model": "m", "forget": "code", "retain": "prose"} | config)
+    history = [
+        {"step": k, "metrics": {"forget": {"top1": f}, "retain": {"top1": r}}}
+        for k, (f, r) in enumerate(zip(forget, retain, strict=True))
+    ]
+    return Run(Path("nowhere"), config, record={}, history=history)
+
+
+def test_table_2_has_the_best_importance_of_each_site(monkeypatch):
+    runs = [
+        run_with([0.5, 0.1], [0.4, 0.36], site="mlp", importance="abs"),
+        run_with([0.5, 0.2], [0.4, 0.4], site="mlp", importance="rms"),
+        run_with([0.5, 0.4], [0.4, 0.3], site="value", importance="rms"),
+        run_with([0.5, 0.45], [0.4, 0.4], site="mlp", selector="random"),
+    ]
+    table = table_2(runs)
+    assert list(table.columns) == ["mlp", "value", "mlp random"]
+    assert table.loc[("m", "code", "prose")].tolist() == ["70.0 [10.0]", "0.0 [0.0]", "10.0 [0.0]"]
+    summary = summary_table(runs)
+    assert summary["difference"].tolist() == [70, 60, 0, 10]
+    assert summary["retain drop"].tolist() == [10, 0, 0, 0]
+
+
+@pytest.mark.parametrize("what", ["fig1", "fig2", "fig3", "table2"])
+def test_the_papers_experiments_have_its_settings(what, tmp_path):
+    cells = paper_grid(what).cells(tmp_path)
+    assert {cell.model for cell in cells} == set(PAPER_MODELS)
+    assert len(PAPER_MODELS) == 11
+    for cell in cells:
+        assert (cell.steps, cell.fraction, cell.tokens, cell.iterative) == (50, 0.02, 100_000, True)
+        dissect.pruning.check_config(cell)
+    pairs = {(cell.forget, cell.retain) for cell in cells}
+    assert pairs == {("code", "pile"), ("pile", "code"), ("python", "code"), ("code", "python")}
+    assert {cell.site for cell in cells} >= {"mlp", "pre_out"}
