@@ -36,7 +36,7 @@ $(VENV)/test.installed: $(VENV)/torch.installed pyproject.toml
 # The README's picture, from the demo's runs; needs a Chromium or Chrome for kaleido.
 assets: demo $(VENV)/test.installed
 	$(BIN)/python -c "from dissect import Run; \
-	Run.load('runs/demo/score').figure(Run.load('runs/demo/random')).write_image('assets/demo.png', width=1280, height=480)"
+	Run.load('runs/demo/score').figure(Run.load('runs/demo/random')).write_image('assets/dashboard.png', width=1280, height=580)"
 
 clean:
 	rm -rf $(VENV)

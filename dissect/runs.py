@@ -157,11 +157,14 @@ class Run:
         at = {level: drop_at(forget, retain, level) for level in (0.05, 0.20)}
         return Summary(forget[step] - retain[step], step, forget[step], retain[step], at)
 
-    def figure(self, *others: Run) -> Figure:
-        """The pruning curve beside per-layer specialization; `others` are drawn into the curve by name."""
-        from dissect.views import run_figure
+    def figure(self, *others: Run, theme: str = "light") -> Figure:
+        """The pruning curve beside per-layer specialization, with one step slider for both (`views.dashboard`).
 
-        return run_figure(self, *others)
+        `others` are drawn into the curve by name.
+        """
+        from dissect.views import dashboard
+
+        return dashboard(self, *others, theme=theme)
 
     @property
     def label(self) -> str:

@@ -14,8 +14,6 @@ from dissect.views.report import write_report
 from dissect.views.scatter import importance
 from dissect.views.unit_map import specialization
 
-run_figure = dashboard
-
 __all__ = [
     "compare",
     "curves",
@@ -24,7 +22,6 @@ __all__ = [
     "overlap",
     "perplexity",
     "pruned_by_layer",
-    "run_figure",
     "specialization",
     "write_figures",
     "write_report",
