@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint assets clean
+.PHONY: demo test lint bench assets clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/dissect demo
@@ -32,6 +32,10 @@ $(VENV)/demo.installed: $(VENV)/torch.installed pyproject.toml
 $(VENV)/test.installed: $(VENV)/torch.installed pyproject.toml
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[demo,dev]'
 	touch $@
+
+# Speed, as ratios to transformers' forward pass and to the machine's matrix product.
+bench: $(VENV)/test.installed
+	$(BIN)/python -m tests.benchmarks --out bench
 
 # The README's picture, from the demo's runs; needs a Chromium or Chrome for kaleido.
 assets: demo $(VENV)/test.installed

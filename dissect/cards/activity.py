@@ -102,7 +102,7 @@ def activities(
         windows: The data set.
         contexts: How many of the strongest contexts to keep.
         around: How many tokens of text before a peak; half as many behind.
-        batch_size: Windows per forward pass; by default about 4,096 tokens.
+        batch_size: Windows per forward pass; by default about 2,048 tokens.
         progress: Show a progress bar.
 
     Raises:
