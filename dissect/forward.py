@@ -21,10 +21,15 @@ def default_batch_size(context: int) -> int:
     return max(1, TOKENS_PER_BATCH // context)
 
 
+def is_masked(model: Any) -> bool:
+    """True for a masked language model (`HookedEncoder`), False for a causal one."""
+    return hasattr(model, "mlm_head")
+
+
 def run_blocks(model: Any, tokens: Int64[Tensor, "window position"]) -> Float[Tensor, "window position d_model"]:
     """The residual stream after the last block: every hook up to there fires, nothing is unembedded."""
     tokens = tokens.to(model.cfg.device)
-    if hasattr(model, "encoder_output"):
+    if is_masked(model):
         return model.encoder_output(tokens)
     quick = fast.run_blocks(model, tokens)
     return model(tokens, return_type=None, stop_at_layer=model.cfg.n_layers) if quick is None else quick
@@ -47,7 +52,7 @@ def logits_per_slice(residual: Tensor) -> int:
 
 
 def _logits(model: Any, residual: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
-    if hasattr(model, "mlm_head"):
+    if is_masked(model):
         return model.unembed(model.mlm_head(residual[None]))[0]
     return fast.logits(model, residual)
 

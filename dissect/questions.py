@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from dissect.errors import DissectError
+from dissect.forward import is_masked
 from dissect.windows import Windows
 
 ASKED, MASKED, REPLACED = 0.15, 0.8, 0.1
@@ -31,11 +32,6 @@ class Questions:
     tokens: Int64[Tensor, "window position"]
     at: Bool[Tensor, "window position"]
     answers: Int64[Tensor, "window position"]
-
-
-def is_masked(model: Any) -> bool:
-    """True for a masked language model (`HookedEncoder`), False for a causal one."""
-    return hasattr(model, "mlm_head")
 
 
 def questions(model: Any, windows: Windows, *, seed: int = 0) -> Questions:

@@ -77,8 +77,12 @@ def test_only_what_is_asked_for(model, windows):
 
 
 def test_nothing_is_unembedded(model, windows):
-    model.unembed.forward = lambda residual: pytest.fail("statistics do not need the unembedding")
+    calls, unembed = [], model.unembed.forward
+    model.unembed.forward = lambda residual: calls.append(1) or unembed(residual)
     dissect.collect(model, windows, sites="mlp")
+    assert not calls
+    dissect.evaluate(model, windows)
+    assert calls
 
 
 def test_collecting_sees_the_pruned_model(model, windows):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dissect.cards.token_text import token_text
 from dissect.cards.units import Unit
+from dissect.forward import is_masked
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def direction(model: Any, unit: Unit, k: int = 10) -> Direction | None:
 
     None for whole heads, which write in many directions, and for models whose head is not linear.
     """
-    if unit.site == "head" or hasattr(model, "mlm_head"):
+    if unit.site == "head" or is_masked(model):
         return None
     with torch.no_grad():
         weights = token_weights(model, output_weights(model, unit), unit.layer, attention=unit.site != "mlp")
