@@ -10,7 +10,7 @@ import tyro
 
 from dissect.config import PruneConfig
 from dissect.errors import DissectError
-from dissect.experiments import PAPER_MODELS, Experiment, Grid, paper_grid
+from dissect.experiments import PAPER_MODELS, Experiment, Grid, paper_grids
 
 if TYPE_CHECKING:
     from dissect.grid import GridResult
@@ -53,21 +53,41 @@ def reproduce(
     what: tyro.conf.Positional[Experiment],
     models: tuple[str, ...] = PAPER_MODELS,
     tokens: int = 100_000,
+    steps: int = 50,
+    context: int = 1_000,
     offline: bool = False,
     out: Annotated[Path, Flag] = Path("runs/paper"),
 ) -> None:
     """Run one of the paper's experiments at its own settings: 50 steps of 2%, both directions, both pairs.
 
+    Runs that two experiments share are run once.
+
     Args:
-        what: fig1 (accuracy), fig2 (perplexity), fig3 (sites and importances), or table2.
+        what: fig1 (accuracy), fig2 (perplexity), fig3 (sites and importances), table2, or claims (all it compares).
         models: The paper's models, or any others.
         tokens: Predictions for statistics and as many others for evaluation, from each corpus.
+        steps: Number of steps of 2%.
+        context: Tokens in a window; RoBERTa, which has 512 positions, gets 512.
         offline: Pairs that need no hub: Python against Wikipedia, and C++ against Python.
         out: Folder of all runs.
     """
     from dissect.grid import run_grid
 
-    _show_grid(run_grid(paper_grid(what, models, tokens, offline=offline), out), out)
+    grids = paper_grids(what, models, tokens=tokens, steps=steps, context=context, offline=offline)
+    result = run_grid(grids, out)
+    if what == "claims":
+        _show_claims(result, out)
+    _show_grid(result, out)
+
+
+def _show_claims(result: GridResult, out: Path) -> None:
+    from dissect.claims import claims_table
+    from dissect.storage import write_text
+
+    table = claims_table(result.runs)
+    write_text(out / "claims.csv", table.to_csv(index=False))
+    for statement, rows in table.groupby("claim", sort=False):
+        print(f"\n{statement}\n{rows.drop(columns='claim').to_string(index=False)}")
 
 
 def _show_grid(result: GridResult, out: Path) -> None:

@@ -39,7 +39,8 @@ class PruneConfig:
         svd: Rotate attention to the singular basis of each value head first, for value and pre_out units.
         force: Allow the importance freq on attention sites.
         kl: Measure the KL divergence from the unpruned model on the retain corpus.
-        tokens: Predictions for statistics and as many others for evaluation, from each corpus.
+        tokens: Predictions for statistics, from each corpus.
+        eval_tokens: Others for evaluation; as many as for statistics if not given.
         context: Tokens in a window.
         seed: Of the order of documents and of the random selector.
         dtype: bfloat16, float16 or float32; bfloat16 where the machine has it if not given.
@@ -64,6 +65,7 @@ class PruneConfig:
     force: bool = False
     kl: bool = False
     tokens: int = 100_000
+    eval_tokens: int | None = None
     context: int = 512
     seed: int = 0
     dtype: str | None = None
@@ -81,8 +83,9 @@ class PruneConfig:
         _check_at_least("steps", self.steps, 1)
         _check_at_least("tokens", self.tokens, 1)
         _check_at_least("context", self.context, 2)
-        if self.batch_size is not None:
-            _check_at_least("batch_size", self.batch_size, 1)
+        for name in ("eval_tokens", "batch_size"):
+            if getattr(self, name) is not None:
+                _check_at_least(name, getattr(self, name), 1)
         if self.steps > 32_767:
             raise DissectError(f"steps must be at most 32767, got {self.steps}")
 

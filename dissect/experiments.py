@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,8 +31,9 @@ class Grid:
         iterative: Collect statistics again at every step, or rank once.
         value: What a pruned unit is set to.
         svd: Rotate attention to its singular basis first.
-        tokens: Predictions for statistics and as many others for evaluation, from each corpus.
-        context: Tokens in a window.
+        tokens: Predictions for statistics, from each corpus.
+        eval_tokens: Others for evaluation; as many as for statistics if not given.
+        context: Tokens in a window; fewer for a model of the paper that has fewer positions.
         dtype: bfloat16, float16 or float32.
         device: cpu, cuda, ...
         batch_size: Windows in a forward pass.
@@ -52,6 +53,7 @@ class Grid:
     value: Value = "zero"
     svd: bool = False
     tokens: int = 100_000
+    eval_tokens: int | None = None
     context: int = 512
     dtype: str | None = None
     device: str | None = None
@@ -78,18 +80,28 @@ class Grid:
 
     def _cells(self, out: Path, model: str, pair: tuple[str, str], site: str, seed: int) -> Iterator[PruneConfig]:
         shared = {name.name: getattr(self, name.name) for name in dataclasses.fields(self) if name.name in _SHARED}
+        shared["context"] = min(self.context, POSITIONS.get(model, self.context))
         base = PruneConfig(model=model, forget=pair[0], retain=pair[1], site=site, seed=seed, **shared)
-        scored = [dataclasses.replace(base, importance=importance) for importance in self.importances]
+        scored = [replace(base, importance=importance) for importance in self.importances]
         if "score" in self.selectors or "layer-random" in self.selectors:
             yield from scored
         if "random" in self.selectors:
-            yield dataclasses.replace(base, selector="random")
+            yield replace(base, selector="random")
         if "layer-random" in self.selectors:
-            yield dataclasses.replace(base, selector="layer-random", match=str(cell_folder(out, scored[0])))
+            yield replace(base, selector="layer-random", match=str(cell_folder(out, scored[0])))
 
 
 _SHARED = {field.name for field in dataclasses.fields(PruneConfig)} & {field.name for field in dataclasses.fields(Grid)}
 _SHARED -= {"forget", "retain"}
+
+
+POSITIONS = {"roberta-base": 512, "roberta-large": 512}
+
+
+def all_cells(grids: Grid | Sequence[Grid], out: Path) -> list[PruneConfig]:
+    """The configurations of one or several grids, each once."""
+    grids = [grids] if isinstance(grids, Grid) else grids
+    return list(dict.fromkeys(cell for grid in grids for cell in grid.cells(out)))
 
 
 def cell_folder(out: Path, cell: PruneConfig) -> Path:
@@ -97,7 +109,7 @@ def cell_folder(out: Path, cell: PruneConfig) -> Path:
     return out / default_out(cell).name
 
 
-Experiment = Literal["fig1", "fig2", "fig3", "table2"]
+Experiment = Literal["fig1", "fig2", "fig3", "table2", "claims"]
 
 PAPER_MODELS = (
     "opt-125m",
@@ -117,27 +129,72 @@ PAPER_MODELS = (
 PAPER_PAIRS = (("code", "pile"), ("python", "code"))
 OFFLINE_PAIRS = (("python-stdlib", "wiki-en"), ("torch-headers", "python-stdlib"))
 
-# What each experiment varies. Figures 1 and 2 are two views of the same runs.
-_VARIED: dict[str, dict[str, tuple[str, ...]]] = {
-    "fig1": {"sites": ("mlp", "pre_out"), "selectors": ("score", "random")},
-    "fig2": {"sites": ("mlp", "pre_out"), "selectors": ("score", "random")},
-    "fig3": {
-        "sites": ("mlp", "value", "pre_out", "head"),
-        "importances": ("abs", "rms", "std", "sqrt"),
-        "selectors": ("score", "random"),
-    },
-    "table2": {"sites": ("mlp", "pre_out"), "importances": ("abs",), "selectors": ("score",)},
-}
+BOTH_SELECTORS: tuple[Selector, ...] = ("score", "random")
 
 
-def paper_grid(
-    what: Experiment, models: tuple[str, ...] = PAPER_MODELS, tokens: int = 100_000, *, offline: bool = False
-) -> Grid:
-    """The grid behind a figure or table, at the paper's settings: 50 steps of 2%, iterative, both directions.
+def paper_grids(
+    what: Experiment,
+    models: tuple[str, ...] = PAPER_MODELS,
+    *,
+    tokens: int = 100_000,
+    steps: int = 50,
+    context: int = 1_000,
+    offline: bool = False,
+) -> list[Grid]:
+    """The grids behind a figure, a table, or all of the paper's claims; by default at its settings.
 
-    `freq` is left out, which the paper has for feed-forward neurons only: run it with `Grid(importances=("freq",),
-    sites=("mlp",), ...)`.
+    Those are 50 steps of 2%, iterative, 100,000 predictions, windows of 1,000 tokens, both pairs of data sets in
+    both directions. `offline` takes pairs that need no hub.
     """
     forget, retain = zip(*(OFFLINE_PAIRS if offline else PAPER_PAIRS), strict=True)
-    varied: dict = _VARIED[what]
-    return Grid(models=models, forget=forget, retain=retain, both_directions=True, tokens=tokens, **varied)
+    everything = Grid(models, forget, retain, both_directions=True, tokens=tokens, steps=steps, context=context)
+    return _GRIDS[what](everything)
+
+
+def _figure_1(everything: Grid) -> list[Grid]:
+    return [replace(everything, sites=("mlp", "pre_out"), selectors=BOTH_SELECTORS)]
+
+
+def _figure_3(everything: Grid) -> list[Grid]:
+    """Every importance at every site; `freq` where an activation function maps negatives to zero."""
+    sites, importances = ("mlp", "value", "pre_out", "head"), ("abs", "rms", "std", "sqrt")
+    return [
+        replace(everything, sites=sites, importances=importances, selectors=BOTH_SELECTORS),
+        replace(everything, sites=("mlp",), importances=("freq",), selectors=("score",)),
+    ]
+
+
+def _table_2(everything: Grid) -> list[Grid]:
+    return [replace(everything, sites=("mlp", "pre_out"), selectors=("score",))]
+
+
+def _claims(everything: Grid) -> list[Grid]:
+    """Every run that one of `dissect.claims.CLAIMS` compares: Figure 1's, and others of the first pair."""
+    first = replace(
+        everything,
+        forget=everything.forget[:1],
+        retain=everything.retain[:1],
+        both_directions=False,
+        selectors=("score",),
+    )
+    total = everything.tokens
+    return [
+        *_figure_1(everything),
+        replace(first, sites=("mlp", "value", "pre_out", "head"), selectors=BOTH_SELECTORS),
+        replace(first, sites=("mlp",), importances=("freq", "rms", "std", "sqrt")),
+        replace(first, sites=("pre_out",), importances=("rms", "std", "sqrt")),
+        replace(first, sites=("mlp", "pre_out"), iterative=False),
+        replace(first, sites=("value", "pre_out"), svd=True),
+        *(replace(first, sites=("mlp",), tokens=max(1, total // part), eval_tokens=total) for part in FEWER),
+    ]
+
+
+FEWER = (5, 20)  # statistics from a part of the predictions, to see what more of them are worth
+
+_GRIDS: dict[str, Callable[[Grid], list[Grid]]] = {
+    "fig1": _figure_1,
+    "fig2": _figure_1,  # two views of the same runs
+    "fig3": _figure_3,
+    "table2": _table_2,
+    "claims": _claims,
+}

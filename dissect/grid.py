@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 from dissect.errors import DissectError
-from dissect.experiments import Grid, cell_folder
+from dissect.experiments import Grid, all_cells, cell_folder
 from dissect.pruning import LastModel, check_config, run_config
 from dissect.runs import Run
 from dissect.storage import write_text
@@ -29,8 +30,8 @@ class GridResult:
     failures: dict[str, str] = field(default_factory=dict)
 
 
-def run_grid(grid: Grid, out: str | Path, *, progress: bool = True) -> GridResult:
-    """Run every cell of `grid` into a folder below `out`; a cell that is finished there is not run again.
+def run_grid(grid: Grid | Sequence[Grid], out: str | Path, *, progress: bool = True) -> GridResult:
+    """Run every cell of a grid, or of several, into a folder below `out`; what is finished there is not run again.
 
     A cell that fails is reported and the others go on.
 
@@ -38,7 +39,7 @@ def run_grid(grid: Grid, out: str | Path, *, progress: bool = True) -> GridResul
         DissectError: A name or number of the grid is wrong, before anything is run.
     """
     out = Path(out)
-    cells = grid.cells(out)
+    cells = all_cells(grid, out)
     for cell in cells:
         check_config(cell)
     result, models = GridResult(), LastModel()

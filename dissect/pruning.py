@@ -61,6 +61,7 @@ def prune(
     force: bool = False,
     kl: bool = False,
     tokens: int = 100_000,
+    eval_tokens: int | None = None,
     context: int = 512,
     seed: int = 0,
     dtype: str | None = None,
@@ -96,7 +97,8 @@ def prune(
         force: Allow importance `freq` on attention sites.
         kl: Also measure the KL divergence from the unpruned model on the retain corpus. It keeps d_model numbers in
             memory for each prediction.
-        tokens: Predictions for statistics and as many others for evaluation, from each corpus.
+        tokens: Predictions for statistics, from each corpus.
+        eval_tokens: Others for evaluation; as many as for statistics if not given.
         context: Tokens in a window.
         seed: Of the order of documents and of the random selector.
         dtype: As `load_model` takes it, for a model given by name.
@@ -126,6 +128,7 @@ def prune(
         force=force,
         kl=kl,
         tokens=tokens,
+        eval_tokens=eval_tokens,
         context=context,
         seed=seed,
         dtype=dtype,
@@ -237,8 +240,8 @@ def _windows(corpus: Corpus, model: Any, config: PruneConfig) -> tuple[Windows, 
     if not isinstance(corpus, str):
         return corpus
     train, test = (
-        load_windows(corpus, model, tokens=config.tokens, context=config.context, split=split, seed=config.seed)
-        for split in ("train", "test")
+        load_windows(corpus, model, tokens=tokens, context=config.context, split=split, seed=config.seed)
+        for split, tokens in (("train", config.tokens), ("test", config.eval_tokens or config.tokens))
     )
     return train, test
 

@@ -171,7 +171,9 @@ class Run:
         """A short name for legends: what was pruned and how."""
         config = self.config
         how = config.importance if config.selector == "score" else config.selector
-        return f"{config.site} {how}" + ("" if config.iterative or config.selector != "score" else " one-shot")
+        once = not config.iterative and config.selector == "score"
+        ways = {"one-shot": once, "svd": config.svd, "to the mean": config.value == "mean"}
+        return " ".join([config.site, how, *(name for name, there in ways.items() if there)])
 
     def __repr__(self) -> str:
         state = f"step {max(0, len(self.history) - 1)} of {self.config.steps}"

@@ -24,7 +24,7 @@ ORDER = """errors storage sites config
 stats importance masks
 corpora packing windows models
 hooks fast forward collection scores ablation weights baking svd questions evaluation fingerprint cards
-runs selection steps pruning exporting neuron_table experiments grid
+runs selection steps pruning exporting neuron_table experiments grid claims
 views demo cli""".split()
 
 # Runs and cards draw themselves; the drawing is only imported when they do.

@@ -8,7 +8,8 @@ import pytest
 
 import dissect
 from dissect import DissectError, PruneConfig, Run
-from dissect.experiments import PAPER_MODELS, Grid, cell_folder, paper_grid
+from dissect.claims import CLAIMS, claims_table
+from dissect.experiments import PAPER_MODELS, Grid, all_cells, cell_folder, paper_grids
 from dissect.grid import run_grid, summary_table, table_2
 from tests import tiny
 
@@ -73,7 +74,20 @@ def test_a_grid_is_run_and_not_run_again(texts, tmp_path, monkeypatch):
     assert (tmp_path / "summary.csv").read_text().count("\n") == 9
     pages = dissect.views.write_figures(result.runs, tmp_path)
     assert [page.name for page in pages] == ["figure_1.html", "figure_2.html", "figure_3.html"]
-    assert all("Plotly.newPlot" in page.read_text() for page in pages)
+    assert all(page.read_text().count("Plotly.newPlot(") == 1 for page in pages)
+
+
+def test_figures_of_many_models_and_data_sets_are_one_page_each(tmp_path):
+    metrics = {side: {"top1": 0.5, "loss": 1.0, "perplexity": 2.7} for side in ("forget", "retain")}
+    line = {"step": 0, "pruned": 0.0, "units": 0, "metrics": metrics}
+    pairs = (("a", "b"), ("b", "a"), ("c", "d"))
+    runs = [
+        Run(Path("nowhere"), PruneConfig(model=model, forget=forget, retain=retain), {}, [line, line | {"step": 1}])
+        for model in ("one", "two")
+        for forget, retain in pairs
+    ]
+    drawn = [page.read_text().count("Plotly.newPlot(") for page in dissect.views.write_figures(runs, tmp_path)]
+    assert drawn == [4, 4, 3]  # a pair and its reverse are one figure, but two comparisons
 
 
 def test_a_failing_cell_does_not_stop_the_others(texts, tmp_path):
@@ -124,12 +138,50 @@ def test_table_2_has_the_best_importance_of_each_site(monkeypatch):
 
 @pytest.mark.parametrize("what", ["fig1", "fig2", "fig3", "table2"])
 def test_the_papers_experiments_have_its_settings(what, tmp_path):
-    cells = paper_grid(what).cells(tmp_path)
+    cells = all_cells(paper_grids(what), tmp_path)
     assert {cell.model for cell in cells} == set(PAPER_MODELS)
     assert len(PAPER_MODELS) == 11
     for cell in cells:
         assert (cell.steps, cell.fraction, cell.tokens, cell.iterative) == (50, 0.02, 100_000, True)
+        assert cell.context == (512 if "roberta" in cell.model else 1_000)
         dissect.pruning.check_config(cell)
     pairs = {(cell.forget, cell.retain) for cell in cells}
     assert pairs == {("code", "pile"), ("pile", "code"), ("python", "code"), ("code", "python")}
     assert {cell.site for cell in cells} >= {"mlp", "pre_out"}
+
+
+def test_figure_3_has_freq_for_feed_forward_neurons_alone(tmp_path):
+    with_freq = {cell.site for cell in all_cells(paper_grids("fig3"), tmp_path) if cell.importance == "freq"}
+    assert with_freq == {"mlp"}
+
+
+def finished(cell, forget=0.3):
+    """A run of a grid's cell, with made-up accuracies."""
+    history = [
+        {"step": k, "metrics": {"forget": {"top1": f}, "retain": {"top1": 0.4}}} for k, f in ((0, 0.5), (1, forget))
+    ]
+    return Run(Path("nowhere"), cell, record={}, history=history)
+
+
+def test_every_setting_of_every_claim_is_one_run(tmp_path):
+    cells = all_cells(paper_grids("claims", ("m",), tokens=1_000, offline=True), tmp_path)
+    assert len(cells) == len(set(cells))
+    table = claims_table([finished(cell) for cell in cells])
+    expected = [(claim.statement, name) for claim in CLAIMS for name in claim.settings]
+    assert list(zip(table["claim"], table["setting"], strict=True)) == expected
+    assert set(table["difference"]) == {40.0}
+
+
+def test_a_claims_row_is_the_run_it_names(tmp_path):
+    cells = all_cells(paper_grids("claims", ("m",), tokens=1_000, offline=True), tmp_path)
+    marked = {
+        "mlp one-shot": lambda cell: cell.site == "mlp" and not cell.iterative,
+        "value svd": lambda cell: cell.site == "value" and cell.svd,
+        "a twentieth": lambda cell: (cell.tokens, cell.eval_tokens) == (50, 1_000),
+        "mlp random, reversed": lambda cell: (
+            (cell.site, cell.selector, cell.forget, cell.retain) == ("mlp", "random", "python-stdlib", "torch-headers")
+        ),
+    }
+    for name, chosen in marked.items():
+        table = claims_table([finished(cell, 0.1 if chosen(cell) else 0.3) for cell in cells])
+        assert set(table.loc[table["difference"] == 80.0, "setting"]) == {name}

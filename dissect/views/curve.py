@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from plotly import graph_objects as go
 
 from dissect.runs import Run
-from dissect.views.overlay import Line, data_of, lines_of
+from dissect.views.overlay import Line, data_of, lines_of, model_of
 from dissect.views.theme import NEUTRAL, legend_below, styled
 
 RETAIN_AXIS = "retain: drop of top-1 accuracy (%)"
@@ -28,7 +28,7 @@ def curves(runs: Sequence[Run], *, theme: str = "light") -> go.Figure:
     figure = go.Figure(curve_traces(lines))
     figure.update_xaxes(title=RETAIN_AXIS)
     figure.update_yaxes(title=FORGET_AXIS)
-    note = f"{data_of(runs)} · ◆ largest difference"
+    note = f"{model_of(runs)} · {data_of(runs)} · ◆ largest difference"
     styled(figure, title="What pruning takes from each side", note=note, theme=theme, height=500)
     legend_below(figure, bottom=96 + 18 * ((len(runs) + 2) // 3))
     return figure

@@ -120,6 +120,12 @@ def data_of(runs: Sequence[Run]) -> str:
     return f"forget {short(runs[0].config.forget)}, retain {short(runs[0].config.retain)}"
 
 
+def model_of(runs: Sequence[Run]) -> str:
+    """The model of the runs; `several models` where they differ."""
+    models = {run.config.model for run in runs}
+    return short(models.pop()) if len(models) == 1 else "several models"
+
+
 def short(corpus: str) -> str:
     """A corpus' name as plain text, cut where it is long."""
     return plain(corpus if len(corpus) <= 32 else f"{corpus[:29]}…")

@@ -2,25 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 
 from plotly.graph_objects import Figure
+from plotly.offline import get_plotlyjs
 
 from dissect.runs import Run
 from dissect.storage import write_text
 from dissect.views.comparison import compare
 from dissect.views.curve import curves
 from dissect.views.perplexities import perplexity
-
-FIGURES = {"figure_1": curves, "figure_2": perplexity, "figure_3": compare}
+from dissect.views.theme import plain
 
 
 def write_figures(runs: Sequence[Run], folder: str | Path) -> list[Path]:
-    """Write the paper's Figures 1 to 3 of `runs` into `folder`, as pages that open offline; gives their paths."""
-    return [_page(draw(runs), Path(folder) / f"{name}.html") for name, draw in FIGURES.items()]
+    """Write the paper's Figures 1 to 3 of `runs` into `folder`, as pages that open offline; gives their paths.
+
+    Figures 1 and 2 are drawn for each model and pair of data sets, Figure 3 for each pair and direction.
+    """
+    pages = {"figure_1": (curves, _by_model), "figure_2": (perplexity, _by_model), "figure_3": (compare, _by_data)}
+    return [
+        _page([draw(group) for group in _groups(runs, key)], Path(folder) / f"{name}.html")
+        for name, (draw, key) in pages.items()
+    ]
 
 
-def _page(figure: Figure, path: Path) -> Path:
-    write_text(path, figure.to_html(include_plotlyjs=True, config={"displaylogo": False}))
+def _by_model(run: Run) -> Hashable:
+    return run.config.model, frozenset((run.config.forget, run.config.retain))
+
+
+def _by_data(run: Run) -> Hashable:
+    return run.config.forget, run.config.retain
+
+
+def _groups(runs: Sequence[Run], key: Callable[[Run], Hashable]) -> list[list[Run]]:
+    """The runs of each key together, in the order of their first ones."""
+    groups: dict[Hashable, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(key(run), []).append(run)
+    return list(groups.values())
+
+
+def _page(figures: Sequence[Figure], path: Path) -> Path:
+    title = plain(figures[0].layout.title.text or path.stem)
+    drawn = [
+        figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False}) for figure in figures
+    ]
+    head = f'<meta charset="utf-8"><title>{title}</title><script>{get_plotlyjs()}</script>'
+    write_text(path, f"<!doctype html><html><head>{head}</head><body>{''.join(drawn)}</body></html>\n")
     return path

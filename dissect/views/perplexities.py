@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from plotly import graph_objects as go
 
 from dissect.runs import Run
-from dissect.views.overlay import Line, data_of, lines_of
+from dissect.views.overlay import Line, data_of, lines_of, model_of
 from dissect.views.theme import NEUTRAL, legend_below, styled
 
 LARGEST = 1e12  # further up nothing is told apart; it would only squeeze the rest
@@ -29,7 +29,8 @@ def perplexity(runs: Sequence[Run], *, theme: str = "light") -> go.Figure:
     figure.update_yaxes(title="forget: perplexity / base model's", type="log")
     figure.update_xaxes(_ticks(retain))
     figure.update_yaxes(_ticks(forget))
-    styled(figure, title="How perplexity grows on each side", note=data_of(runs), theme=theme, height=500)
+    note = f"{model_of(runs)} · {data_of(runs)}"
+    styled(figure, title="How perplexity grows on each side", note=note, theme=theme, height=500)
     legend_below(figure, bottom=96 + 18 * ((len(runs) + 2) // 3))
     return figure
 
