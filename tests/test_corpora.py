@@ -397,6 +397,13 @@ def test_hub_corpora_choose_their_rows(tmp_path, monkeypatch, name):
     assert sorted(everything(name)) == sorted(expected)
 
 
+def test_a_column_that_the_hub_renamed_is_named(tmp_path):
+    path = write_parquet(tmp_path / "a.parquet", [{"code": "x = 1", "lang": "Python"}])
+    local = replace(CORPORA["python"].source, path="parquet", data_files=str(path))
+    with pytest.raises(DissectError, match=r"no longer has the column 'language'.* it has code, lang"):
+        list(local.documents(0))
+
+
 def test_compressed_json_lines_as_the_pile_has_them(tmp_path):
     zstandard = pytest.importorskip("zstandard", reason="the Pile is compressed with zstd")
     raw = "".join(json.dumps(row) + "\n" for row in PILE_ROWS).encode()

@@ -68,7 +68,7 @@ class Table:
         rows = self._rows(seed)
         rows = rows if self.group is None else self.group(rows)
         # Only the text is held in the buffer: other columns may be larger.
-        choices = ((self.keep is None or self.keep(row), self._text(row)) for row in rows)
+        choices = ((self._keeps(row), self._text(row)) for row in rows)
         yield from (text for keeps, text in buffer_shuffled(choices, seed, self.buffer) if keeps)
 
     def _rows(self, seed: int) -> Iterator[Row]:
@@ -89,6 +89,15 @@ class Table:
         files = list(self.data_files) if isinstance(self.data_files, tuple) else self.data_files
         splits = datasets.load_dataset(self.path, self.config, data_files=files, streaming=True)
         return splits["train"] if "train" in splits else next(iter(splits.values()))
+
+    def _keeps(self, row: Row) -> bool:
+        try:
+            return self.keep is None or self.keep(row)
+        except KeyError as error:
+            raise DissectError(
+                f"{self.repo or self.data_files} no longer has the column {error} that its rows are chosen by; "
+                f"it has {', '.join(row)}"
+            ) from error
 
     def _text(self, row: Row) -> str | None:
         if self.column not in row:
