@@ -117,6 +117,20 @@ class Mask:
             combined[site] = operation(mine, theirs)
         return Mask(combined)
 
+    def as_pre_out(self, model: Any) -> Mask:
+        """The `pre_out` units that the `value` units of this mask feed: one in each query head of the group.
+
+        Attention mixes positions and never dimensions, so cutting either is the same function of the input.
+
+        Raises:
+            DissectError: The mask has another site, or is not of this model.
+        """
+        if self.sites != ("value",):
+            raise DissectError(f"as_pre_out wants a mask of site 'value' alone, got {', '.join(self.sites)}")
+        self.check(model)
+        value = self["value"]
+        return Mask({"pre_out": value.repeat_interleave(model.cfg.n_heads // value.shape[1], dim=1)})
+
     def check(self, model: Any) -> None:
         """Raise `DissectError` unless the mask has the shape of `model`'s units."""
         for name, pruned in self.by_site.items():

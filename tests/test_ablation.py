@@ -48,6 +48,25 @@ def test_value_and_pre_out_are_one_deletion_without_grouped_queries(windows):
     assert torch.equal(*results)
 
 
+@pytest.mark.parametrize("key_value_heads", [2, 4])
+def test_a_value_unit_is_the_pre_out_units_it_feeds(windows, key_value_heads):
+    model = tiny_transformer(n_key_value_heads=key_value_heads)
+    value = Mask.of(model, "value", [(0, 1, 3), (1, 0, 0)])
+    fed = value.as_pre_out(model)
+    assert len(fed) == 2 * model.cfg.n_heads // key_value_heads
+    results = []
+    for mask in (value, fed, fed - Mask.of(model, "pre_out", fed.units("pre_out")[:1])):
+        with ablated(model, mask):
+            results.append(model(windows.tokens))
+    torch.testing.assert_close(results[0], results[1])
+    assert not torch.allclose(results[0], results[2])  # one of the units alone is another deletion
+
+
+def test_only_value_units_feed_others(model):
+    with pytest.raises(DissectError, match="a mask of site 'value' alone, got mlp"):
+        Mask.of(model, "mlp", [(0, 0)]).as_pre_out(model)
+
+
 @pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
 def test_nothing_is_left_behind(model, windows, error):
     before = model(windows.tokens)
