@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint bench assets clean
+.PHONY: demo test lint bench assets notebooks clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/dissect demo
@@ -30,17 +30,20 @@ $(VENV)/demo.installed: $(VENV)/torch.installed pyproject.toml
 	touch $@
 
 $(VENV)/test.installed: $(VENV)/torch.installed pyproject.toml
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[demo,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[demo,notebook,dev]'
 	touch $@
 
 # Speed, as ratios to transformers' forward pass and to the machine's matrix product.
 bench: $(VENV)/test.installed
 	$(BIN)/python -m tests.benchmarks --out bench
 
-# The README's picture, from the demo's runs; needs a Chromium or Chrome for kaleido.
+# The README's pictures, from the demo's runs; needs a Chromium or Chrome.
 assets: demo $(VENV)/test.installed
-	$(BIN)/python -c "from dissect import Run; \
-	Run.load('runs/demo/score').figure(Run.load('runs/demo/random')).write_image('assets/dashboard.png', width=1280, height=580)"
+	$(BIN)/python assets/make.py runs/demo
+
+# The notebooks' outputs, anew.
+notebooks: $(VENV)/test.installed
+	$(BIN)/python notebooks/make.py
 
 clean:
 	rm -rf $(VENV)

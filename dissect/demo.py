@@ -6,10 +6,11 @@ from pathlib import Path
 
 from dissect.config import PruneConfig
 from dissect.pruning import LastModel, run_config
+from dissect.run_cards import top_cards
 from dissect.runs import Run
 from dissect.views.report import write_report
 
-TOKENS, CONTEXT, STEPS = 4_000, 256, 8
+TOKENS, CONTEXT, STEPS, CARDS = 4_000, 256, 8, 4
 
 
 def run_demo(out: Path) -> tuple[list[Run], Path]:
@@ -31,4 +32,6 @@ def run_demo(out: Path) -> tuple[list[Run], Path]:
         )
         print(f"{selector}: {STEPS} steps of {config.fraction:.0%}, {TOKENS:,} predictions a corpus")
         runs.append(run_config(config, load=load, out=out / selector))
-    return runs, write_report(runs, out / "report.html")
+    print(f"cards of {CARDS} neurons")
+    cards = top_cards(runs[0], CARDS, model=load(runs[0].config))
+    return runs, write_report(runs, out / "report.html", cards)

@@ -145,6 +145,12 @@ def test_nothing_overlaps(page):
     assert cut == 0
 
 
+def test_nothing_overlaps_at_the_size_of_a_slide(page):
+    page.evaluate(f"Plotly.relayout({PLOT}, {{width: 1920, height: 1080}})")
+    page.wait_for_function("document.querySelector('#figure .main-svg').getBoundingClientRect().height === 1080")
+    assert page.evaluate(OVERLAPS) == []
+
+
 def test_overlaps_would_be_found(page):
     page.evaluate("document.querySelector('h2').style.marginTop = '-60px'")
     assert page.evaluate(OVERLAPS)
@@ -157,11 +163,69 @@ def test_hostile_text_is_shown_and_does_not_run(page):
     assert Vocabulary().decode([0]) == HOSTILE[0]
 
 
-def test_it_prints(browser, report):
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
+def test_the_browser_draws_the_runs_numbers(page, report):
+    (score, random) = report[0]
+    for place, run in enumerate((score, random), 1):
+        drawn = page.evaluate(f"() => {{ const t = {PLOT}.data[{place}]; return {{name: t.name, x: t.x, y: t.y}}; }}")
+        assert drawn["name"] == run.label
+        for axis, side in (("x", "retain"), ("y", "forget")):
+            assert drawn[axis] == pytest.approx([100 * drop for drop in run.drops(side)])
+
+
+def test_an_old_browser_is_told(browser, report):
+    page = browser.new_page()
+    page.add_init_script("delete window.DecompressionStream")
+    page.goto(report[1].as_uri())
+    page.wait_for_function("document.getElementById('figure').textContent.includes('cannot unpack the figure')")
+    assert page.locator("#summary tbody tr").count() == 2
+    page.close()
+
+
+@pytest.fixture
+def printed(browser, report):
+    """The page as it is laid out for A4 paper with margins of 14 mm: 688 by 1,016 pixels."""
+    page = browser.new_page(viewport={"width": 688, "height": 1016})
     page.goto(report[1].as_uri())
     page.wait_for_selector("#dashboard .slider-grip-rect")
-    assert page.pdf(format="A4").startswith(b"%PDF")
+    page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.wait_for_function("document.querySelector('#dashboard .main-svg').getBoundingClientRect().width <= 690")
+    yield page
+    page.close()
+
+
+def box(page, selector):
+    return page.locator(selector).first.bounding_box()
+
+
+def test_it_prints(printed):
+    assert printed.pdf(format="A4").startswith(b"%PDF")
+    assert not printed.locator("#dashboard .slider-container").is_visible()
+    dashboard, summary = box(printed, "#dashboard"), box(printed, "h2")
+    assert dashboard["y"] + dashboard["height"] <= summary["y"]
+    legend = box(printed, "#dashboard .legend")
+    assert legend["y"] + legend["height"] <= dashboard["y"] + dashboard["height"]
+    assert printed.evaluate(OVERLAPS) == []
+    assert printed.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_tall_figure_fits_on_a_page(printed):
+    printed.evaluate("dispatchEvent(new Event('afterprint'))")
+    printed.evaluate(f"Plotly.relayout({PLOT}, {{height: 1500}})")
+    assert box(printed, "#figure .main-svg")["height"] > 1016
+    printed.evaluate("dispatchEvent(new Event('beforeprint'))")
+    svg = box(printed, "#figure .main-svg")
+    assert svg["height"] == pytest.approx(860, abs=2)
+    assert svg["width"] == pytest.approx(680, abs=2)
+    printed.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert box(printed, "#figure .main-svg")["height"] == pytest.approx(1500)
+
+
+def test_a_long_tables_head_is_on_every_page(browser, report):
+    """A button in a heading would keep it from being repeated, unless it has no box of its own."""
+    page = browser.new_page()
+    page.goto(report[1].as_uri())
+    assert page.locator("#neurons th button").first.bounding_box() is not None
+    page.emulate_media(media="print")
+    assert page.locator("#neurons th button").first.bounding_box() is None
     page.close()

@@ -135,6 +135,17 @@ def test_a_value_neuron_writes_through_its_group():
     assert torch.equal(output_weights(model, dissect.Unit("pre_out", 0, (1, 4))), heads[1, 4])
 
 
+def test_head_cards_take_the_units_of_a_table(sides):
+    model = tiny_transformer()
+    forget, retain = (dissect.collect(model, side, sites="head", progress=False) for side in sides.values())
+    table = dissect.neurons(dissect.score(forget=forget, retain=retain)).head(2)
+    cards = dissect.head_cards(model, dissect.units_of(table), **sides, progress=False)
+    assert [card.unit.place for card in cards] == list(zip(table["layer"], table["head"], strict=True))
+    assert repr(cards) == f"Cards({cards[0].unit}, {cards[1].unit})"
+    with pytest.raises(DissectError, match=r"of site 'head', got mlp 0\.1; use neuron_cards"):
+        dissect.head_cards(model, [dissect.Unit("mlp", 0, (1,))], **sides, progress=False)
+
+
 def test_head_cards_are_the_mean_pattern(sides):
     model = tiny_transformer()
     windows = sides["forget"]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
 
 import numpy as np
 import pytest
 import torch
+from plotly.offline import get_plotlyjs
+from safetensors.torch import save_file
 
-from dissect import DissectError, Mask, Scores
+from dissect import DissectError, Mask, Run, Scores, Stats, UnitStats, neuron_cards
 from dissect.scores import SiteScores
 from dissect.views import (
     compare,
@@ -22,9 +26,11 @@ from dissect.views import (
     specialization,
     write_report,
 )
+from dissect.views.card import card_body
 from dissect.views.packed import packed, unpacked
 from dissect.views.report import SUMMARY_COLUMNS, summary_rows
 from dissect.views.theme import FORGET, RETAIN
+from tests.conftest import random_windows, tiny_transformer
 from tests.test_pruning import guessable_sides, small_run
 
 
@@ -302,12 +308,70 @@ def test_the_report_stands_alone(runs, tmp_path):
     assert "url(" not in outside_scripts
     for cell in [*SUMMARY_COLUMNS, *summary_rows(runs)[0], runs[0].record["model"]["fingerprint"]]:
         assert cell in page
-    assert len(page.encode()) < 6_000_000
+    assert page == write_report(runs, tmp_path / "again.html").read_text()
+
+
+def drawing(page):
+    """The script that a page unpacks: Plotly, and the figure as it was given to it."""
+    (packed,) = re.findall(r'"([A-Za-z0-9+/=]{100000,})"', page)
+    return gzip.decompress(base64.b64decode(packed)).decode()
+
+
+def test_the_page_holds_plotly_and_the_figure(runs, tmp_path):
+    script = drawing(write_report(runs, tmp_path / "page.html").read_text())
+    figure = dashboard(*runs).to_json()
+    assert script.startswith(get_plotlyjs())
+    assert figure in script
+    assert figure not in drawing(write_report(runs[:1], tmp_path / "other.html").read_text())
+
+
+def large_run(path, like):
+    """A run of SmolLM2's size at three sites, 50 steps long, made of random numbers; `like` lends its record."""
+    generator = np.random.default_rng(0)
+    sites = {"mlp": (30, 1536), "pre_out": (30, 9, 64), "value": (30, 3, 64)}
+    path.mkdir()
+    record = {key: like.record[key] for key in ("versions", "model", "data")}
+    config = like.record["config"] | {"site": ",".join(f"{site}=0.02" for site in sites), "steps": 50}
+    record |= {"config": config, "model": record["model"] | {"units": sites}}
+    (path / "config.json").write_text(json.dumps(record))
+    pruned_at = {
+        site: torch.tensor(generator.integers(1, 51, shape), dtype=torch.int16) for site, shape in sites.items()
+    }
+    save_file(pruned_at, path / "pruned_at.safetensors")
+    for side in ("forget", "retain"):
+        sums = {site: torch.tensor(np.exp(generator.normal(size=shape))) for site, shape in sites.items()}
+        Stats({site: UnitStats(1, {"sum_abs": values}) for site, values in sums.items()}).save(
+            path / f"stats-{side}.safetensors"
+        )
+    lines = [large_line(step, generator) for step in range(51)]
+    (path / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return Run.load(path)
+
+
+def large_line(step, generator):
+    names = ("top1", "top10", "loss", "perplexity", "n", "top1_skip50", "top10_skip50")
+    metrics = {side: dict(zip(names, generator.random(7).tolist(), strict=True)) for side in ("forget", "retain")}
+    layers = generator.integers(0, 1536, 30).tolist()
+    return {"step": step, "pruned": step / 50, "units": 0, "per_layer": layers, "seconds": 1.0, "metrics": metrics}
+
+
+def test_a_long_run_with_cards_is_a_small_page(runs, tmp_path):
+    run = large_run(tmp_path / "large", runs[0])
+    windows = random_windows(8, 60)
+    units = [("mlp", layer, unit) for layer in range(2) for unit in range(4)]
+    cards = neuron_cards(tiny_transformer(), units, windows, windows, progress=False)
+    path = write_report([run], tmp_path / "page.html", cards)
+    assert path.read_text().count('<section class="dissect-card"') == 8
+    assert sum(len(card_body(card)) for card in cards) > 160_000
+    assert path.stat().st_size < 6_000_000
+    heats = pruned_by_layer(run).data
+    assert [int(np.array(heat.customdata)[:, -1].sum()) for heat in heats] == [46_080, 17_280, 5_760]
 
 
 def test_what_others_wrote_is_text(runs, tmp_path):
     hostile = small_run(tmp_path / "run")
     record = json.loads((hostile.path / "config.json").read_text())
+    del record["sha256"]
     record["config"]["forget"] = "<script>alert(1)</script>"
     (hostile.path / "config.json").write_text(json.dumps(record))
     loaded = type(hostile).load(hostile.path)

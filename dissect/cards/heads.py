@@ -10,10 +10,11 @@ from dissect.cards.attention import Attention, attentions
 from dissect.cards.effect import Effect, effects
 from dissect.cards.stack import Cards
 from dissect.cards.units import Unit, as_units
+from dissect.errors import DissectError
 from dissect.windows import Windows
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class HeadCard:
     """Everything a card shows of one head; `_repr_html_` draws it in a notebook.
 
@@ -33,6 +34,9 @@ class HeadCard:
     forget_effect: Effect | None
     retain_effect: Effect | None
 
+    def __repr__(self) -> str:
+        return f"HeadCard({self.unit} of {self.model})"
+
     def _repr_html_(self) -> str:
         from dissect.views.card import card_html
 
@@ -46,7 +50,7 @@ def head_card(model: Any, layer: int, head: int, forget: Windows, retain: Window
 
 def head_cards(
     model: Any,
-    heads: Iterable[tuple[int, int]],
+    heads: Iterable[Unit | tuple[int, int]],
     forget: Windows,
     retain: Windows,
     *,
@@ -54,11 +58,11 @@ def head_cards(
     batch_size: int | None = None,
     progress: bool = True,
 ) -> Cards:
-    """The cards of several heads, each `(layer, head)`, from one pass over each data set.
+    """The cards of several heads, from one pass over each data set.
 
     Args:
         model: A TransformerLens model.
-        heads: Query heads, each `(layer, head)`.
+        heads: Query heads, each `(layer, head)` or a `Unit` of site `head`, as `units_of` gives them.
         forget: The data set to forget.
         retain: The data set to retain.
         ablation_tokens: Predictions of each data set on which each head alone is ablated; 0 leaves that out.
@@ -66,13 +70,19 @@ def head_cards(
         progress: Show progress bars.
 
     Raises:
-        DissectError: A head is outside the model, or nothing is kept.
+        DissectError: A head is outside the model, a unit is of another site, or nothing is kept.
     """
-    units = as_units([("head", *head) for head in heads], model.cfg)
-    columns = [attentions(model, units, side, batch_size=batch_size, progress=progress) for side in (forget, retain)]
-    changes = [
-        effects(model, units, side, tokens=ablation_tokens, batch_size=batch_size, progress=progress)
-        for side in (forget, retain)
-    ]
-    rows = zip(units, *columns, *changes, strict=True)
+    units = as_units([_as_head(head) for head in heads], model.cfg)
+    sides, shared = (forget, retain), {"batch_size": batch_size, "progress": progress}
+    looks = [attentions(model, units, side, **shared) for side in sides]
+    changes = [effects(model, units, side, tokens=ablation_tokens, **shared) for side in sides]
+    rows = zip(units, *looks, *changes, strict=True)
     return Cards(tuple(HeadCard(unit, model.cfg.model_name, *rest) for unit, *rest in rows))
+
+
+def _as_head(head: Unit | tuple[int, int]) -> Unit | tuple:
+    if not isinstance(head, Unit):
+        return ("head", *head)
+    if head.site != "head":
+        raise DissectError(f"head_cards are of site 'head', got {head}; use neuron_cards for neurons")
+    return head

@@ -16,7 +16,7 @@ from dissect.errors import DissectError
 from dissect.windows import Windows
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class NeuronCard:
     """Everything a card shows of one neuron; `_repr_html_` draws it in a notebook.
 
@@ -37,6 +37,9 @@ class NeuronCard:
     direction: Direction | None
     forget_effect: Effect | None
     retain_effect: Effect | None
+
+    def __repr__(self) -> str:
+        return f"NeuronCard({self.unit} of {self.model})"
 
     def _repr_html_(self) -> str:
         from dissect.views.card import card_html
@@ -87,14 +90,9 @@ def neuron_cards(
                 f"{unit} is a head, not a neuron; use head_card(model, {unit.layer}, {unit.index[0]}, ...)"
             )
     check_contexts(contexts, around)
-    found = []
-    for windows in (forget, retain):
-        active = activities(
-            model, units, windows, contexts=contexts, around=around, batch_size=batch_size, progress=progress
-        )
-        change = effects(model, units, windows, tokens=ablation_tokens, batch_size=batch_size, progress=progress)
-        found.append((active, change))
-    (forget_active, forget_effect), (retain_active, retain_effect) = found
+    sides, shared = (forget, retain), {"batch_size": batch_size, "progress": progress}
+    active = [activities(model, units, side, contexts=contexts, around=around, **shared) for side in sides]
+    changes = [effects(model, units, side, tokens=ablation_tokens, **shared) for side in sides]
     written = [direction(model, unit, tokens) for unit in units]
-    columns = (units, [model.cfg.model_name] * len(units), forget_active, retain_active, written)
-    return Cards(tuple(NeuronCard(*each) for each in zip(*columns, forget_effect, retain_effect, strict=True)))
+    rows = zip(units, *active, written, *changes, strict=True)
+    return Cards(tuple(NeuronCard(unit, model.cfg.model_name, *rest) for unit, *rest in rows))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Cards(Sequence[Any]):
     """Cards in the order they were asked for; `_repr_html_` draws them below each other.
 
@@ -31,6 +31,9 @@ class Cards(Sequence[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.cards)
+
+    def __repr__(self) -> str:
+        return f"Cards({', '.join(str(card.unit) for card in self.cards)})"
 
     def _repr_html_(self) -> str:
         return "".join(card._repr_html_() for card in self.cards)

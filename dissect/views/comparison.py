@@ -33,7 +33,8 @@ def compare(runs: Sequence[Run], *, theme: str = "light") -> go.Figure:
     )
     most, least = max(0, *difference, *retain), min(0, *difference, *retain)
     room = 0.1 * max(most - least, 1)
-    figure.update_xaxes(title="percentage points of relative top-1 accuracy drop", range=[1.1 * least, most + room])
+    low = least - room if least < 0 else 0  # room for the numbers at the bars' ends
+    figure.update_xaxes(title="percentage points of relative top-1 accuracy drop", range=[low, most + room])
     figure.update_yaxes(autorange="reversed")
     styled(
         figure,

@@ -34,7 +34,7 @@ def pruned_by_layer(run: Run, *, theme: str = "light") -> go.Figure:
 
 
 def _heat(run: Run, site: str) -> go.Heatmap:
-    counts = np.array([run.mask(step).per_layer(site) for step in range(len(run.history))]).T
+    counts = _counts(run.pruned_at[site].flatten(1).numpy(), len(run.history))
     units = run.pruned_at[site][0].numel()
     return go.Heatmap(
         z=(100 * counts / units).astype(np.float32),
@@ -45,3 +45,11 @@ def _heat(run: Run, site: str) -> go.Heatmap:
             f"step %{{x}}, layer %{{y}}<br>%{{customdata:,}} of {units:,} units pruned (%{{z:.1f}}%)<extra></extra>"
         ),
     )
+
+
+def _counts(pruned_at: np.ndarray, steps: int) -> np.ndarray:
+    """Units pruned up to each step, `layer step`, from the step that pruned each (`layer unit`, negative if kept)."""
+    layer, unit = np.nonzero(pruned_at >= 0)
+    counts = np.zeros((len(pruned_at), steps), np.int64)
+    np.add.at(counts, (layer, pruned_at[layer, unit]), 1)
+    return counts.cumsum(1)

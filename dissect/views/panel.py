@@ -29,6 +29,54 @@ def layer_ticks(n_layers: int) -> list[int]:
     return list(range(0, n_layers, next(gap for gap in (1, 2, 5, 10, 20, 50, 100) if gap * 8 >= n_layers)))
 
 
+def outlines(bins: LayerBins, pruned: np.ndarray, colours: tuple[str, str]) -> list[go.Scatter]:
+    """The shapes of all units' scores, and over them those of the pruned ones (`pruned` are counts, `layer bin`)."""
+    heights = outline_heights(bins)
+    shapes = (("all units", colours[0], bins.units), ("pruned units", colours[1], pruned))
+    return [
+        go.Scatter(
+            x=outline_widths(bins, counts),
+            y=heights,
+            name=name,
+            fill="toself",
+            fillcolor=colour,
+            mode="lines",
+            line={"width": 0},
+            hoverinfo="skip",
+            legend="legend",
+        )
+        for name, colour, counts in shapes
+    ]
+
+
+def counts_under(bins: LayerBins, pruned: np.ndarray) -> go.Heatmap:
+    """An invisible grid that answers the pointer with the counts beneath it."""
+    units = bins.units.T
+    return go.Heatmap(
+        x=SPACING * np.arange(len(bins.units)),
+        y=bins.centres,
+        z=np.where(units > 0, units, np.nan).astype(np.float32),
+        customdata=pruned.T,
+        text=[[f"layer {layer}, score {span}" for layer in range(units.shape[1])] for span in spans(bins.edges)],
+        opacity=0,
+        showscale=False,
+        hoverongaps=False,
+        hovertemplate="%{text}<br>%{z} units, %{customdata} of them pruned<extra></extra>",
+    )
+
+
+def layer_axis(n_layers: int) -> dict[str, Any]:
+    """The axis that shapes of layers stand on."""
+    shown = layer_ticks(n_layers)
+    return {
+        "title": "layer",
+        "tickvals": [SPACING * layer for layer in shown],
+        "ticktext": [str(layer) for layer in shown],
+        "range": [-SPACING, SPACING * n_layers],
+        "showgrid": False,
+    }
+
+
 @dataclass
 class ScorePanel:
     """Base scores of a layer's units as a shape; in it, in the run's colour, the units pruned so far."""
@@ -45,40 +93,8 @@ class ScorePanel:
         self.bins = bin_layers(heights, pruned_at, len(self.run.history), self.n_bins)
 
     def traces(self, step: int, colours: tuple[str, str]) -> list[go.Scatter | go.Heatmap | go.Bar]:
-        heights = outline_heights(self.bins)
-        shapes = (("all units", colours[0], self.bins.units), ("pruned units", colours[1], self.bins.pruned[step]))
-        drawn = [
-            go.Scatter(
-                x=outline_widths(self.bins, counts),
-                y=heights,
-                name=name,
-                fill="toself",
-                fillcolor=colour,
-                mode="lines",
-                line={"width": 0},
-                hoverinfo="skip",
-                legend="legend",
-            )
-            for name, colour, counts in shapes
-        ]
-        return [*drawn, self._hover(step)]
-
-    def _hover(self, step: int) -> go.Heatmap:
-        """An invisible grid that answers the pointer with the counts beneath it."""
-        units = self.bins.units.T
-        return go.Heatmap(
-            x=self._layers(),
-            y=self.bins.centres,
-            z=np.where(units > 0, units, np.nan).astype(np.float32),
-            customdata=self.bins.pruned[step].T,
-            text=[
-                [f"layer {layer}, score {span}" for layer in range(units.shape[1])] for span in spans(self.bins.edges)
-            ],
-            opacity=0,
-            showscale=False,
-            hoverongaps=False,
-            hovertemplate="%{text}<br>%{z} units, %{customdata} of them pruned<extra></extra>",
-        )
+        pruned = self.bins.pruned[step]
+        return [*outlines(self.bins, pruned, colours), counts_under(self.bins, pruned)]
 
     def _layers(self) -> np.ndarray:
         return SPACING * np.arange(len(self.bins.units))
@@ -94,16 +110,9 @@ class ScorePanel:
         return count_title(self.run, self.site, step)
 
     def axes(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        shown = layer_ticks(len(self.bins.units))
-        across = {
-            "title": "layer",
-            "tickvals": [SPACING * layer for layer in shown],
-            "ticktext": [str(layer) for layer in shown],
-            "range": [-SPACING, SPACING * len(self.bins.units)],
-            "showgrid": False,
-        }
         low, high = self.bins.edges[0], self.bins.edges[-1]
-        return across, {"title": "score (forget / retain importance)", **ticks(low, high)}
+        score = {"title": "score (forget / retain importance)", **ticks(low, high)}
+        return layer_axis(len(self.bins.units)), score
 
 
 @dataclass

@@ -15,6 +15,7 @@ from dissect.neuron_table import neurons, units_of
 from dissect.runs import Run
 from dissect.storage import write_text
 from dissect.views.card import anchor, card_body, card_style, environment
+from dissect.views.embedded import embedded
 from dissect.views.figure import dashboard
 from dissect.views.overlay import lines_of
 from dissect.views.theme import get_theme
@@ -49,9 +50,6 @@ def write_report(
     """
     if not runs:
         raise DissectError("a report needs at least one run")
-    figure = dashboard(*runs, theme=theme).to_html(
-        full_html=False, include_plotlyjs=True, config={"displaylogo": False, "responsive": True}
-    )
     rows = neuron_rows(runs, cards)
     columns = {key: name for key, name in NEURON_COLUMNS.items() if any(row[key] is not None for row in rows)}
     template = environment().get_template("report.html")
@@ -60,7 +58,7 @@ def write_report(
         names=[Markup(line.name) for line in lines_of(runs)],  # escaped already, as Plotly wants them
         columns=SUMMARY_COLUMNS,
         summary=summary_rows(runs),
-        figure=Markup(figure),
+        figure=embedded(dashboard(*runs, theme=theme), "figure"),
         neurons=rows,
         neuron_columns=columns,
         cards=[Markup(card_body(card)) for card in cards],

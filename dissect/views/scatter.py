@@ -57,24 +57,25 @@ def importance(scores: SiteScores, *, fraction: float | None = 0.02, theme: str 
     units = _units(scores, fraction)
     kept = ~units.chosen
     name = "units" if fraction is None else "kept units"
-    draw = _density if kept.sum() > MANY else _dots
-    figure = go.Figure(draw(units, kept, name, look))
+    if kept.sum() > MANY:
+        figure = go.Figure(density(units.retain[kept], units.forget[kept], name, look))
+    else:
+        figure = go.Figure(_dots(units, kept, name, look))
     note = f"{units.chosen.size:,} units"
     if fraction is not None:
         threshold = float(units.score[units.chosen].min())
         figure.add_trace(_dots(units, units.chosen, "highest scores", look, FORGET))
         figure.add_trace(_cut(units, threshold, scores.eps, look.text))
         note += f", the {units.chosen.sum():,} highest scores ({100 * fraction:.3g}%) lie above {threshold:.3g}"
-    meaning = MEANING.get(scores.importance, scores.importance)
-    figure.update_xaxes(title=f"retain importance: {meaning}", **_axis(units.retain))
-    figure.update_yaxes(title=f"forget importance: {meaning}", **_axis(units.forget))
+    figure.update_xaxes(title=importance_title("retain", scores.importance), **importance_axis(units.retain))
+    figure.update_yaxes(title=importance_title("forget", scores.importance), **importance_axis(units.forget))
     styled(figure, title=f"What {scores.site} units matter to", note=note, theme=theme, height=560)
     legend_below(figure, bottom=92, pixels=52)
     return figure
 
 
 def _units(scores: SiteScores, fraction: float | None) -> _Units:
-    retain, forget = (10 ** log10_clipped(side.numpy().flatten(), 1e-4) for side in (scores.retain, scores.forget))
+    retain, forget = (lifted(side.numpy().flatten()) for side in (scores.retain, scores.forget))
     chosen = np.zeros(retain.size, bool)
     if fraction is not None:
         chosen = scores.top(fraction)[scores.site].numpy().flatten()
@@ -83,8 +84,18 @@ def _units(scores: SiteScores, fraction: float | None) -> _Units:
     return _Units(retain, forget, chosen, place, scores.values.numpy().flatten())
 
 
-def _axis(values: np.ndarray) -> dict:
-    """A logarithmic axis over the values and a little more."""
+def importance_title(side: str, importance: str) -> str:
+    """The title of the axis of importance to a side."""
+    return f"{side} importance: {MEANING.get(importance, importance)}"
+
+
+def lifted(values: np.ndarray) -> np.ndarray:
+    """Importances that a logarithmic axis can show: zeros, and a few vanishing ones, put at the lower edge."""
+    return 10 ** log10_clipped(values, 1e-4)
+
+
+def importance_axis(values: np.ndarray) -> dict:
+    """A logarithmic axis over (lifted) values and a little more."""
     low, high = np.log10(values.min()), np.log10(values.max())
     room = 0.03 * max(high - low, 0.3)
     labels = ticks(low - room, high + room)
@@ -112,9 +123,9 @@ def _dots(units: _Units, which: np.ndarray, name: str, look: Theme, colour: str 
     )
 
 
-def _density(units: _Units, which: np.ndarray, name: str, look: Theme) -> go.Heatmap:
+def density(retain: np.ndarray, forget: np.ndarray, name: str, look: Theme) -> go.Heatmap:
     """Counts in cells of equal size on the logarithmic axes, coloured by the logarithm of the count."""
-    counts, x, y = np.histogram2d(np.log10(units.retain[which]), np.log10(units.forget[which]), CELLS)
+    counts, x, y = np.histogram2d(np.log10(retain), np.log10(forget), CELLS)
     with np.errstate(divide="ignore"):
         shade = np.where(counts > 0, np.log10(counts), np.nan)
     return go.Heatmap(

@@ -87,9 +87,10 @@ def styled(figure: go.Figure, *, title: str, note: str = "", theme: str = "light
             "x": 0,
             "xref": "paper",
             "xanchor": "left",
-            "y": 1 - 30 / height,  # the baseline
+            "y": 1,  # and pixels from there, so that another height moves nothing
             "yref": "container",
-            "yanchor": "bottom",
+            "yanchor": "top",
+            "pad": {"t": 10},
             "font": {"size": 16},
         },
         height=height,
