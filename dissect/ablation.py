@@ -20,6 +20,7 @@ from dissect.hooks import Handle, Hook, Zero, attach
 from dissect.masks import Mask
 from dissect.sites import Site, get_site, hook_points
 from dissect.stats import Stats
+from dissect.undo import undoing
 
 
 def ablate(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None = None) -> Handle:
@@ -35,18 +36,16 @@ def ablate(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None
         DissectError: The mask is of another model's shape, the model lacks a hook point, or `mean` has no
             statistics of a site.
     """
-    mask.check(model)
-    return attach([pair for name in mask.sites for pair in _pairs(model, get_site(name), mask[name], value, stats)])
+    return attach(_pairs(model, mask, value, stats))
 
 
 @contextmanager
 def ablated(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None = None) -> Iterator[None]:
     """Prune `mask` inside a `with` block; on exit, also after an error, the model is as it was."""
-    handle = ablate(model, mask, value=value, stats=stats)
-    try:
+    handle = Handle()
+    with undoing(handle.remove):
+        handle.attach(_pairs(model, mask, value, stats))
         yield
-    finally:
-        handle.remove()
 
 
 def read_mask(site: Site, pruned: Bool[Tensor, layer * unit], cfg: Any) -> Bool[Tensor, layer * read]:
@@ -70,7 +69,13 @@ def replacement(site: Site, value: str, stats: Stats | None) -> Float64[Tensor, 
     return stats[site.name]["sum"] / stats[site.name].count
 
 
-def _pairs(model: Any, site: Site, pruned: Tensor, value: Value, stats: Stats | None) -> Iterator[tuple[Any, Hook]]:
+def _pairs(model: Any, mask: Mask, value: Value, stats: Stats | None) -> list[tuple[Any, Hook]]:
+    """What to attach where. Everything is checked before the first hook is."""
+    mask.check(model)
+    return [pair for name in mask.sites for pair in _of_site(model, get_site(name), mask[name], value, stats)]
+
+
+def _of_site(model: Any, site: Site, pruned: Tensor, value: Value, stats: Stats | None) -> Iterator[tuple[Any, Hook]]:
     read, means = read_mask(site, pruned, model.cfg), replacement(site, value, stats)
     for layer, point in enumerate(hook_points(model, site)):
         if read[layer].any():

@@ -43,7 +43,7 @@ def bake(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None =
     """
     mask.check(model)
     edit = WeightEdit()
-    with torch.no_grad():
+    with torch.no_grad(), edit.or_nothing():
         for name in mask.sites:
             site = get_site(name)
             pruned, means = read_mask(site, mask[name], model.cfg), replacement(site, value, stats)
@@ -51,7 +51,7 @@ def bake(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None =
                 block = model.blocks[layer]
                 instead = torch.zeros(pruned[layer].shape, dtype=torch.float64) if means is None else means[layer]
                 _BAKE[name](edit, block, pruned[layer], instead)
-    return edit
+        return edit
 
 
 Layer = Bool[Tensor, "*read"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,10 @@ from dissect.errors import DissectError
 from dissect.experiments import PAPER_MODELS, Experiment, Grid, paper_grids
 
 if TYPE_CHECKING:
+    from dissect.cards.heads import HeadCard
+    from dissect.cards.neurons import NeuronCard
     from dissect.grid import GridResult
+    from dissect.runs import Run
 
 Flag = tyro.conf.arg(aliases=["-o"])
 Out = Annotated[Path | None, Flag]
@@ -121,11 +125,12 @@ def export_command(
     print(export(Run.load(run), out, step=step, shrink=shrink))
 
 
-def report(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Out = None) -> None:
+def report(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], cards: int = 0, out: Out = None) -> None:
     """Write one HTML page about one or several runs; it opens offline.
 
     Args:
         runs: Run folders; the first is the one that is shown layer by layer.
+        cards: Show cards of that many units, the highest scores of the first run that has scores; needs its model.
         out: The page; report.html in the first run's folder if not given.
     """
     from dissect.runs import Run
@@ -133,7 +138,16 @@ def report(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Out = N
 
     if not runs:
         raise DissectError("a report needs at least one run folder: dissect report RUN [RUN ...]")
-    print(write_report([Run.load(path) for path in runs], out or runs[0] / "report.html").resolve())
+    loaded = [Run.load(path) for path in runs]
+    print(write_report(loaded, out or runs[0] / "report.html", _cards(loaded, cards)).resolve())
+
+
+def _cards(runs: list[Run], n: int) -> Sequence[NeuronCard | HeadCard]:
+    from dissect.run_cards import top_cards
+
+    if n == 0:
+        return ()
+    return top_cards(next((run for run in runs if run.has_stats), runs[0]), n)
 
 
 def demo(out: Annotated[Path, Flag] = Path("runs/demo")) -> None:
@@ -189,10 +203,8 @@ def main(args: list[str] | None = None) -> int:
     except DissectError as error:
         print(f"dissect: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(
-            "dissect: interrupted; finished steps are kept, the same command goes on from there",
-            file=sys.stderr,
-        )
+    except KeyboardInterrupt as stop:
+        kept = "interrupted; finished steps are kept, the same command goes on from there"
+        print(f"dissect: {stop if str(stop) else kept}", file=sys.stderr)
         return 130
     return 0

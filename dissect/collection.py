@@ -15,7 +15,7 @@ from dissect.errors import DissectError
 from dissect.forward import default_batch_size, run_blocks
 from dissect.hooks import Hook, Read, hooked
 from dissect.sites import Site, get_sites, hook_points
-from dissect.stats import Stats, StatsBuilder, UnitStats, known_moments
+from dissect.stats import Stats, StatsBuilder, known_moments
 from dissect.windows import Windows
 
 LONG = 64  # positions in a window that are worth a call by themselves
@@ -57,10 +57,8 @@ def collect(
     for site in by_hook.values():
         builders[site.hook] = StatsBuilder((model.cfg.n_layers, *site.read_shape(model.cfg)), names)
     _run(model, windows, list(by_hook.values()), builders, batch_size, progress)
-    stats = {site.name: builders[site.hook].finish() for site in get_sites(sites)}
-    for name, unit_stats in stats.items():
-        _check_finite(name, unit_stats)
-    return Stats(stats)
+    _check_finite({site.name: builders[site.hook] for site in get_sites(sites)})
+    return Stats({site.name: builders[site.hook].finish() for site in get_sites(sites)})
 
 
 def _run(
@@ -111,11 +109,12 @@ def _kept(z: Float[Tensor, "window position *read"], keep: Tensor) -> Iterable[F
     return [z[:, 1:].flatten(0, 1)]
 
 
-def _check_finite(site: str, stats: UnitStats) -> None:
-    for name, sums in stats.moments.items():
-        bad = (~sums.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
-        if bad:
-            raise DissectError(
-                f"activations of site {site!r} are not finite in layer {bad[0]} ({name}); "
-                "load the model with dtype='float32' and look at its input"
-            )
+def _check_finite(builders: dict[str, StatsBuilder]) -> None:
+    bad = {site: builder.layers_not_finite() for site, builder in builders.items()}
+    if any(bad.values()):
+        first = min(layer for layers in bad.values() for layer in layers)
+        sites = " and ".join(repr(site) for site, layers in bad.items() if first in layers)
+        raise DissectError(
+            f"activations of site {sites} are not finite in layer {first}, the first such layer; "
+            "load the model with dtype='float32' and look at its weights and input"
+        )

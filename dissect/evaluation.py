@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from dissect.errors import DissectError
+from dissect.finite import not_finite
 from dissect.forward import default_batch_size, logits_per_slice, run_blocks, unembed
 from dissect.questions import Questions, questions
 from dissect.windows import Windows
@@ -79,7 +79,8 @@ def evaluate(
         `kl` in nats with a reference, and `n`, the number of predictions.
 
     Raises:
-        DissectError: Nothing is kept, the logits are not finite, or a masked model has no mask token.
+        DissectError: Nothing is kept, the logits are not finite (with the first layer and site that are not
+            either), or a masked model has no mask token.
     """
     asked = questions(model, windows, seed=seed)
     sums, counts = dict.fromkeys(METRICS, 0.0), dict.fromkeys(METRICS, 0)
@@ -94,8 +95,8 @@ def evaluate(
                     counts[name] += len(numbers)
             bar.update(len(predictions.rank))
     means = {name: sums[name] / max(1, counts[name]) for name in METRICS if name != "kl" or reference is not None}
-    if not math.isfinite(means["loss"]):
-        raise DissectError("the logits are not finite; load the model with dtype='float32' and look at its input")
+    if not all(math.isfinite(mean) for mean in means.values()):
+        raise not_finite(model, (asked.tokens[batch] for batch in _batches(asked, batch_size)))
     head = {name: means.pop(name) for name in ("top1", "top10", "loss")}
     return {**head, "perplexity": exp(head["loss"]), "n": total, **means}
 
@@ -111,10 +112,17 @@ class Reference:
 
 
 def remember(model: Any, windows: Windows, *, seed: int = 0, batch_size: int | None = None) -> Reference:
-    """Keep what `model` now predicts of `windows`, for `evaluate(..., reference=)` after it is pruned."""
+    """Keep what `model` now predicts of `windows`, for `evaluate(..., reference=)` after it is pruned.
+
+    Raises:
+        DissectError: As `evaluate`.
+    """
     asked = questions(model, windows, seed=seed)
     with torch.no_grad():
-        return Reference(torch.cat([rows for rows, _ in _asked_rows(model, asked, batch_size)]))
+        rows = torch.cat([rows for rows, _ in _asked_rows(model, asked, batch_size)])
+    if not rows.isfinite().all():
+        raise not_finite(model, (asked.tokens[batch] for batch in _batches(asked, batch_size)))
+    return Reference(rows)
 
 
 def exp(loss: float) -> float:
@@ -126,12 +134,15 @@ def _asked_rows(
     model: Any, asked: Questions, batch_size: int | None
 ) -> Iterator[tuple[Float[Tensor, "row d_model"], Int64[Tensor, " row"]]]:
     """The final residual stream where the model is asked, and the answers, a batch at a time."""
-    size = batch_size or default_batch_size(asked.tokens.shape[1])
-    for start in range(0, len(asked.tokens), size):
-        batch = slice(start, start + size)
+    for batch in _batches(asked, batch_size):
         residual = run_blocks(model, asked.tokens[batch])
         at = asked.at[batch]
         yield residual[at.to(residual.device)], asked.answers[batch][at].to(residual.device)
+
+
+def _batches(asked: Questions, batch_size: int | None) -> list[slice]:
+    size = batch_size or default_batch_size(asked.tokens.shape[1])
+    return [slice(start, start + size) for start in range(0, len(asked.tokens), size)]
 
 
 def _predictions(

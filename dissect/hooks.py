@@ -10,6 +10,8 @@ from typing import Any
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from dissect.undo import undoing
+
 Hook = Callable[[Tensor], Tensor | None]
 
 
@@ -53,21 +55,49 @@ class _Call:
 
 @dataclass(eq=False)
 class Handle:
-    """Hooks on a model, as permanent ones: `reset_hooks()` leaves them, `remove()` takes them off."""
+    """Hooks on a model, as permanent ones: `reset_hooks()` leaves them, `remove()` takes them off.
 
-    _hooks: list[tuple[Any, Any]] = field(default_factory=list)
+    They go where the model goes: `model.to(device)` and `model.to(dtype)` change nothing about them, and `remove()`
+    works afterwards as before. `copy.deepcopy(model)` is a model with hooks of its own, which this handle does not
+    know: `copy.deepcopy((model, handle))` gives a handle for the copy, and
+    `model.reset_hooks(including_permanent=True)` takes every hook off a model, yours and others'.
+    """
+
+    _hooks: list[tuple[Any, _Call]] = field(default_factory=list)
 
     def add(self, point: Any, hook: Hook) -> None:
         """Attach `hook(activation) -> activation or None` to a TransformerLens hook point."""
-        point.add_perma_hook(_Call(hook))
-        self._hooks.append((point, point.fwd_hooks[-1]))
+        call, others = _Call(hook), set(point._forward_hooks)
+        self._hooks.append((point, call))  # first: `remove` then finds it, whenever an interrupt comes
+        try:
+            point.add_perma_hook(call)
+        except BaseException:
+            for half_added in set(point._forward_hooks) - others:
+                del point._forward_hooks[half_added]
+            raise
+
+    def attach(self, pairs: Iterable[tuple[Any, Hook]]) -> Handle:
+        """Attach every `(hook point, hook)`, all or none; the handle itself."""
+        try:
+            for point, hook in pairs:
+                self.add(point, hook)
+            return self
+        except BaseException:
+            self.remove()
+            raise
 
     def remove(self) -> None:
-        """Take every hook off, those that are still there; a second call does nothing."""
+        """Take every hook off, those that are still there.
+
+        A second call does nothing, and one that was cut short can be repeated.
+        """
         while self._hooks:
-            point, handle = self._hooks.pop()
-            handle.hook.remove()
-            point.fwd_hooks[:] = [other for other in point.fwd_hooks if other is not handle]
+            point, call = self._hooks[-1]
+            for handle in point.fwd_hooks:
+                if handle.user_hook is call:
+                    handle.hook.remove()
+            point.fwd_hooks[:] = [handle for handle in point.fwd_hooks if handle.user_hook is not call]
+            self._hooks.pop()
 
 
 def hooks_if_all_ours(point: Any) -> list[Hook] | None:
@@ -81,21 +111,13 @@ def hooks_if_all_ours(point: Any) -> list[Hook] | None:
 
 def attach(pairs: Iterable[tuple[Any, Hook]]) -> Handle:
     """Attach every `(hook point, hook)`, all or none."""
-    handle = Handle()
-    try:
-        for point, hook in pairs:
-            handle.add(point, hook)
-    except BaseException:
-        handle.remove()
-        raise
-    return handle
+    return Handle().attach(pairs)
 
 
 @contextmanager
 def hooked(pairs: Iterable[tuple[Any, Hook]]) -> Iterator[None]:
     """Attach for a `with` block; no hook is left behind, also after an exception."""
-    handle = attach(pairs)
-    try:
+    handle = Handle()
+    with undoing(handle.remove):
+        handle.attach(pairs)
         yield
-    finally:
-        handle.remove()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,13 @@ from dissect.evaluation import Reference, remember
 from dissect.fingerprint import model_fingerprint, versions
 from dissect.importance import get_importance
 from dissect.models import load_model
-from dissect.runs import SIDES, Run, config_record, open_run
+from dissect.runs import CONFIG, SIDES, Run, config_record, open_run
 from dissect.scores import check_importance, count_of
 from dissect.sites import get_site
 from dissect.steps import Work, take_step
-from dissect.svd import rotate_to_svd
+from dissect.storage import locked
+from dissect.svd import rotate
+from dissect.undo import undoing
 from dissect.weights import WeightEdit
 from dissect.windows import Windows, load_windows
 
@@ -76,6 +80,9 @@ def prune(
     its test documents. Every step is on disk when it is done; the same call goes on where the last one stopped and
     ends with the same files. The model is left as it was: the run's masks prune it again (`run.mask(step)`).
 
+    Ctrl-C drops the step in progress, of which nothing counts, and says how to go on. One process at a time writes to
+    a run folder.
+
     Args:
         model: A name that `load_model` knows, or a model that is loaded already.
         forget: The corpus whose units are to go: a name that `load_windows` knows, or `(train, test)` windows.
@@ -108,7 +115,9 @@ def prune(
         progress: Show progress bars and a line a step.
 
     Raises:
-        DissectError: For any bad value, before anything is written; its message names the value and the fix.
+        DissectError: For any bad value, before anything is written; its message names the value and the fix. Also
+            where the folder is damaged, in use by another process, or cannot be written to.
+        KeyboardInterrupt: On Ctrl-C; its message says what is kept and how to go on.
     """
     config = PruneConfig(
         model=model if isinstance(model, str) else model.cfg.model_name,
@@ -160,32 +169,56 @@ def run_config(
     run = open_run(path, config)
     if run is not None and run.finished:
         return run
-    model = (load or LastModel())(config)
-    corpora = {"forget": forget or config.forget, "retain": retain or config.retain}
-    windows = {side: _windows(corpora[side], model, config) for side in SIDES}
-    record = _record(config, model, windows, fractions)
-    if run is None:
-        run = Run(path, config, record)
-        run.create()
-        run = Run.load(path)
-    _check_same(run, record)
-    rotation = rotate_to_svd(model) if config.svd else WeightEdit()
     try:
-        matched = _matched(config, run)
-        reference = _reference(config, model, windows) if config.kl else None
-        work = Work(config, model, windows, fractions, run, progress, matched, reference)
-        for step in range(len(run.history), config.steps + 1):
-            take_step(work, step)
-    finally:
-        rotation.restore()
+        with ExitStack() as lock:
+            if run is not None:
+                lock.enter_context(locked(path))
+            model = (load or LastModel())(config)
+            corpora = {"forget": forget or config.forget, "retain": retain or config.retain}
+            windows = {side: _windows(corpora[side], model, config) for side in SIDES}
+            record = _record(config, model, windows, fractions)
+            matched = _matched(config, record)
+            if run is None:  # only now is there something to write, and to lock
+                lock.enter_context(locked(path))
+            run = _opened(path, config, record)
+            _take_steps(Work(config, model, windows, fractions, run, progress, matched))
+            return run
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(_how_to_go_on(path)) from error
+
+
+def _opened(path: Path, config: PruneConfig, record: dict[str, Any]) -> Run:
+    """The run in a folder that is locked, as the process before has left it; begun where there is none."""
+    if open_run(path, config) is None:
+        Run(path, config, record).create()
+    run = Run.load(path)
+    _check_same(run, record)
     return run
+
+
+def _take_steps(work: Work) -> None:
+    """The steps that are left; on leaving, also by an error or Ctrl-C, the model is as it was."""
+    rotation = WeightEdit()
+    with undoing(rotation.restore):
+        if work.config.svd:
+            rotate(rotation, work.model)
+        if work.config.kl:
+            work = replace(work, reference=_reference(work.config, work.model, work.windows))
+        for step in range(len(work.run.history), work.config.steps + 1):
+            take_step(work, step)
+
+
+def _how_to_go_on(path: Path) -> str:
+    if not (path / CONFIG).exists():
+        return f"interrupted before the first step; nothing was written to {path}"
+    return f"interrupted; finished steps are kept in {path}, and the same call or command goes on from there"
 
 
 def _reference(config: PruneConfig, model: Any, windows: dict[str, tuple[Windows, Windows]]) -> Reference:
     return remember(model, windows["retain"][1], seed=config.seed, batch_size=config.batch_size)
 
 
-def _matched(config: PruneConfig, run: Run) -> Run | None:
+def _matched(config: PruneConfig, record: dict[str, Any]) -> Run | None:
     """The run whose layers are matched.
 
     Raises:
@@ -194,7 +227,7 @@ def _matched(config: PruneConfig, run: Run) -> Run | None:
     if config.match is None:
         return None
     matched = Run.load(config.match)
-    if matched.record["model"]["units"] != run.record["model"]["units"]:
+    if matched.record["model"]["units"] != record["model"]["units"]:
         raise DissectError(f"{config.match} prunes other units than this run: {matched.record['model']['units']}")
     if len(matched.history) <= config.steps:
         raise DissectError(

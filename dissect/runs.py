@@ -4,6 +4,8 @@
 int16 per unit, the step that pruned it or -1, so that every step's mask is in one tensor;
 `stats-forget.safetensors` and `stats-retain.safetensors` the base model's statistics, to score again without it.
 The history line is what commits a step: anything else of a step that has no line is not part of the run.
+It also holds digests, of itself (`seconds` apart), of what is pruned and of the statistics, as `config.json` holds its
+own: a file that was cut off or changed is named when it is read, and never used.
 """
 
 from __future__ import annotations
@@ -17,21 +19,27 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Int16
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from dissect.config import PruneConfig
+from dissect.digests import digest_of, digest_of_file, is_intact, sealed
 from dissect.errors import DissectError
 from dissect.masks import Mask
 from dissect.scores import Scores, score
 from dissect.stats import Stats
-from dissect.storage import read_json, write_json, write_text, write_whole
+from dissect.storage import read_json, write_bytes, write_json, write_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 KEPT = -1
 SIDES = ("forget", "retain")
+CONFIG, HISTORY, PRUNED_AT = "config.json", "history.jsonl", "pruned_at.safetensors"
+
+# The keys of folders from before there were digests, which cannot be checked.
+UNSEALED_CONFIG = ("config", "versions", "model", "data")
+UNSEALED_LINE = ("step", "pruned", "units", "per_layer", "seconds", "metrics", "sites")
 
 
 @dataclass(eq=False)
@@ -60,48 +68,79 @@ class Run:
             DissectError: It is not one, or a file of it is damaged.
         """
         path = Path(path)
-        record = read_json(path / "config.json")
+        record = read_json(path / CONFIG)
+        if not is_intact(record, UNSEALED_CONFIG):
+            raise _damaged(path / CONFIG, "it does not match its own sha256")
         try:
             run = cls(path, PruneConfig(**record["config"]), record)
             run.pruned_at = {
                 site: torch.full(shape, KEPT, dtype=torch.int16) for site, shape in record["model"]["units"].items()
             }
-        except (TypeError, KeyError) as error:
-            raise DissectError(f"{path / 'config.json'} is not the configuration of a run: {error}") from error
+        except (TypeError, KeyError, AttributeError) as error:
+            raise DissectError(f"{path / CONFIG} is not the configuration of a run: {error}") from error
         run._read_history()
         return run
 
     def _read_history(self) -> None:
-        path = self.path / "history.jsonl"
-        if not path.exists():
-            return
+        """Read history and masks, and check one by the other.
+
+        A step that was cut off before its history line is not part of the run; one of a run in progress that was
+        taken between the two reads is.
+        """
+        text = self._history_text()
+        stored = self._stored_masks() if text is not None or (self.path / PRUNED_AT).exists() else {}
+        if self._history_text() != text:
+            return self._read_history()
+        self.history = [] if text is None else _parsed(self.path / HISTORY, text)
+        for site, steps in stored.items():
+            self.pruned_at[site] = torch.where(steps > len(self.history) - 1, KEPT, steps)
+        expected = self.history[-1].get("digests", {}).get("pruned_at") if self.history else None
+        if expected is not None and expected != digest_of(self.pruned_at):
+            raise _damaged(self.path / PRUNED_AT, f"it does not match its digest in {HISTORY}")
+        if any((steps > len(self.history)).any() for steps in stored.values()):
+            there = f"it has {len(self.history)} lines" if text is not None else "it is missing"
+            raise _damaged(self.path / HISTORY, f"{there}, and {self.path / PRUNED_AT} holds later steps")
+        return None
+
+    def _history_text(self) -> str | None:
+        path = self.path / HISTORY
         try:
-            self.history = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            stored = load_file(self.path / "pruned_at.safetensors")
+            return path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise _damaged(path, error) from error
+
+    def _stored_masks(self) -> dict[str, Int16[Tensor, layer * unit]]:
+        path = self.path / PRUNED_AT
+        try:
+            stored = load(path.read_bytes())
             for site, mine in self.pruned_at.items():
                 if stored[site].shape != mine.shape or stored[site].dtype != torch.int16:
-                    raise ValueError(f"pruned_at of {site!r} is {stored[site].dtype} {tuple(stored[site].shape)}")
-                # A step that was cut off before its history line is not part of the run.
-                self.pruned_at[site] = torch.where(stored[site] > len(self.history) - 1, KEPT, stored[site])
+                    raise ValueError(f"site {site!r} is {stored[site].dtype} {tuple(stored[site].shape)}")
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise DissectError(f"run folder {self.path} is damaged: {error}") from error
+            raise _damaged(path, error) from error
+        return {site: stored[site] for site in self.pruned_at}
 
     def create(self) -> None:
-        """Write `config.json` into a new folder."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_json(self.path / "config.json", self.record)
-        except OSError as error:
-            raise DissectError(f"cannot write a run to {self.path}: {error}; choose another --out") from error
+        """Write `config.json` into its folder."""
+        write_json(self.path / CONFIG, sealed(self.record))
 
     def commit(self, line: dict[str, Any], chosen: Mask) -> None:
         """Add a step: first what it pruned, then the history line that makes it count."""
-        step = len(self.history)
+        pruned_at = dict(self.pruned_at)
         for site in chosen.sites:
-            self.pruned_at[site] = torch.where(chosen[site], step, self.pruned_at[site]).to(torch.int16)
-        write_whole(self.path / "pruned_at.safetensors", lambda path: save_file(self.pruned_at, path))
-        self.history.append(line)
-        write_text(self.path / "history.jsonl", "".join(json.dumps(line) + "\n" for line in self.history))
+            pruned_at[site] = torch.where(chosen[site], len(self.history), pruned_at[site]).to(torch.int16)
+        history = [*self.history, sealed({**line, "digests": self._digests_of_step(pruned_at)})]
+        write_bytes(self.path / PRUNED_AT, save(pruned_at))
+        write_text(self.path / HISTORY, "".join(json.dumps(line) + "\n" for line in history))
+        self.pruned_at, self.history = pruned_at, history
+
+    def _digests_of_step(self, pruned_at: dict[str, Int16[Tensor, layer * unit]]) -> dict[str, str]:
+        """What a history line holds against damage: of the masks at that step, and at step 0 of the statistics."""
+        paths = [self._stats_path(side) for side in SIDES] if not self.history else []
+        files = {path.stem: digest_of_file(path) for path in paths if path.exists()}
+        return {"pruned_at": digest_of(pruned_at), **files}
 
     @property
     def finished(self) -> bool:
@@ -122,16 +161,31 @@ class Run:
 
     def save_stats(self, side: str, stats: Stats) -> None:
         """Keep the base model's statistics of `forget` or `retain`."""
-        write_whole(self.path / f"stats-{side}.safetensors", stats.save)
+        stats.save(self._stats_path(side))
 
     def stats(self, side: str) -> Stats:
-        """The base model's statistics of `forget` or `retain`; a random run has none."""
-        return Stats.load(self.path / f"stats-{side}.safetensors")
+        """The base model's statistics of `forget` or `retain`; a random run has none.
+
+        Raises:
+            DissectError: The run has none, or their file is missing or damaged.
+        """
+        path = self._stats_path(side)
+        expected = self._digest_of_stats(side)
+        if expected is not None and expected != digest_of_file(path):
+            raise _damaged(path, f"it does not match its digest in {HISTORY}")
+        return Stats.load(path)
+
+    def _stats_path(self, side: str) -> Path:
+        return self.path / f"stats-{side}.safetensors"
+
+    def _digest_of_stats(self, side: str) -> str | None:
+        digests = self.history[0].get("digests", {}) if self.history else {}
+        return digests.get(self._stats_path(side).stem)
 
     @property
     def has_stats(self) -> bool:
         """True where the run kept base statistics, as every run does that scores."""
-        return all((self.path / f"stats-{side}.safetensors").exists() for side in SIDES)
+        return all(self._digest_of_stats(side) or self._stats_path(side).exists() for side in SIDES)
 
     def scores(self, importance: str | None = None, eps: float | None = None) -> Scores:
         """The base model's scores, by default as the run's configuration asks."""
@@ -180,6 +234,33 @@ class Run:
         return f"Run({self.config.model}, {self.label}, {state}, {self.path})"
 
 
+def _parsed(path: Path, text: str) -> list[dict[str, Any]]:
+    """The lines of a history.
+
+    Raises:
+        DissectError: One is cut off, changed, missing or in the wrong place.
+    """
+    *lines, rest = text.split("\n")
+    if rest or not lines:
+        raise _damaged(path, "its last line is cut off")
+    try:
+        history = [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise _damaged(path, error) from error
+    for number, line in enumerate(history):
+        if not is_intact(line, UNSEALED_LINE):
+            raise _damaged(path, f"line {number + 1} does not match its own sha256")
+        if line.get("step") != number:
+            raise _damaged(path, f"line {number + 1} should be step {number}, not {line.get('step')!r}")
+    return history
+
+
+def _damaged(path: Path, why: object) -> DissectError:
+    return DissectError(
+        f"{path} is damaged: {why}; put it back from a copy, or delete the folder {path.parent} and run again"
+    )
+
+
 @dataclass(frozen=True)
 class Summary:
     """What a run came to, in relative drops of top-1 accuracy (1 = all of it).
@@ -215,7 +296,7 @@ def open_run(path: Path, config: PruneConfig) -> Run | None:
     Raises:
         DissectError: The folder holds a run of another configuration, or other files.
     """
-    if not (path / "config.json").exists():
+    if not (path / CONFIG).exists():
         if path.exists() and (not path.is_dir() or any(not p.name.startswith(".") for p in path.iterdir())):
             raise DissectError(f"{path} exists and is not a run folder; choose another --out")
         return None

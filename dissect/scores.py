@@ -122,7 +122,7 @@ def score(
 
     Raises:
         DissectError: An unknown importance or site, statistics without what the importance needs, `eps` below
-            zero, or `freq` on an attention site without `force`.
+            zero, `freq` on an attention site without `force`, or an importance that is not finite.
     """
     check_eps(eps)
     names = list(forget) if sites is None else [sites] if isinstance(sites, str) else list(sites)
@@ -147,6 +147,7 @@ def _score_site(
     function = get_importance(importance).of
     eps = site.eps if eps is None else eps
     wanted, kept = function(forget[site.name]), function(retain[site.name])
+    _check_finite(site, importance, forget=wanted, retain=kept)
     if wanted.shape != kept.shape:
         raise DissectError(
             f"forget and retain statistics are of two models: {tuple(wanted.shape)} and {tuple(kept.shape)}"
@@ -160,6 +161,16 @@ def _score_site(
         _per_unit(site, wanted),
         _per_unit(site, kept),
     )
+
+
+def _check_finite(site: Site, importance: str, **sides: Tensor) -> None:
+    for side, values in sides.items():
+        bad = (~values.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+        if bad:
+            raise DissectError(
+                f"importance {importance!r} to {side} is not finite in layer {bad[0]} of site {site.name!r}; "
+                "collect the statistics again, over at least one kept position, from a model in float32"
+            )
 
 
 def _per_unit(site: Site, values: Tensor, head: HeadScore = "mean") -> Tensor:

@@ -67,6 +67,7 @@ MLP_POST, VALUE, Z = (
     "blocks.{layer}.attn.hook_z",
 )
 
+RESIDUAL = "blocks.{layer}.hook_resid_post"  # what a layer leaves, `window position d_model`; not a site
 PATTERN = "blocks.{layer}.attn.hook_pattern"  # where heads look, `window head position key`; not a site
 
 SITES: dict[str, Site] = {

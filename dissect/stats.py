@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from jaxtyping import Float, Float64, Int64
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from dissect.errors import DissectError, unknown
+from dissect.storage import write_bytes
 
 Activations = Float[Tensor, "position *unit"]
 
@@ -95,14 +96,18 @@ class Stats(Mapping[str, UnitStats]):
         return Stats({site: stats + other[site] for site, stats in self.items()})
 
     def save(self, path: str | Path) -> None:
-        """Write all sums to one safetensors file, as `site/moment`, with the counts beside them."""
+        """Write all sums to one safetensors file, whole or not at all, as `site/moment` with the counts beside them.
+
+        Raises:
+            DissectError: The file cannot be written.
+        """
         tensors = {
             f"{site}/{name}": sums.contiguous().clone()  # head and pre_out share theirs; safetensors does not
             for site, stats in self.items()
             for name, sums in stats.moments.items()
         }
         counts = {f"{site}/count": torch.tensor(stats.count) for site, stats in self.items()}
-        save_file(tensors | counts, path)
+        write_bytes(Path(path), save(tensors | counts))
 
     @classmethod
     def load(cls, path: str | Path) -> Stats:
@@ -135,7 +140,8 @@ class StatsBuilder:
         for name in self.names:
             if name not in MOMENTS:
                 raise unknown("moment", name, MOMENTS)
-        self.sums = {name: torch.zeros(self.shape, dtype=torch.float64) for name in self.names}
+        watching = () if any(_shows_not_finite(name) for name in self.names) else ("sum",)
+        self.sums = {name: torch.zeros(self.shape, dtype=torch.float64) for name in (*self.names, *watching)}
 
     def update(self, layer: int, z: Activations, units: Int64[Tensor, " unit"] | None = None) -> None:
         """Add the kept activations of one layer; `count` is the caller's to raise, once a batch.
@@ -164,9 +170,20 @@ class StatsBuilder:
         if device.type not in ("cpu", "mps") and next(iter(self.sums.values())).device.type == "cpu":
             self.sums = {name: total.to(device) for name, total in self.sums.items()}
 
+    def layers_not_finite(self) -> list[int]:
+        """The layers in which an activation was NaN or infinite (or so large that a sum is), in order."""
+        finite = torch.stack([total.isfinite().flatten(1).all(1) for total in self.sums.values()]).all(0)
+        return (~finite).nonzero().flatten().tolist()
+
     def finish(self) -> UnitStats:
         """The sums so far, on the CPU."""
-        return UnitStats(self.count, {name: total.cpu() for name, total in self.sums.items()})
+        return UnitStats(self.count, {name: self.sums[name].cpu() for name in self.names})
+
+
+def _shows_not_finite(name: str) -> bool:
+    """True for a moment that is not finite itself where one activation is NaN or infinite; `positive` counts it."""
+    sums = [MOMENTS[name](torch.tensor([[0.0], [bad]])) for bad in (torch.nan, torch.inf, -torch.inf)]
+    return not any(total.isfinite().any() for total in sums)
 
 
 def known_moments(names: Iterable[str] | None) -> tuple[str, ...]:

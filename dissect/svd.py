@@ -25,11 +25,15 @@ def rotate_to_svd(model: Any) -> WeightEdit:
     pattern sums to one), so it moves into b_O exactly. Units come in the order of their singular values, the
     largest first.
     """
-    edit = WeightEdit()
-    with torch.no_grad():
+    return rotate(WeightEdit(), model)
+
+
+def rotate(edit: WeightEdit, model: Any) -> WeightEdit:
+    """As `rotate_to_svd`, into a handle that the caller holds already; all layers are rotated, or none."""
+    with torch.no_grad(), edit.or_nothing():
         for block in model.blocks:
             _rotate_layer(edit, block.attn)
-    return edit
+        return edit
 
 
 def _rotate_layer(edit: WeightEdit, attention: Any) -> None:

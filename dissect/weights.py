@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -13,7 +15,9 @@ from torch import Tensor
 class WeightEdit:
     """The handle of an edit in the weights: `restore()` gives back the original weights, bit-identical.
 
-    Several edits of one model are undone in reverse order of their making.
+    Several edits of one model are undone in reverse order of their making. A model that was moved or re-typed since
+    gets its originals back as if they had been moved and re-typed with it. A deep copy of an edited model is an
+    edited model of its own: nothing restores it, unless model and edit are copied together.
     """
 
     _saved: list[tuple[Tensor, Bool[Tensor, ...], Tensor]] = field(default_factory=list)
@@ -28,8 +32,18 @@ class WeightEdit:
             parameter[where] = new[where]
 
     def restore(self) -> None:
-        """Undo everything, the latest first; a second call does nothing."""
+        """Undo everything, the latest first; a second call does nothing, and one that was cut short can be repeated."""
         with torch.no_grad():
             while self._saved:
-                parameter, where, original = self._saved.pop()
-                parameter[where] = original
+                parameter, where, original = self._saved[-1]
+                parameter[where.to(parameter.device)] = original.to(parameter)
+                self._saved.pop()
+
+    @contextmanager
+    def or_nothing(self) -> Iterator[None]:
+        """Edit inside a `with` block; all that this handle has done is undone if the block ends in an error."""
+        try:
+            yield
+        except BaseException:
+            self.restore()
+            raise

@@ -11,6 +11,7 @@ import torch
 
 import dissect
 from dissect import DissectError, Run, Windows, prune
+from dissect.storage import LOCK
 from tests.conftest import D_VOCAB, our_hooks, predictable_windows, random_windows, tiny_transformer
 
 FORGET_TOKENS = torch.arange(0, D_VOCAB // 2)
@@ -71,15 +72,15 @@ def small_run(out, model=None, **changes):
 
 
 def files_of(path):
-    """A run's files, without the times."""
-    contents = {file.name: file.read_bytes() for file in sorted(path.iterdir())}
+    """A run's files, without the times and the lock; a file that is half written would be among them."""
+    contents = {file.name: file.read_bytes() for file in sorted(path.iterdir()) if file.name != LOCK}
     contents["history.jsonl"] = re.sub(rb'"seconds": [0-9.]+', b"", contents["history.jsonl"])
     return contents
 
 
 def test_what_is_on_disk(tmp_path):
     run = small_run(tmp_path / "run")
-    assert {file.name for file in run.path.iterdir()} == {
+    assert set(files_of(run.path)) == {
         "config.json",
         "history.jsonl",
         "pruned_at.safetensors",
@@ -91,7 +92,7 @@ def test_what_is_on_disk(tmp_path):
     assert [line["units"] for line in lines] == [0, 6, 12, 18, 24]
     assert [line["pruned"] for line in lines] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
     for line in lines:
-        assert list(line) == ["step", "pruned", "units", "per_layer", "seconds", "metrics"]
+        assert list(line) == ["step", "pruned", "units", "per_layer", "seconds", "metrics", "digests", "sha256"]
         assert sum(line["per_layer"]) == line["units"]
         assert len(line["per_layer"]) == 3
         for side in ("forget", "retain"):

@@ -72,9 +72,9 @@ def test_steps_that_are_not_there(run):
 
 def test_a_step_without_a_history_line_is_not_part_of_the_run(run):
     path = run.path / "history.jsonl"
-    path.write_text("".join(line + "\n" for line in path.read_text().splitlines()[:3]))
+    path.write_text("".join(line + "\n" for line in path.read_text().splitlines()[:4]))
     shorter = Run.load(run.path)
-    assert shorter.mask() == run.mask(2)
+    assert shorter.mask() == run.mask(3)
     assert not shorter.finished
 
 
