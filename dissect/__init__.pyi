@@ -16,6 +16,8 @@ from .errors import DissectError as DissectError
 from .evaluation import METRICS as METRICS
 from .evaluation import evaluate as evaluate
 from .experiments import Grid as Grid
+from .explorer import Explorer as Explorer
+from .explorer import explore as explore
 from .exporting import Exported as Exported
 from .exporting import export as export
 from .grid import run_grid as run_grid
@@ -28,6 +30,7 @@ from .models import load_model as load_model
 from .neuron_table import neurons as neurons
 from .neuron_table import units_of as units_of
 from .pruning import prune as prune
+from .run_cards import top_cards as top_cards
 from .runs import Run as Run
 from .runs import Summary as Summary
 from .scores import Scores as Scores

@@ -20,12 +20,12 @@ CORPORA IMPORTANCE METRICS MODELS SITES
 DissectError Mask PruneConfig Run Scores Site Stats Summary UnitStats Windows""".split()
 
 # Each module may import those before it, and none after it.
-ORDER = """errors storage sites config
+ORDER = """errors undo storage digests sites config
 stats importance masks
 corpora packing windows models
-hooks fast forward collection scores ablation weights baking svd questions evaluation fingerprint cards
-runs selection steps pruning exporting neuron_table experiments grid claims
-views demo cli""".split()
+hooks fast forward finite collection scores ablation weights baking svd questions evaluation fingerprint cards
+runs selection steps pruning exporting neuron_table run_cards experiments grid claims
+views explorer demo cli""".split()
 
 # Runs and cards draw themselves; the drawing is only imported when they do.
 EXCEPTIONS = {("runs", "views"), ("cards", "views")}

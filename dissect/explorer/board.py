@@ -1,0 +1,68 @@
+"""How the explorer's parts stand beside each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ipywidgets as w
+
+from dissect.explorer import texts
+from dissect.explorer.controls import Controls
+
+BESIDE = {"width": "100%", "grid_gap": "4px 16px"}
+
+
+def columns(parts: list[Any], least: int) -> w.GridBox:
+    """Side by side in columns of the same width, below each other where one would be under `least` pixels wide."""
+    tracks = f"repeat(auto-fit, minmax(min(100%, {least}px), 1fr))"
+    return w.GridBox(parts, layout=BESIDE | {"grid_template_columns": tracks})
+
+
+class Actions:
+    """Buttons, the prompt, progress and messages.
+
+    Attributes:
+        measure: The button that measures the choice.
+        prompt: What *try it* continues.
+        try_it: Its button.
+        bar: Progress of what is under way.
+        message: An error, or what has just been done.
+        whole, pruned, key: The last trial.
+    """
+
+    def __init__(self, cannot_try: str):
+        self.measure = w.Button(description="Measure", button_style="primary", tooltip="Evaluate the pruned model")
+        self.bar = w.FloatProgress(min=0, max=1, layout={"width": "220px", "visibility": "hidden"})
+        self.message = w.HTML()
+        self.prompt = w.Textarea(placeholder="A prompt to continue", rows=3, layout={"width": "100%"})
+        self.try_it = w.Button(description="Try it", tooltip=cannot_try or "Continue the prompt, whole and pruned")
+        self.whole, self.pruned, self.key = w.HTML(), w.HTML(), w.HTML()
+        self.can_try = not cannot_try
+        if cannot_try:
+            self.prompt.placeholder = cannot_try
+            self.prompt.disabled = self.try_it.disabled = True
+
+    def enable(self, enabled: bool, chosen: bool) -> None:
+        """Let the buttons be pressed: those that need a choice only if there is one."""
+        self.measure.disabled = not (enabled and chosen)
+        self.try_it.disabled = not (enabled and chosen and self.can_try)
+        self.bar.layout.visibility = "hidden" if enabled else "visible"
+
+
+def board(controls: Controls, plots: list[Any], actions: Actions, about: list[Any], theme: str) -> w.VBox:
+    """Controls, then plots, then what can be done; `about` are the lines below the controls."""
+    rows = [
+        w.HTML(texts.style(theme)),
+        columns(controls.widgets, 330),
+        *about,
+        w.HBox([actions.measure, actions.bar], layout={"align_items": "center", "margin": "4px 0"}),
+        actions.message,
+        *plots,
+        actions.prompt,
+        actions.try_it,
+        actions.key,
+        columns([actions.whole, actions.pruned], 330),
+    ]
+    whole = w.VBox(rows, layout={"width": "100%"})
+    whole.add_class("dissect-explorer")
+    return whole

@@ -1,0 +1,104 @@
+"""Opening an explorer: statistics of all sites are collected once, on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.util import find_spec
+from typing import Any
+
+from dissect.collection import collect
+from dissect.errors import DissectError
+from dissect.explorer.bench import SIDES, Bench
+from dissect.explorer.choice import Evidence
+from dissect.explorer.session import Explorer
+from dissect.sites import SITES, get_site
+from dissect.stats import Stats
+from dissect.views.theme import get_theme
+from dissect.windows import Windows
+
+Sides = Windows | tuple[Windows, Windows]
+
+
+def explore(
+    model: Any,
+    forget: Sides,
+    retain: Sides,
+    *,
+    sites: str | Iterable[str] | None = None,
+    stats: tuple[Stats, Stats] | None = None,
+    theme: str = "light",
+    new_tokens: int = 40,
+    batch_size: int | None = None,
+) -> Explorer:
+    """A notebook widget: move a control and see what would be pruned, measure it, try it on a prompt.
+
+    Moving a control answers from statistics alone; *Measure* and *Try it* run the model. The model is left as it was.
+
+    Args:
+        model: A TransformerLens model.
+        forget: The data set whose units are to go: windows for statistics and evaluation, or a `(train, test)` pair
+            that keeps the two apart.
+        retain: The data set whose units are to stay, likewise.
+        sites: Sites to choose from; all by default, or all that `stats` hold.
+        stats: What `collect` gave of forget and of retain, so that nothing is collected again.
+        theme: `light` or `dark`.
+        new_tokens: How far *Try it* continues a prompt.
+        batch_size: Windows in a forward pass; by default about 2,048 tokens.
+
+    Raises:
+        DissectError: The extra `notebook` is not installed, a site is unknown or not among the statistics, or a
+            side is no `Windows`.
+    """
+    check_installed()
+    get_theme(theme)
+    windows = {"forget": _pair(forget, "forget"), "retain": _pair(retain, "retain")}
+    if stats is None:
+        names = list(SITES) if sites is None else sites
+        forget_stats, retain_stats = (
+            collect(model, windows[side][0], sites=names, batch_size=batch_size) for side in SIDES
+        )
+    else:
+        forget_stats, retain_stats = (_of_sites(side, sites) for side in stats)
+    evidence = Evidence(forget_stats, retain_stats)
+    if not evidence.sites:
+        raise DissectError("the two statistics have no site in common; collect both with the same sites")
+    bench = Bench(model, evidence, {side: windows[side][1] for side in SIDES}, batch_size)
+    names = {side: str(windows[side][0].provenance.get("corpus", side)) for side in SIDES}
+    return Explorer(bench, names, about=about(windows, names), theme=theme, new_tokens=new_tokens)
+
+
+def check_installed() -> None:
+    """Raise `DissectError` unless the packages of the extra `notebook` are there."""
+    missing = [name for name in ("ipywidgets", "anywidget") if find_spec(name) is None]
+    if missing:
+        raise DissectError(f'dissect.explore needs {" and ".join(missing)}: pip install "dissect[notebook]"')
+
+
+def about(windows: dict[str, tuple[Windows, Windows]], names: dict[str, str]) -> str:
+    """What statistics and evaluations are of."""
+    apart = all(train is not test for train, test in windows.values())
+    sizes = "; ".join(
+        f"{side} {names[side]}: {train.n_kept:,} tokens" + (f" and {test.n_kept:,} others" if apart else "")
+        for side, (train, test) in windows.items()
+    )
+    if apart:
+        return f"{sizes}. Statistics are of the first, evaluations of the others."
+    return f"{sizes}. Statistics and evaluations are of the same tokens; (train, test) pairs keep them apart."
+
+
+def _pair(side: Any, name: str) -> tuple[Windows, Windows]:
+    if isinstance(side, Windows):
+        return side, side
+    if isinstance(side, tuple) and len(side) == 2 and all(isinstance(part, Windows) for part in side):
+        return side
+    raise DissectError(
+        f"{name} must be Windows or a (train, test) pair of them, got {type(side).__name__}; "
+        f"dissect.load_windows(corpus, model, tokens=...) gives Windows"
+    )
+
+
+def _of_sites(stats: Stats, sites: str | Iterable[str] | None) -> Stats:
+    if sites is None:
+        return stats
+    names = [sites] if isinstance(sites, str) else list(sites)
+    return Stats({get_site(name).name: stats[name] for name in names})

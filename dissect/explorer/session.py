@@ -1,0 +1,216 @@
+"""The explorer itself: what its controls choose is drawn at once; its buttons run the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from dissect.errors import DissectError
+from dissect.explorer.agreement import Agreement, agreement
+from dissect.explorer.bench import Bench, Point
+from dissect.explorer.choice import Choice, Settings, choose
+from dissect.explorer.trial import Trial, try_prompt, why_not
+from dissect.masks import Mask
+from dissect.scores import SiteScores
+
+
+class Explorer:
+    """A widget that shows itself in a notebook; everything it does can be done from code too.
+
+    Attributes:
+        site, importance, eps, fraction, value, direction: The controls; set `explorer.fraction.value = 0.05`. Choosing
+            a site sets `eps` to that site's own.
+        trials: What was tried, in order.
+    """
+
+    def __init__(self, bench: Bench, names: Mapping[str, str], *, about: str, theme: str, new_tokens: int):
+        from dissect.explorer import board, controls, panes, texts  # these need the extra `notebook`
+        from dissect.explorer.plot import Page
+
+        self._bench, self._new_tokens, self._texts = bench, new_tokens, texts
+        self._controls = controls.Controls(bench.evidence.sites, names)
+        self.site, self.fraction, self.importance = (self._controls.widgets[place] for place in (0, 1, 2))
+        self.eps, self.direction, self.value = (self._controls.widgets[place] for place in (3, 4, 5))
+        self.trials: list[Trial] = []
+        n_layers = bench.model.cfg.n_layers
+        self._importance, self._curve = panes.ImportancePane(theme), panes.CurvePane(theme)
+        self._layers, self._agreement = panes.LayersPane(n_layers, theme), panes.AgreementPane(n_layers, theme)
+        self._actions = board.Actions(why_not(bench.model))
+        self._summary = board.w.HTML()
+        self._choice: Choice | DissectError = DissectError("nothing is chosen yet")
+        self._shown: Settings | None = None
+        self._closed = self._displayed = False
+        self._moved()
+        self._plots = [pane.plot for pane in (self._importance, self._layers, self._agreement, self._curve)]
+        self._columns = board.columns([plot.widget for plot in self._plots], 400)
+        self._page = Page(plots=len(self._plots))
+        self._page.observe(lambda change: self._refresh(), names="shown")
+        lines = [self._summary, board.w.HTML(texts.paragraph(about, "faint"))]
+        self.widget = board.board(self._controls, [self._columns, self._page], self._actions, lines, theme)
+        self._controls.on_change(self._moved)
+        self._actions.measure.on_click(lambda button: self._report(self.measure))
+        self._actions.try_it.on_click(lambda button: self._report(self._try))
+
+    @property
+    def settings(self) -> Settings:
+        """Where the controls stand."""
+        return self._controls.settings
+
+    @property
+    def choice(self) -> Choice:
+        """What they choose.
+
+        Raises:
+            DissectError: They choose nothing; the message is the one that is shown.
+        """
+        if isinstance(self._choice, DissectError):
+            raise self._choice
+        return self._choice
+
+    @property
+    def scores(self) -> SiteScores:
+        """The scores of the site; their `forget` is the side that is to lose."""
+        return self.choice.scores
+
+    @property
+    def mask(self) -> Mask:
+        """The chosen units."""
+        return self.choice.mask
+
+    @property
+    def agreement(self) -> Agreement:
+        """How far the `value` and the `pre_out` choices of these settings agree.
+
+        Raises:
+            DissectError: They cannot be compared.
+        """
+        return agreement(self._bench.evidence, self.settings)
+
+    @property
+    def points(self) -> list[Point]:
+        """What was measured, in order."""
+        return self._bench.points
+
+    @property
+    def whole(self) -> dict[str, dict[str, float]]:
+        """Metrics of the whole model by side; empty until something is measured."""
+        return self._bench.whole
+
+    def measure(self) -> Point:
+        """Evaluate the pruned model on both sides and add the point to the curve; no hook is left behind.
+
+        Raises:
+            DissectError: The controls choose nothing, the model cannot be evaluated, or the explorer is closed.
+        """
+        with self._busy() as tick:
+            point = self._bench.measure(self.choice, tick)
+            self._curve.show(self.points, self.whole)
+            self._say(
+                f"{point.units:,} of {point.total:,} {point.settings.site} units pruned: top-1 accuracy falls by "
+                f"{100 * point.forget_drop:.1f}% on forget and {100 * point.retain_drop:.1f}% on retain "
+                f"({len(self.points)} measured)"
+            )
+        return point
+
+    def try_prompt(self, prompt: str) -> Trial:
+        """Let the whole and the pruned model continue a prompt, and show both; no hook is left behind.
+
+        Raises:
+            DissectError: The controls choose nothing, the model cannot continue a text (`why_not`), the prompt is
+                empty or too long, or the explorer is closed.
+        """
+        with self._busy() as tick:
+            trial = try_prompt(self._bench, self.choice, prompt, self._new_tokens, tick)
+            self.trials.append(trial)
+            part = f"{100 * self.choice.settings.fraction:.3g}% of the {self.choice.settings.site}"
+            self._actions.whole.value = self._texts.reading("Whole model", trial.whole)
+            self._actions.pruned.value = self._texts.reading(f"Without {part} units", trial.pruned)
+            self._actions.key.value = self._texts.key(trial)
+        return trial
+
+    def close(self) -> None:
+        """Remove it from the page. What was measured stays readable."""
+        self._closed = True
+        self.widget.close()  # not what it holds: plots that are being removed still talk to theirs
+
+    def _try(self) -> Trial:
+        return self.try_prompt(self._actions.prompt.value)
+
+    def _moved(self) -> None:
+        """Choose anew and draw it, from statistics alone."""
+        if self.settings == self._shown:
+            return
+        self._shown = self.settings
+        try:
+            self._choice = choose(self._bench.evidence, self.settings)
+        except DissectError as error:
+            self._choice = error
+            self._summary.value = self._texts.paragraph(f"{error}. The plots show the choice before.", "refused")
+        else:
+            self._draw(self._choice)
+        self._actions.enable(True, chosen=isinstance(self._choice, Choice))
+
+    def _draw(self, choice: Choice) -> None:
+        self._summary.value = self._texts.paragraph(describe(choice), "chosen")
+        self._importance.show(choice)
+        self._layers.show(choice)
+        try:
+            self._agreement.show(self.agreement)
+        except DissectError as error:
+            self._agreement.refuse(str(error))
+
+    @contextmanager
+    def _busy(self) -> Iterator[Callable[[float], None]]:
+        """Controls and buttons are off and progress is shown; a function that moves the bar."""
+        if self._closed:
+            raise DissectError("this explorer is closed; open another with dissect.explore(model, forget, retain)")
+        self._actions.bar.value = 0
+        self._say("")
+        self._enable(False)
+        try:
+            yield lambda part: setattr(self._actions.bar, "value", part)
+        finally:
+            self._enable(True)
+
+    def _enable(self, enabled: bool) -> None:
+        self._controls.enable(enabled)
+        self._actions.enable(enabled, chosen=isinstance(self._choice, Choice))
+
+    def _report(self, action: Callable[[], Any]) -> None:
+        """Do what a button says; an error becomes a message, since a traceback of a callback would go unseen."""
+        try:
+            action()
+        except KeyboardInterrupt:
+            self._say("Interrupted; nothing was added.", "refused")
+        except Exception as error:
+            self._say(f"{type(error).__name__}: {error}", "refused")
+
+    def _say(self, text: str, kind: str = "") -> None:
+        self._actions.message.value = self._texts.paragraph(text, kind) if text else ""
+
+    def _refresh(self) -> None:
+        """Draw anew if something moved between being sent to the page and being shown there."""
+        if any(plot.behind for plot in self._plots):
+            self._columns.children = [plot.renew() for plot in self._plots]
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        if self._displayed:
+            self._columns.children = [plot.renew() for plot in self._plots]
+        self._displayed = True
+        for plot in self._plots:
+            plot.catch_up()
+        return {**self.widget._repr_mimebundle_(**kwargs), "text/plain": repr(self)}
+
+    def __repr__(self) -> str:
+        return f"Explorer({self.settings}, {len(self.points)} measured)"
+
+
+def describe(choice: Choice) -> str:
+    """A choice in a line."""
+    settings, layers = choice.settings, sum(count > 0 for count in choice.per_layer)
+    return (
+        f"{len(choice.mask):,} of {choice.mask.total:,} {settings.site} units chosen "
+        f"({100 * len(choice.mask) / choice.mask.total:.3g}%), in {layers} of {len(choice.per_layer)} layers, "
+        f"score ≥ {choice.threshold:.3g}"
+    )
