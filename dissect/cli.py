@@ -11,7 +11,7 @@ import tyro
 
 from dissect.config import PruneConfig
 from dissect.errors import DissectError
-from dissect.experiments import PAPER_MODELS, Experiment, Grid, paper_grids
+from dissect.experiments import PAPER_MODELS, Experiment, Grid, all_cells, paper_grids
 
 if TYPE_CHECKING:
     from dissect.cards.heads import HeadCard
@@ -50,7 +50,8 @@ def compare(grid: Annotated[Grid, tyro.conf.arg(name="")], out: Annotated[Path, 
     """
     from dissect.grid import run_grid
 
-    _show_grid(run_grid(grid, out), out)
+    result = run_grid(grid, out)
+    _show_grid(result, out, result.runs)
 
 
 def reproduce(
@@ -77,31 +78,34 @@ def reproduce(
     """
     from dissect.grid import run_grid
 
-    grids = paper_grids(what, models, tokens=tokens, steps=steps, context=context, offline=offline)
-    result = run_grid(grids, out)
+    options = {"tokens": tokens, "steps": steps, "context": context, "offline": offline}
+    result = run_grid(paper_grids(what, models, **options), out)
+    drawn = result.runs
     if what == "claims":
-        _show_claims(result, out)
-    _show_grid(result, out)
+        _show_claims(drawn, out)
+        of_figure_1 = all_cells(paper_grids("fig1", models, **options), out)
+        drawn = [run for run in drawn if run.config in of_figure_1]
+    _show_grid(result, out, drawn)
 
 
-def _show_claims(result: GridResult, out: Path) -> None:
+def _show_claims(runs: list[Run], out: Path) -> None:
     from dissect.claims import claims_table
     from dissect.storage import write_text
 
-    table = claims_table(result.runs)
+    table = claims_table(runs)
     write_text(out / "claims.csv", table.to_csv(index=False))
     for statement, rows in table.groupby("claim", sort=False):
         print(f"\n{statement}\n{rows.drop(columns='claim').to_string(index=False)}")
 
 
-def _show_grid(result: GridResult, out: Path) -> None:
+def _show_grid(result: GridResult, out: Path, drawn: list[Run]) -> None:
     from dissect.grid import table_2
     from dissect.views import write_figures
 
     if not result.runs:
         raise DissectError(f"no run of the grid could be finished: {next(iter(result.failures.values()))}")
     print(table_2(result.runs).to_string())
-    for path in write_figures(result.runs, out):
+    for path in write_figures(drawn, out):
         print(path)
     if result.failures:
         names = ", ".join(result.failures)

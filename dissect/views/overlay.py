@@ -94,7 +94,7 @@ def _distinct(labels: list[str], runs: Sequence[Run]) -> list[str]:
 
 
 def _difference(run: Run, runs: Sequence[Run]) -> str:
-    for name in ("model", "seed", "eps", "fraction"):
+    for name in ("model", "seed", "eps", "fraction", "tokens"):
         values = [getattr(other.config, name) for other in runs if other.label == run.label]
         if len(set(values)) == len(values):
             value = getattr(run.config, name)
