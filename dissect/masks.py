@@ -128,8 +128,7 @@ class Mask:
         if self.sites != ("value",):
             raise DissectError(f"as_pre_out wants a mask of site 'value' alone, got {', '.join(self.sites)}")
         self.check(model)
-        value = self["value"]
-        return Mask({"pre_out": value.repeat_interleave(model.cfg.n_heads // value.shape[1], dim=1)})
+        return Mask({"pre_out": over_heads(self["value"], model.cfg.n_heads)})
 
     def check(self, model: Any) -> None:
         """Raise `DissectError` unless the mask has the shape of `model`'s units."""
@@ -160,3 +159,8 @@ class Mask:
     def __repr__(self) -> str:
         parts = (f"{site}: {int(pruned.sum()):,} of {pruned.numel():,}" for site, pruned in self.by_site.items())
         return f"Mask({', '.join(parts)} units pruned)"
+
+
+def over_heads(value: Bool[Tensor, "layer value_head d_head"], n_heads: int) -> Bool[Tensor, "layer head d_head"]:
+    """The pre-out dimensions that value dimensions reach: the same one in every query head of the group."""
+    return value.repeat_interleave(n_heads // value.shape[1], dim=1)

@@ -17,10 +17,11 @@ import dissect
 from dissect import DissectError, Mask
 from dissect.cards.token_text import token_text
 from dissect.explorer import bench, opening, texts
-from dissect.explorer.agreement import agreement, as_pre_out, compare
+from dissect.explorer.agreement import agreement, compare
 from dissect.explorer.bench import Bench, ticking
 from dissect.explorer.choice import Evidence, Settings, choose
 from dissect.explorer.trial import Reading, encode_prompt, read_on, why_not
+from dissect.masks import over_heads
 from dissect.stats import MOMENTS, Stats, UnitStats
 from tests.conftest import N_HEADS, our_hooks, random_windows, tiny_transformer
 from tests.test_cards import HOSTILE
@@ -86,7 +87,7 @@ def test_importances_are_of_the_data_sets_whatever_the_direction(evidence):
 
 def test_a_value_dimension_is_its_group_of_pre_out_dimensions(model):
     value = Mask.of(model, "value", [(0, 1, 2), (2, 0, 5)])
-    spread = Mask({"pre_out": as_pre_out(value["value"], N_HEADS)})
+    spread = Mask({"pre_out": over_heads(value["value"], N_HEADS)})
     with dissect.ablated(model, value):
         as_value = logits(model)
     with dissect.ablated(model, spread):
@@ -117,9 +118,9 @@ def test_agreement_is_that_of_sets(groups):
     ):
         assert list(counts) == [sum(place[0] == layer for place in part) for layer in range(3)]
     assert found.group == N_HEADS // groups
-    same = compare(value, as_pre_out(value, N_HEADS))
+    same = compare(value, over_heads(value, N_HEADS))
     assert (same.jaccard, same.n_both) == (1.0, int(value.sum()) * N_HEADS // groups)
-    assert compare(value, ~as_pre_out(value, N_HEADS)).jaccard == 0
+    assert compare(value, ~over_heads(value, N_HEADS)).jaccard == 0
 
 
 def test_agreement_needs_both_sites(stats):

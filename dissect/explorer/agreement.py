@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dissect.errors import DissectError
 from dissect.explorer.choice import Evidence, Settings, choose_site
+from dissect.masks import over_heads
 
 PAIR = ("value", "pre_out")
 
@@ -66,14 +67,9 @@ def agreement(evidence: Evidence, settings: Settings) -> Agreement:
 
 def compare(value: Bool[Tensor, "layer group d_head"], pre_out: Bool[Tensor, "layer head d_head"]) -> Agreement:
     """Count by layer what two masks have in common."""
-    reached = as_pre_out(value, pre_out.shape[1])
+    reached = over_heads(value, pre_out.shape[1])
     counts = (_by_layer(part) for part in (reached & pre_out, reached & ~pre_out, pre_out & ~reached))
     return Agreement(*counts, group=pre_out.shape[1] // value.shape[1])
-
-
-def as_pre_out(value: Bool[Tensor, "layer group d_head"], n_heads: int) -> Bool[Tensor, "layer head d_head"]:
-    """The pre-out dimensions that value dimensions reach: the same one in every query head of the group."""
-    return value.repeat_interleave(n_heads // value.shape[1], dim=1)
 
 
 def _by_layer(mask: Tensor) -> tuple[int, ...]:

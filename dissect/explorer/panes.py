@@ -45,9 +45,11 @@ def _f4(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def _with_gaps(values: np.ndarray) -> np.ndarray:
-    """The values with None where there is none: what travels as text has no NaN."""
-    return np.where(np.isnan(values), None, values.astype(object))
+def _with_gaps(heat: go.Heatmap) -> np.ndarray:
+    """A heat map's z with None where there is none: what travels as text has no NaN."""
+    values = np.asarray(heat.z, dtype=object)
+    values[np.isnan(np.asarray(heat.z, dtype=float))] = None
+    return values
 
 
 class ImportancePane:
@@ -92,7 +94,7 @@ class ImportancePane:
         forget, retain = self._sides
         if many := forget.size > MANY:
             heat = density(retain, forget, "all units", self.look)
-            traces = {0: {name: heat[name] for name in ("x", "y", "customdata")} | {"z": _with_gaps(heat.z)}}
+            traces = {0: {name: heat[name] for name in ("x", "y", "customdata")} | {"z": _with_gaps(heat)}}
         else:
             layer, unit = _places(choice)
             marker = {"size": 3, "opacity": 0.25} if forget.size > FEW else {"size": 5, "opacity": 0.4}
@@ -179,7 +181,7 @@ class LayersPane:
         traces = {
             1: {"x": outline_widths(bins, bins.units).astype(np.int32), "y": heights},
             2: {"y": heights},
-            3: {"y": under.y, "z": _with_gaps(under.z), "text": under.text},
+            3: {"y": under.y, "z": _with_gaps(under), "text": under.text},
         }
         lose, keep = ("forget", "retain") if choice.settings.direction == "forget" else ("retain", "forget")
         score = {"title": {"text": f"score ({lose} / {keep})"}, **ticks(bins.edges[0], bins.edges[-1])}

@@ -200,7 +200,8 @@ class Explorer:
         self._displayed = True
         for plot in self._plots:
             plot.catch_up()
-        return {**self.widget._repr_mimebundle_(**kwargs), "text/plain": repr(self)}
+        shown: Any = self.widget._repr_mimebundle_(**kwargs)
+        return shown | {"text/plain": repr(self)}
 
     def __repr__(self) -> str:
         return f"Explorer({self.settings}, {len(self.points)} measured)"
