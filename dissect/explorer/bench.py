@@ -1,0 +1,130 @@
+"""Measuring choices: the whole model once, then a pruned one each time; its hooks are gone afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from dissect.ablation import ablated
+from dissect.evaluation import evaluate
+from dissect.explorer.choice import Choice, Evidence, Settings
+from dissect.forward import default_batch_size
+from dissect.hooks import Read, hooked
+from dissect.sites import get_site, hook_points
+from dissect.windows import Windows
+
+Tick = Callable[[float], None]
+"""Called with the part that is done, in [0, 1]."""
+
+SIDES = ("forget", "retain")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A choice that was measured.
+
+    Attributes:
+        settings: What chose the units.
+        units: How many were pruned.
+        total: How many there are at the site.
+        forget: Metrics of the pruned model on the forget data set, as `evaluate` gives them.
+        retain: Likewise on the retain data set.
+        forget_drop: Relative drop of top-1 accuracy there, 1 - accuracy / whole model's accuracy.
+        retain_drop: Likewise on the retain data set.
+    """
+
+    settings: Settings
+    units: int
+    total: int
+    forget: Mapping[str, float]
+    retain: Mapping[str, float]
+    forget_drop: float
+    retain_drop: float
+
+    @property
+    def difference(self) -> float:
+        """Forget drop minus retain drop."""
+        return self.forget_drop - self.retain_drop
+
+
+@dataclass(eq=False)
+class Bench:
+    """Where choices are measured.
+
+    Attributes:
+        model: The model; left as it was after every measurement.
+        evidence: Statistics, for the means of mean ablation.
+        windows: What is predicted, by side.
+        batch_size: Windows in a forward pass; by default about 2,048 tokens.
+        whole: Metrics of the whole model by side, once they are known.
+        points: What was measured, in order.
+    """
+
+    model: Any
+    evidence: Evidence
+    windows: Mapping[str, Windows]
+    batch_size: int | None = None
+    whole: dict[str, dict[str, float]] = field(default_factory=dict)
+    points: list[Point] = field(default_factory=list)
+
+    def measure(self, choice: Choice, tick: Tick = lambda part: None) -> Point:
+        """Evaluate the pruned model on both sides and keep the point; the same settings are measured once."""
+        known = next((point for point in self.points if point.settings == choice.settings), None)
+        if known is not None:
+            return known
+        todo = [side for side in SIDES if side not in self.whole]
+        with ticking(self.model, choice.settings.site, _parts(tick, self._batches(todo) + self._batches(SIDES))):
+            for side in todo:
+                self.whole[side] = self._evaluate(side)
+            with self.pruned(choice):
+                metrics = {side: self._evaluate(side) for side in SIDES}
+        point = self._point(choice, metrics)
+        self.points.append(point)
+        return point
+
+    def pruned(self, choice: Choice) -> AbstractContextManager[None]:
+        """The model without the chosen units, inside a `with` block."""
+        _, keep = self.evidence.roles(choice.settings.direction)
+        stats = keep if choice.settings.value == "mean" else None
+        return ablated(self.model, choice.mask, value=choice.settings.value, stats=stats)
+
+    def _evaluate(self, side: str) -> dict[str, float]:
+        return evaluate(self.model, self.windows[side], batch_size=self.batch_size, progress=False)
+
+    def _batches(self, sides: list[str] | tuple[str, ...]) -> int:
+        """Forward passes that evaluating `sides` takes."""
+        sizes = {side: self.batch_size or default_batch_size(self.windows[side].tokens.shape[1]) for side in sides}
+        return sum(-(-len(self.windows[side]) // size) for side, size in sizes.items())
+
+    def _point(self, choice: Choice, metrics: dict[str, dict[str, float]]) -> Point:
+        drops = [drop(metrics[side], self.whole[side]) for side in SIDES]
+        return Point(
+            choice.settings, len(choice.mask), choice.mask.total, metrics["forget"], metrics["retain"], *drops
+        )
+
+
+def drop(metrics: Mapping[str, float], whole: Mapping[str, float]) -> float:
+    """The relative drop of top-1 accuracy; 0 where the whole model has none to lose."""
+    return 1 - metrics["top1"] / whole["top1"] if whole["top1"] else 0.0
+
+
+@contextmanager
+def ticking(model: Any, site: str, tick: Callable[[], None]) -> Iterator[None]:
+    """Call `tick` inside a `with` block each time a batch reaches the last layer of a site."""
+    last = hook_points(model, get_site(site))[-1]
+    with hooked([(last, Read(lambda z, units: tick()))]):
+        yield
+
+
+def _parts(tick: Tick, total: int) -> Callable[[], None]:
+    """A counter that says which part of `total` calls have come."""
+    done = 0
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        tick(min(1.0, done / total))
+
+    return count
