@@ -100,9 +100,7 @@ class Bench:
 
     def _point(self, choice: Choice, metrics: dict[str, dict[str, float]]) -> Point:
         drops = [drop(metrics[side], self.whole[side]) for side in SIDES]
-        return Point(
-            choice.settings, len(choice.mask), choice.mask.total, metrics["forget"], metrics["retain"], *drops
-        )
+        return Point(choice.settings, len(choice.mask), choice.mask.total, metrics["forget"], metrics["retain"], *drops)
 
 
 def drop(metrics: Mapping[str, float], whole: Mapping[str, float]) -> float:
