@@ -8,9 +8,11 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from notebooks.make import tidy
+
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NAMES = ["01_code_neurons", "02_value_vs_pre_out", "03_paper_figures"]
-PLOTLY, WIDGET = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget-view+json"
+PLOTLY = "application/vnd.plotly.v1+json"
 
 
 def read(name):
@@ -30,10 +32,6 @@ def data(notebook):
     return [output.data for output in outputs(notebook) if "data" in output]
 
 
-def printed(notebook):
-    return "".join(output.text for output in outputs(notebook) if output.output_type == "stream")
-
-
 def test_there_are_no_others():
     assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == NAMES
 
@@ -51,10 +49,10 @@ def test_committed_outputs_are_of_one_run_and_show_anywhere(name):
 
 
 @pytest.mark.parametrize("name", [NAMES[0], NAMES[2]])  # test_jupyter.py runs the second, in JupyterLab
-def test_runs_top_to_bottom(name, tmp_path, monkeypatch):
-    monkeypatch.setenv("TQDM_DISABLE", "1")
+def test_runs_top_to_bottom(name, tmp_path):
     notebook, before = read(name), read(name)
     NotebookClient(notebook, timeout=1_800, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    tidy(notebook)
     assert len(data(notebook)) == len(data(before))
     for forms, committed in zip(data(notebook), data(before), strict=True):
         assert set(forms) >= set(committed) - {"image/png"}
