@@ -13,7 +13,7 @@ import torch
 from plotly.offline import get_plotlyjs
 from safetensors.torch import save_file
 
-from dissect import DissectError, Mask, Run, Scores, Stats, UnitStats, neuron_cards
+from dissect import DissectError, Mask, PruneConfig, Run, Scores, Stats, UnitStats, neuron_cards
 from dissect.scores import SiteScores
 from dissect.views import (
     compare,
@@ -27,6 +27,7 @@ from dissect.views import (
     write_report,
 )
 from dissect.views.card import card_body
+from dissect.views.overlay import data_of
 from dissect.views.packed import packed, unpacked
 from dissect.views.report import SUMMARY_COLUMNS, summary_rows
 from dissect.views.theme import FORGET, RETAIN
@@ -386,3 +387,9 @@ def test_nothing_to_report(tmp_path):
         write_report([], tmp_path / "page.html")
     with pytest.raises(DissectError, match="at least one run"):
         curves([])
+
+
+def test_windows_that_were_given_have_the_name_of_their_corpus(tmp_path):
+    run = Run(tmp_path, PruneConfig(model="m", forget="windows:1+2", retain="windows:3+4"), {})
+    run.record["data"] = {"forget": {"train": {"corpus": "python-stdlib"}}}
+    assert data_of([run]) == "forget python-stdlib, retain windows:3+4"

@@ -117,7 +117,14 @@ def data_of(runs: Sequence[Run]) -> str:
     pairs = {frozenset((run.config.forget, run.config.retain)) for run in runs}
     if len(pairs) > 1:
         return "several data sets"
-    return f"forget {short(runs[0].config.forget)}, retain {short(runs[0].config.retain)}"
+    return ", ".join(f"{side} {short(corpus_of(runs[0], side))}" for side in OTHER)
+
+
+def corpus_of(run: Run, side: str) -> str:
+    """What a run calls a side's data; where they were given as windows, the corpus these came from, if known."""
+    given = getattr(run.config, side)
+    train = run.record.get("data", {}).get(side, {}).get("train", {})
+    return train.get("corpus", given) if given.startswith("windows:") else given
 
 
 def model_of(runs: Sequence[Run]) -> str:
