@@ -90,14 +90,12 @@ def _run(
         disable=not progress,
     )
     with torch.no_grad(), bar, hooked(watch()):
-        for start in range(0, len(windows), size):
-            stop = start + size
-            keep = windows.keep[start:stop]
-            run_blocks(model, windows.tokens[start:stop])
-            kept = int(keep.sum())
+        for batch in windows.batches(size):
+            keep = batch.keep
+            run_blocks(model, batch.tokens)
             for builder in builders.values():
-                builder.count += kept
-            bar.update(kept)
+                builder.count += batch.n_kept
+            bar.update(batch.n_kept)
 
 
 def _kept(z: Float[Tensor, "window position *read"], keep: Tensor) -> Iterable[Float[Tensor, kept * read]]:

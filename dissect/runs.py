@@ -202,7 +202,7 @@ class Run:
     def drops(self, side: str, metric: str = "top1") -> list[float]:
         """The relative drop of a metric at every step, 1 - value / base value; 0 where the base value is 0."""
         values = [line["metrics"][side][metric] for line in self.history]
-        return [1 - value / values[0] if values[0] else 0.0 for value in values]
+        return [relative_drop(value, values[0]) for value in values]
 
     def summary(self) -> Summary:
         """The paper's Table 2 figure and the operating points of this run."""
@@ -259,6 +259,11 @@ def _damaged(path: Path, why: object) -> DissectError:
     return DissectError(
         f"{path} is damaged: {why}; put it back from a copy, or delete the folder {path.parent} and run again"
     )
+
+
+def relative_drop(value: float, base: float) -> float:
+    """1 - value / base; 0 where there was nothing to lose."""
+    return 1 - value / base if base else 0.0
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def wait_at(at: int, folder: Path) -> None:
     def waiting(work: steps.Work, step: int) -> None:
         if step == at:
             (folder / "here").touch()
-            wait_for(folder / "go")
+            wait_for((folder / "go").exists)
         steps.take_step(work, step)
 
     pruning.take_step = waiting
@@ -116,7 +116,7 @@ def late(out: str, folder: str, **changes: Any) -> None:
 
     def waiting(*args: Any) -> Any:
         (Path(folder) / "here late").touch()
-        wait_for(Path(folder) / "go late")
+        wait_for((Path(folder) / "go late").exists)
         return matched(*args)
 
     pruning._matched = waiting
@@ -171,12 +171,12 @@ def command(args: list[str], at: int = -1, folder: str = "") -> None:
     sys.exit(cli.main(args))
 
 
-def wait_for(path: Path, seconds: float = 60) -> None:
-    """Wait until a file is there."""
+def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until something is so."""
     end = time.monotonic() + seconds
-    while not path.exists():
+    while not what():
         if time.monotonic() > end:
-            raise TimeoutError(path)
+            raise TimeoutError(f"not so after {seconds} s")
         time.sleep(0.005)
 
 

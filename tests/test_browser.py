@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 import dissect
 from dissect.views import write_report
+from tests.browser import CHROMIUM
 from tests.test_cards import HOSTILE, Vocabulary, hostile_cards
 from tests.test_pruning import small_run
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 if CHROMIUM is None:
     pytest.skip("no chromium on this machine", allow_module_level=True)
 

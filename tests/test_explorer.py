@@ -234,7 +234,7 @@ def test_what_the_page_is_sent_is_json(model, explorer):
     for opened in (explorer, many):
         opened.measure() if opened is explorer else None
         for state in states(opened.widget):
-            json.dumps(texts_only(state), allow_nan=False, default=str)
+            assert json.dumps(texts_only(state), allow_nan=False, default=str)
 
 
 def test_a_site_brings_its_own_eps(explorer):

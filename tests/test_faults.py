@@ -110,21 +110,26 @@ def test_killed_at_every_boundary(server, tmp_path):
 
 @needs_fork
 def test_killed_at_random_moments(server, tmp_path):
-    """Ten runs, each killed three times; moments are drawn from all of a run."""
+    """Ten runs, each killed three times: somewhere after a number of steps that is drawn."""
     options = {"steps": 9, "svd": True, "site": "value"}
-    start = time.monotonic()
-    assert has_ended(tmp_path / "timed", *server.do("run", out=tmp_path / "timed", **options), **options)
-    duration, draw, found = time.monotonic() - start, random.Random(0), []
+    draw, found = random.Random(0), []
     for number in range(10):
         out = tmp_path / str(number)
-        for _ in range(3):
+        for steps in sorted(draw.sample(range(9), 3)):
             pid = server.start("run", out=out, **options)
-            time.sleep(draw.uniform(0, duration / 2))
+            wait_for(lambda out=out, steps=steps: steps_in(out) >= steps)
+            time.sleep(draw.uniform(0, 0.05))  # about two steps
             os.kill(pid, signal.SIGKILL)
             assert server.wait(pid)[0] in (-signal.SIGKILL, 0)
-            found.append(len(Run.load(out).history) if (out / "config.json").exists() else 0)
+            found.append(steps_in(out))
         assert has_ended(out, *server.do("run", out=out, **options), **options)
     assert len(set(found)) > 3, found  # the moments do differ
+
+
+def steps_in(folder):
+    """How many steps of a run in progress are on disk."""
+    history = folder / "history.jsonl"
+    return history.read_text().count("\n") if history.exists() else 0
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +151,7 @@ def test_the_same_command_goes_on(server, arguments, tmp_path, by):
     undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
     assert server.do("command", args=[*arguments, "--out", str(undisturbed)])[0] == 0
     pid = server.start("command", args=[*arguments, "--out", str(stopped)], at=2, folder=tmp_path)
-    wait_for(tmp_path / "here")
+    wait_for((tmp_path / "here").exists)
     os.kill(pid, by)
     code, output = server.wait(pid)
     assert len(Run.load(stopped).history) == 2
@@ -198,9 +203,9 @@ def test_the_second_of_two_processes_is_told(server, tmp_path, first_seen):
     second = {"out": out, "folder": tmp_path, **SHORT}
     if first_seen == "not begun":  # neither finds a folder; the first makes it while the second loads its model
         pid = server.start("late", **second)
-        wait_for(tmp_path / "here late")
+        wait_for((tmp_path / "here late").exists)
     first = server.start("held", out=out, at=1, folder=tmp_path, **SHORT)
-    wait_for(tmp_path / "here")
+    wait_for((tmp_path / "here").exists)
     if first_seen == "begun":
         pid = server.start("run", out=out, **SHORT)
     (tmp_path / "go late").touch()
@@ -215,7 +220,7 @@ def test_the_second_of_two_processes_is_told(server, tmp_path, first_seen):
 def test_a_killed_process_holds_nothing(server, tmp_path):
     out = tmp_path / "run"
     pid = server.start("held", out=out, at=1, folder=tmp_path, **SHORT)
-    wait_for(tmp_path / "here")
+    wait_for((tmp_path / "here").exists)
     with pytest.raises(DissectError, match="another process"):
         small_run(out, **SHORT)
     os.kill(pid, signal.SIGKILL)

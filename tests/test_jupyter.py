@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 import dissect
+from tests.browser import CHROMIUM
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (extra notebook)")
 pytest.importorskip("jupyterlab", reason="jupyterlab is not installed (extra notebook)")
 pytest.importorskip("anywidget", reason="anywidget is not installed (extra notebook)")
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 if CHROMIUM is None:
     pytest.skip("no chromium on this machine", allow_module_level=True)
 
@@ -256,6 +256,7 @@ def test_closing_removes_it(page):
     page.keyboard.press("Shift+Enter")
     page.wait_for_selector("text='hooks: 0'")
     page.wait_for_selector(".dissect-explorer", state="detached")
+    assert page.locator(".dissect-explorer").count() == 0
 
 
 def test_nothing_complains(page):

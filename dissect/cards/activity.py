@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from dissect.cards.contexts import Context, Peak, PeakFinder
+from dissect.cards.contexts import Context, Peak, PeakFinder, check_kept
 from dissect.cards.histograms import Histogram, HistogramBuilder
 from dissect.cards.token_text import token_text
 from dissect.cards.units import Unit
@@ -108,18 +108,16 @@ def activities(
     Raises:
         DissectError: Nothing is kept, the model lacks a hook point, or an activation is not finite.
     """
-    if windows.n_kept == 0:
-        raise DissectError("cannot make cards from windows without a kept position")
+    check_kept(windows)
     watchers = [_Watcher(PeakFinder(contexts, around)) for _ in units]
     seen: dict[Unit, Tensor] = {}
     size = batch_size or default_batch_size(windows.tokens.shape[1])
     bar = tqdm(total=windows.n_kept, unit="tok", unit_scale=True, desc="cards", leave=False, disable=not progress)
     with torch.no_grad(), bar, hooked(_hooks(model, units, seen)):
-        for start in range(0, len(windows), size):
-            batch = windows[start : start + size]
+        for number, batch in enumerate(windows.batches(size)):
             run_blocks(model, batch.tokens)
             for unit, watcher in zip(units, watchers, strict=True):
-                watcher.update(start, batch, _finite(unit, seen[unit], batch.keep))
+                watcher.update(number * size, batch, _finite(unit, seen[unit], batch.keep))
             bar.update(batch.n_kept)
     return [watcher.finish(model.tokenizer) for watcher in watchers]
 

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from dissect.cards.contexts import check_kept
 from dissect.cards.units import Unit
 from dissect.errors import DissectError
 from dissect.forward import default_batch_size, run_blocks
@@ -56,15 +57,13 @@ def attentions(
     Raises:
         DissectError: Nothing is kept, or the model has no attention pattern to read.
     """
-    if windows.n_kept == 0:
-        raise DissectError("cannot make cards from windows without a kept position")
+    check_kept(windows)
     sums = torch.zeros(len(heads), 4 + DISTANCES, dtype=torch.float64)
     seen: dict[Unit, Tensor] = {}
     size = batch_size or max(1, default_batch_size(windows.tokens.shape[1]) // 4)
     bar = tqdm(total=windows.n_kept, unit="tok", unit_scale=True, desc="attention", leave=False, disable=not progress)
     with torch.no_grad(), bar, hooked(_hooks(model, heads, seen)):
-        for start in range(0, len(windows), size):
-            batch = windows[start : start + size]
+        for batch in windows.batches(size):
             run_blocks(model, batch.tokens)
             for row, head in enumerate(heads):
                 sums[row] += _sums(seen[head], batch.tokens, batch.keep)

@@ -73,6 +73,12 @@ class PeakFinder:
         return Peak(height, window, position, begin, tokens[begin:end].clone(), z[begin:end].clone())
 
 
+def check_kept(windows: Windows) -> None:
+    """Raise `DissectError` unless some position of `windows` counts."""
+    if windows.n_kept == 0:
+        raise DissectError("cannot make cards from windows without a kept position")
+
+
 def check_contexts(contexts: int, around: int) -> None:
     """Raise `DissectError` unless both are whole numbers, 0 or more."""
     for name, value in (("contexts", contexts), ("around", around)):

@@ -9,6 +9,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from dissect.ablation import ablated
+from dissect.cards.contexts import check_kept
 from dissect.cards.units import Unit
 from dissect.errors import DissectError
 from dissect.evaluation import evaluate
@@ -63,7 +64,6 @@ def first_windows(windows: Windows, tokens: int) -> Windows:
     """
     if tokens < 1:
         raise DissectError(f"ablation_tokens must be 0 (no ablation) or more, got {tokens}")
-    if windows.n_kept == 0:
-        raise DissectError("cannot make cards from windows without a kept position")
+    check_kept(windows)
     reached = windows.keep.sum(1).cumsum(0) >= min(tokens, windows.n_kept)
     return windows[: int(reached.int().argmax()) + 1]

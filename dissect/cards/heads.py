@@ -8,14 +8,14 @@ from typing import Any
 
 from dissect.cards.attention import Attention, attentions
 from dissect.cards.effect import Effect, effects
-from dissect.cards.stack import Cards
+from dissect.cards.stack import Card, Cards
 from dissect.cards.units import Unit, as_units
 from dissect.errors import DissectError
 from dissect.windows import Windows
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class HeadCard:
+class HeadCard(Card):
     """Everything a card shows of one head; `_repr_html_` draws it in a notebook.
 
     Attributes:
@@ -33,14 +33,6 @@ class HeadCard:
     retain: Attention
     forget_effect: Effect | None
     retain_effect: Effect | None
-
-    def __repr__(self) -> str:
-        return f"HeadCard({self.unit} of {self.model})"
-
-    def _repr_html_(self) -> str:
-        from dissect.views.card import card_html
-
-        return card_html(self)
 
 
 def head_card(model: Any, layer: int, head: int, forget: Windows, retain: Windows, **options: Any) -> HeadCard:

@@ -10,14 +10,14 @@ from dissect.cards.activity import Activity, activities
 from dissect.cards.contexts import check_contexts
 from dissect.cards.directions import Direction, direction
 from dissect.cards.effect import Effect, effects
-from dissect.cards.stack import Cards
+from dissect.cards.stack import Card, Cards
 from dissect.cards.units import Unit, as_units
 from dissect.errors import DissectError
 from dissect.windows import Windows
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class NeuronCard:
+class NeuronCard(Card):
     """Everything a card shows of one neuron; `_repr_html_` draws it in a notebook.
 
     Attributes:
@@ -37,14 +37,6 @@ class NeuronCard:
     direction: Direction | None
     forget_effect: Effect | None
     retain_effect: Effect | None
-
-    def __repr__(self) -> str:
-        return f"NeuronCard({self.unit} of {self.model})"
-
-    def _repr_html_(self) -> str:
-        from dissect.views.card import card_html
-
-        return card_html(self)
 
 
 def neuron_card(model: Any, unit: Unit | tuple, forget: Windows, retain: Windows, **options: Any) -> NeuronCard:

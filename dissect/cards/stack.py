@@ -1,10 +1,27 @@
-"""Several cards in a notebook, below each other."""
+"""How cards show themselves in a notebook: one alone, and several below each other."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
+
+from dissect.cards.units import Unit
+
+
+class Card:
+    """What every card does: it says of which unit it is, and draws itself."""
+
+    unit: Unit
+    model: str
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.unit} of {self.model})"
+
+    def _repr_html_(self: Any) -> str:
+        from dissect.views.card import card_html
+
+        return card_html(self)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -12,13 +12,12 @@ from dissect.evaluation import evaluate
 from dissect.explorer.choice import Choice, Evidence, Settings
 from dissect.forward import default_batch_size
 from dissect.hooks import Read, hooked
+from dissect.runs import SIDES, relative_drop
 from dissect.sites import get_site, hook_points
 from dissect.windows import Windows
 
 Tick = Callable[[float], None]
 """Called with the part that is done, in [0, 1]."""
-
-SIDES = ("forget", "retain")
 
 
 @dataclass(frozen=True)
@@ -99,13 +98,8 @@ class Bench:
         return sum(-(-len(self.windows[side]) // size) for side, size in sizes.items())
 
     def _point(self, choice: Choice, metrics: dict[str, dict[str, float]]) -> Point:
-        drops = [drop(metrics[side], self.whole[side]) for side in SIDES]
+        drops = [relative_drop(metrics[side]["top1"], self.whole[side]["top1"]) for side in SIDES]
         return Point(choice.settings, len(choice.mask), choice.mask.total, metrics["forget"], metrics["retain"], *drops)
-
-
-def drop(metrics: Mapping[str, float], whole: Mapping[str, float]) -> float:
-    """The relative drop of top-1 accuracy; 0 where the whole model has none to lose."""
-    return 1 - metrics["top1"] / whole["top1"] if whole["top1"] else 0.0
 
 
 @contextmanager

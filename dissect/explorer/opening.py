@@ -8,9 +8,10 @@ from typing import Any
 
 from dissect.collection import collect
 from dissect.errors import DissectError
-from dissect.explorer.bench import SIDES, Bench
+from dissect.explorer.bench import Bench
 from dissect.explorer.choice import Evidence
 from dissect.explorer.session import Explorer
+from dissect.runs import SIDES
 from dissect.sites import SITES, get_site
 from dissect.stats import Stats
 from dissect.views.theme import get_theme

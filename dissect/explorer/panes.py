@@ -81,7 +81,8 @@ class ImportancePane:
         fresh = drawn != self._drawn
         traces, layout = {}, {}
         if fresh:
-            self._sides = lifted(choice.importances()[0]), lifted(choice.importances()[1])
+            forget, retain = choice.importances()
+            self._sides = lifted(forget), lifted(retain)
             traces, layout = self._all(choice)
         traces |= {2: self._chosen(choice), 3: self._cut(choice)}
         near = " (the line is near it)" * (choice.settings.site == "head")

@@ -192,11 +192,14 @@ class Explorer:
     def _refresh(self) -> None:
         """Draw anew if something moved between being sent to the page and being shown there."""
         if any(plot.behind for plot in self._plots):
-            self._columns.children = [plot.renew() for plot in self._plots]
+            self._renew()
+
+    def _renew(self) -> None:
+        self._columns.children = [plot.renew() for plot in self._plots]
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         if self._displayed:
-            self._columns.children = [plot.renew() for plot in self._plots]
+            self._renew()
         self._displayed = True
         for plot in self._plots:
             plot.catch_up()

@@ -14,10 +14,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from dissect.cards.heads import HeadCard
 from dissect.cards.neurons import NeuronCard
 from dissect.cards.units import Unit
+from dissect.runs import SIDES
 from dissect.views.card_plot import BarPlot, DensityPlot
 from dissect.views.theme import FORGET, NEGATIVE, POSITIVE, RETAIN
 
-SIDES = ("forget", "retain")
 SHOWN = {"\n": "↵", "\t": "⇥", "\r": "␍"}
 INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control and formatting characters, such as those that turn text around
 

@@ -18,10 +18,9 @@ from dissect.views.log_axis import log_scores, spans, ticks
 from dissect.views.packed import packed
 
 
-def count_title(run: Run, site: str, step: int) -> str:
-    """How many units of a site are pruned at a step."""
-    pruned = run.mask(step)[site]
-    return f"{int(pruned.sum()):,} of {pruned.numel():,} {site} units pruned"
+def count_title(pruned: int, total: int, site: str) -> str:
+    """How many units of a site are pruned."""
+    return f"{pruned:,} of {total:,} {site} units pruned"
 
 
 def layer_ticks(n_layers: int) -> list[int]:
@@ -107,7 +106,7 @@ class ScorePanel:
         ]
 
     def title(self, step: int) -> str:
-        return count_title(self.run, self.site, step)
+        return count_title(int(self.bins.pruned[step].sum()), int(self.bins.units.sum()), self.site)
 
     def axes(self) -> tuple[dict[str, Any], dict[str, Any]]:
         low, high = self.bins.edges[0], self.bins.edges[-1]
@@ -139,7 +138,8 @@ class CountPanel:
         return [{"y": self.run.mask(step).per_layer(self.site)}]
 
     def title(self, step: int) -> str:
-        return count_title(self.run, self.site, step)
+        pruned = self.run.mask(step)[self.site]
+        return count_title(int(pruned.sum()), pruned.numel(), self.site)
 
     def axes(self) -> tuple[dict[str, Any], dict[str, Any]]:
         pruned = self.run.mask().per_layer(self.site)
