@@ -18,8 +18,6 @@ from dissect.sites import Site, get_sites, hook_points
 from dissect.stats import Stats, StatsBuilder, known_moments
 from dissect.windows import Windows
 
-LONG = 64  # positions in a window that are worth a call by themselves
-
 
 def collect(
     model: Any,
@@ -73,8 +71,7 @@ def _run(
     keep = windows.keep  # the batch in flight; the hooks below read it
 
     def read(layer: int, builder: StatsBuilder, z: Tensor, units: Tensor | None) -> None:
-        for part in _kept(z, keep):
-            builder.update(layer, part, units)
+        builder.update(layer, _kept(z, keep), units)
 
     def watch() -> Iterator[tuple[Any, Hook]]:
         for site in sites:
@@ -98,13 +95,11 @@ def _run(
             bar.update(batch.n_kept)
 
 
-def _kept(z: Float[Tensor, "window position *read"], keep: Tensor) -> Iterable[Float[Tensor, kept * read]]:
-    """The activations that count, in parts that need no copy where windows are long and all of them is kept."""
-    if not keep[:, 1:].all() or keep[:, 0].any():
-        return [z[keep.to(z.device)]]
-    if z.device.type == "cpu" and z.shape[1] >= LONG:
-        return z[:, 1:].unbind()
-    return [z[:, 1:].flatten(0, 1)]
+def _kept(z: Float[Tensor, "window position *read"], keep: Tensor) -> Float[Tensor, "part kept *read"]:
+    """The activations that count, without a copy where that is all of them."""
+    if keep[:, 1:].all() and not keep[:, 0].any():
+        return z[:, 1:]
+    return z[keep.to(z.device)][None]
 
 
 def _check_finite(builders: dict[str, StatsBuilder]) -> None:

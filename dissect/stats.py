@@ -5,6 +5,7 @@ Streaming, sharding and one pass over everything are the same path: make statist
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,18 +19,19 @@ from torch import Tensor
 from dissect.errors import DissectError, unknown
 from dissect.storage import write_bytes
 
-Activations = Float[Tensor, "position *unit"]
+Activations = Float[Tensor, "window position *unit"]
 
-# Each sums a function of the activations over positions. It gets float32 (or better), a few positions at a time:
-# torch sums those pairwise, and the parts add up in float64.
-MOMENTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "sum": lambda z: z.sum(0),
-    "sum_sq": lambda z: (z * z).sum(0),
-    "sum_abs": lambda z: z.abs().sum(0),
-    "sum_sqrt": lambda z: z.abs().sqrt_().sum(0),
-    "positive": lambda z: torch.gt(z, 0, out=torch.empty_like(z)).sum(0),  # a bool tensor takes 4 times as long
+# Each sums a function of the activations over positions. It gets float32 (or better), `position *unit`, some at a
+# time: torch sums those pairwise, and the parts add up in float64. `spare` is memory of the same shape to write to:
+# memory that is new each time costs more than the arithmetic.
+MOMENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "sum": lambda z, spare: z.sum(0),
+    "sum_sq": lambda z, spare: torch.mul(z, z, out=spare).sum(0),
+    "sum_abs": lambda z, spare: torch.abs(z, out=spare).sum(0),
+    "sum_sqrt": lambda z, spare: torch.abs(z, out=spare).sqrt_().sum(0),
+    "positive": lambda z, spare: torch.gt(z, 0, out=spare).sum(0),
 }
-POSITIONS = 256  # that many positions of a layer fit in a processor's cache
+NUMBERS = 2**19  # that many activations at a time: enough to be worth a call, few enough for a processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,14 +136,16 @@ class StatsBuilder:
     shape: tuple[int, ...]
     names: tuple[str, ...]
     count: int = 0
-    sums: dict[str, Tensor] = field(init=False)
+    sums: Float64[Tensor, "layer moment *unit"] = field(init=False)
+    _memory: Tensor = field(init=False, default_factory=lambda: torch.empty(2, 0))
 
     def __post_init__(self) -> None:
         for name in self.names:
             if name not in MOMENTS:
                 raise unknown("moment", name, MOMENTS)
         watching = () if any(_shows_not_finite(name) for name in self.names) else ("sum",)
-        self.sums = {name: torch.zeros(self.shape, dtype=torch.float64) for name in (*self.names, *watching)}
+        self._moments = [MOMENTS[name] for name in (*self.names, *watching)]
+        self.sums = torch.zeros(self.shape[0], len(self._moments), *self.shape[1:], dtype=torch.float64)
 
     def update(self, layer: int, z: Activations, units: Int64[Tensor, " unit"] | None = None) -> None:
         """Add the kept activations of one layer; `count` is the caller's to raise, once a batch.
@@ -149,40 +153,58 @@ class StatsBuilder:
         With `units` z holds those units alone, and the others were zero everywhere.
         """
         self._move_to(z.device)
-        few = POSITIONS if z.device.type == "cpu" else max(1, len(z))
-        where = layer if units is None else (layer, units)
-        for part in z.split(few):
-            wide = part.to(torch.promote_types(z.dtype, torch.float32))
-            for name, total in self.sums.items():
-                total[where] += MOMENTS[name](wide).to(total)
+        total = self.sums[layer]
+        for part in _parts(z):
+            total[:, slice(None) if units is None else units] += self._sums(part)
         if units is not None:
-            self._add_zeros(layer, len(z), units)
+            self._add_zeros(total, z.shape[0] * z.shape[1], units)
 
-    def _add_zeros(self, layer: int, count: int, units: Int64[Tensor, " unit"]) -> None:
+    def _sums(self, z: Activations) -> Float64[Tensor, moment * unit]:
+        wide, spare = self._wide(z)
+        return torch.stack([moment(wide, spare) for moment in self._moments]).to(self.sums)
+
+    def _wide(self, z: Activations) -> Float[Tensor, "2 flat *unit"]:
+        """z in float32 or better, and as much memory beside it, both in memory that the next call uses again."""
+        dtype = torch.promote_types(z.dtype, torch.float32)
+        if self._memory.shape[1] < z.numel() or (self._memory.dtype, self._memory.device) != (dtype, z.device):
+            self._memory = torch.empty(2, z.numel(), dtype=dtype, device=z.device)
+        both = self._memory[:, : z.numel()].unflatten(1, z.shape)
+        both[0].copy_(z)
+        return both.flatten(1, 2)
+
+    def _add_zeros(self, total: Float64[Tensor, "moment all"], count: int, units: Int64[Tensor, " unit"]) -> None:
         """What units that are not among `units` contribute: `count` zeros each (nothing, to every moment there is)."""
-        for name, total in self.sums.items():
-            absent = torch.ones(self.shape[1], dtype=torch.bool, device=total.device)
-            absent[units] = False
-            total[layer, absent] += count * MOMENTS[name](torch.zeros(1, 1)).to(total)
+        absent = torch.ones(total.shape[1], dtype=torch.bool, device=total.device)
+        absent[units] = False
+        total[:, absent] += count * self._sums(torch.zeros(1, 1, 1, device=total.device))
 
     def _move_to(self, device: torch.device) -> None:
         """Sum where the activations are, so that nothing waits for a GPU (Apple's has no float64)."""
-        if device.type not in ("cpu", "mps") and next(iter(self.sums.values())).device.type == "cpu":
-            self.sums = {name: total.to(device) for name, total in self.sums.items()}
+        if device.type not in ("cpu", "mps") and self.sums.device.type == "cpu":
+            self.sums = self.sums.to(device)
 
     def layers_not_finite(self) -> list[int]:
         """The layers in which an activation was NaN or infinite (or so large that a sum is), in order."""
-        finite = torch.stack([total.isfinite().flatten(1).all(1) for total in self.sums.values()]).all(0)
-        return (~finite).nonzero().flatten().tolist()
+        return (~self.sums.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
 
     def finish(self) -> UnitStats:
         """The sums so far, on the CPU."""
-        return UnitStats(self.count, {name: self.sums[name].cpu() for name in self.names})
+        return UnitStats(self.count, dict(zip(self.names, self.sums.cpu().unbind(1), strict=False)))
+
+
+def _parts(z: Activations) -> Iterator[Activations]:
+    """z as it is on a GPU; on a CPU in parts of at most about `NUMBERS`."""
+    width = max(1, math.prod(z.shape[2:]))
+    few = NUMBERS if z.device.type == "cpu" else z.numel() + 1
+    for windows in z.split(max(1, few // (width * max(1, z.shape[1])))):
+        yield from windows.split(max(1, few // width), 1)
 
 
 def _shows_not_finite(name: str) -> bool:
     """True for a moment that is not finite itself where one activation is NaN or infinite; `positive` counts it."""
-    sums = [MOMENTS[name](torch.tensor([[0.0], [bad]])) for bad in (torch.nan, torch.inf, -torch.inf)]
+    sums = [
+        MOMENTS[name](torch.tensor([[0.0], [bad]]), torch.empty(2, 1)) for bad in (torch.nan, torch.inf, -torch.inf)
+    ]
     return not any(total.isfinite().any() for total in sums)
 
 

@@ -17,7 +17,7 @@ def stats_of(z):
     """Statistics of activations `position layer unit`, through the builder that collection uses."""
     builder = StatsBuilder(SHAPE, tuple(MOMENTS))
     for layer in range(SHAPE[0]):
-        builder.update(layer, z[:, layer])
+        builder.update(layer, z[None, :, layer])
     builder.count = len(z)
     return builder.finish()
 
