@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 import dissect
 from dissect import Mask, Windows
 from tests.benchmarks import cases
-from tests.benchmarks.measure import fastest, peak, resident
+from tests.benchmarks.measure import Case, fastest, peak, resident
 
 COLUMNS = (
     "seconds",
@@ -33,13 +34,14 @@ def main() -> None:
     load = time.perf_counter() - start
     rows = [{"what": "load", "seconds": load}]
     for context in options.context:
-        rows += measured(model, options.tokens, context, options.repeats)
-    rows.append({"what": "import dissect", "seconds": fastest({"": cases.fresh_import}, 3)[""]})
+        rows += measured(model, options, context)
+    starts = {"import dissect": cases.fresh_import, "dissect --help": cases.fresh_help}
+    rows += [{"what": what, "seconds": seconds} for what, seconds in fastest(starts, 3).items()]
     table = as_table(rows)
     print(table)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        about = {"model": options.model, "tokens": options.tokens, "threads": torch.get_num_threads()}
+        about = {**vars(options), "out": None, "threads": torch.get_num_threads()}
         options.out.with_suffix(".json").write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
         options.out.with_suffix(".md").write_text(table + "\n")
 
@@ -51,17 +53,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--context", type=int, nargs="+", default=[256], help="tokens in a window; several measure each"
     )
+    parser.add_argument("--steps", type=int, default=50, help="of the whole run, which prunes all of mlp in them")
     parser.add_argument("--repeats", type=int, default=2, help="turns of every case; the table has the fastest")
     parser.add_argument("--out", type=Path, help="writes FILE.json and FILE.md")
     return parser.parse_args()
 
 
-def measured(model: Any, tokens: int, context: int, repeats: int) -> list[dict[str, Any]]:
+def measured(model: Any, options: argparse.Namespace, context: int) -> list[dict[str, Any]]:
     """A row for every case at one length of windows."""
-    train, test = (
-        dissect.load_windows("python-stdlib", model, tokens=tokens, context=context, split=split)
-        for split in ("train", "test")
-    )
+    tokens = options.tokens
+    data = cases.texts(model, tokens, context)
+    train, test = data["forget"]
     peaks = peaks_over_model(model, train, test)
     stats = dissect.collect(model, train, progress=False)
     half = Mask({"mlp": torch.rand(model.cfg.n_layers, model.cfg.d_mlp) < 0.5})
@@ -73,42 +75,56 @@ def measured(model: Any, tokens: int, context: int, repeats: int) -> list[dict[s
         "re-score three sites": lambda: cases.rescore(stats),
         "product": multiply,
     }
-    seconds = fastest(work, repeats)
+    seconds = fastest(work, options.repeats)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        whole = f"whole run, {options.steps} steps"
+        peaks[whole] = over_model(lambda: seconds.update(fastest({whole: cases.run(model, data, options, run)}, 1)))
+        seconds |= fastest({"open that run and draw it": lambda: cases.draw(run)}, 3)
+    passes = dict.fromkeys(seconds, 1) | {"step": 4, "step, half pruned": 4, whole: 4 * (options.steps + 1)}
     rate = operations / seconds.pop("product")
-    ideal = tokens * cases.forward_operations(model.cfg, context) / rate
     return [
-        {"what": f"{name} ({context})", **row(name, taken, seconds, ideal, tokens), "peak": peaks.get(name)}
-        for name, taken in seconds.items()
+        {"what": f"{name} ({context})", **row(name, seconds, passes[name], rate, model.cfg, tokens, context)}
+        | {"peak": peaks.get(name)}
+        for name in seconds
     ]
 
 
 def peaks_over_model(model: Any, train: Windows, test: Windows) -> dict[str, int | None]:
     """Bytes beyond what the process held before, at the peak of each pass."""
-    before = resident()
-    most = {
-        "collect, three sites": peak(lambda: dissect.collect(model, train, progress=False)),
-        "evaluate": peak(lambda: dissect.evaluate(model, test, progress=False)),
+    return {
+        "collect, three sites": over_model(lambda: dissect.collect(model, train, progress=False)),
+        "evaluate": over_model(lambda: dissect.evaluate(model, test, progress=False)),
     }
-    return {name: None if value is None or before is None else value - before for name, value in most.items()}
 
 
-def row(name: str, taken: float, seconds: dict[str, float], ideal: float, tokens: int) -> dict[str, Any]:
-    """Ratios of one case; a step is four passes."""
-    if name.startswith("re-score"):
+def over_model(case: Case) -> int | None:
+    """Bytes that `case` takes at most beyond what the process holds now."""
+    before, most = resident(), peak(case)
+    return None if before is None or most is None else most - before
+
+
+def row(
+    name: str, seconds: dict[str, float], passes: int, rate: float, cfg: Any, tokens: int, context: int
+) -> dict[str, Any]:
+    """Ratios of one case, of as many passes over as many tokens."""
+    taken = seconds[name]
+    if name.startswith(("re-score", "open")):
         return {"seconds": taken}
-    passes = 4 if name.startswith("step") else 1
-    transformers = "transformers, logits" if name in ("evaluate", "transformers, logits") else "transformers, blocks"
+    reference = "transformers, logits" if name in ("evaluate", "transformers, logits") else "transformers, blocks"
+    unembedded = 1 if name == reference == "transformers, logits" or name == "evaluate" else 0.5 * (passes > 1)
+    operations = cases.forward_operations(cfg, context) + unembedded * cases.unembedding_operations(cfg)
     return {
         "seconds": taken,
         "tokens/s": passes * tokens / taken,
-        "× transformers": passes * seconds[transformers] / taken,
+        "× transformers": passes * seconds[reference] / taken,
         "× TransformerLens": passes * seconds["TransformerLens, blocks"] / taken,
-        "of the machine's product": passes * ideal / taken,
+        "of the machine's product": passes * tokens * operations / rate / taken,
     }
 
 
 def as_table(rows: list[dict[str, Any]]) -> str:
-    """Markdown. Ratios say how many times faster than the other a case is; evaluation counts no unembedding."""
+    """Markdown. Ratios say how many times faster than the other a case is."""
     lines = ["| | " + " | ".join(COLUMNS) + " |", "| --- |" + " ---: |" * len(COLUMNS)]
     for entry in rows:
         peak = entry.get("peak")

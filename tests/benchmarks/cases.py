@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +24,24 @@ def forward_operations(cfg: Any, context: int) -> float:
     feed_forward = (3 if cfg.gated_mlp else 2) * cfg.d_model * cfg.d_mlp
     pattern = 2 * cfg.n_heads * cfg.d_head * (context + 1) / 2
     return 2.0 * cfg.n_layers * (attention + feed_forward + pattern)
+
+
+def unembedding_operations(cfg: Any) -> float:
+    """Floating-point operations a token of the unembedding."""
+    return 2.0 * cfg.d_model * cfg.d_vocab
+
+
+def texts(model: Any, tokens: int, context: int) -> dict[str, tuple[Windows, Windows]]:
+    """Train and test windows of both sides."""
+    splits, sides = ("train", "test"), {"forget": "python-stdlib", "retain": "wiki-en"}
+    train, test = (
+        {
+            side: dissect.load_windows(corpus, model, tokens=tokens, context=context, split=split)
+            for side, corpus in sides.items()
+        }
+        for split in splits
+    )
+    return {side: (train[side], test[side]) for side in sides}
 
 
 def product(cfg: Any) -> tuple[Case, float]:
@@ -77,6 +96,22 @@ def rescore(stats: Any) -> None:
         dissect.score(forget=stats, retain=stats, importance="rms", eps=1e-2, sites=site)[site].top(0.1)
 
 
+def run(model: Any, data: dict, options: Any, out: Path) -> Case:
+    """A run that prunes all of `mlp`, in equal steps."""
+    part = 1 / options.steps
+    return lambda: dissect.prune(model, **data, fraction=part, steps=options.steps, out=out, progress=False)
+
+
+def draw(path: Path) -> str:
+    """A saved run as a page."""
+    return dissect.views.dashboard(dissect.Run.load(path)).to_html()
+
+
 def fresh_import() -> None:
     """`import dissect` in a process of its own, with the start of Python."""
     subprocess.run([sys.executable, "-c", "import dissect"], check=True)
+
+
+def fresh_help() -> None:
+    """`dissect --help`, likewise."""
+    subprocess.run([sys.executable, "-m", "dissect", "--help"], check=True, stdout=subprocess.DEVNULL)
