@@ -11,8 +11,9 @@ BIN = $(VENV)/bin
 demo: $(VENV)/demo.installed
 	$(BIN)/dissect demo
 
+# In two processes: one runs the notebooks while the other does the rest.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/test.installed
 	$(BIN)/ruff check .

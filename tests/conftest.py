@@ -18,6 +18,14 @@ settings.load_profile("untimed")
 
 torch.set_num_threads(1)  # tiny tensors; threads would only wait for each other
 
+LONGEST = ("test_notebooks.py", "test_jupyter.py", "test_faults.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: of several processes one then has them while the others do the rest."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 N_LAYERS, D_MLP, N_HEADS, N_VALUE_HEADS, D_HEAD, D_VOCAB = 3, 20, 4, 2, 6, 50
 
 
