@@ -1,21 +1,21 @@
 """What a model predicts of a data set: accuracy, loss, perplexity, as exact sums over all kept positions.
 
-To add a metric, add an entry to `METRICS`: a number for each prediction that counts, averaged over all of them.
+To add a metric, add an entry to `METRICS`: a number for each prediction, averaged over those that count.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from dissect.documents import DocumentSums
 from dissect.finite import not_finite
 from dissect.forward import default_batch_size, logits_per_slice, run_blocks, unembed
 from dissect.questions import Questions, questions
@@ -32,22 +32,33 @@ class Predictions:
         rank: How many vocabulary entries come before the true one; ties are ordered by index, as argmax does.
         loss: Cross-entropy of the true token, in nats.
         common: True where the true token is one of the data set's 50 most common ones.
-        kl: KL divergence from the reference model's prediction, in nats; None without a reference.
+        kl: KL divergence from the reference model's prediction, in nats; empty without a reference.
     """
 
     rank: Int64[Tensor, " row"]
     loss: Float[Tensor, " row"]
     common: Bool[Tensor, " row"]
-    kl: Float[Tensor, " row"] | None = None
+    kl: Float[Tensor, " kl"]
 
 
-METRICS: dict[str, Callable[[Predictions], Tensor | None]] = {
-    "top1": lambda predictions: predictions.rank < 1,
-    "top10": lambda predictions: predictions.rank < 10,
-    "loss": lambda predictions: predictions.loss,
-    "top1_skip50": lambda predictions: predictions.rank[~predictions.common] < 1,
-    "top10_skip50": lambda predictions: predictions.rank[~predictions.common] < 10,
-    "kl": lambda predictions: predictions.kl,
+@dataclass(frozen=True)
+class Metric:
+    """Attributes:
+    of: A number for each prediction.
+    counted: True for the predictions that it is averaged over; all of them by default.
+    """
+
+    of: Callable[[Predictions], Tensor]
+    counted: Callable[[Predictions], Bool[Tensor, " row"]] = lambda predictions: torch.ones_like(predictions.common)
+
+
+METRICS: dict[str, Metric] = {
+    "top1": Metric(lambda predictions: predictions.rank < 1),
+    "top10": Metric(lambda predictions: predictions.rank < 10),
+    "loss": Metric(lambda predictions: predictions.loss),
+    "top1_skip50": Metric(lambda predictions: predictions.rank < 1, lambda predictions: ~predictions.common),
+    "top10_skip50": Metric(lambda predictions: predictions.rank < 10, lambda predictions: ~predictions.common),
+    "kl": Metric(lambda predictions: predictions.kl),
 }
 
 
@@ -82,23 +93,52 @@ def evaluate(
         DissectError: Nothing is kept, the logits are not finite (with the first layer and site that are not
             either), or a masked model has no mask token.
     """
+    options = {"reference": reference, "seed": seed, "batch_size": batch_size, "progress": progress}
+    return evaluate_documents(model, windows, **options).metrics()
+
+
+def evaluate_documents(
+    model: Any,
+    windows: Windows,
+    *,
+    reference: Reference | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    progress: bool = True,
+) -> DocumentSums:
+    """As `evaluate`, document by document: its `metrics()` are what `evaluate` gives.
+
+    The documents are those of which anything is asked, in the order of their numbers in `windows.documents`.
+    """
     asked = questions(model, windows, seed=seed)
-    sums, counts = dict.fromkeys(METRICS, 0.0), dict.fromkeys(METRICS, 0)
-    total = int(asked.at.sum())
-    bar = tqdm(total=total, unit="tok", unit_scale=True, desc="evaluation", leave=False, disable=not progress)
+    names = [name for name in METRICS if name != "kl" or reference is not None]
+    documents = asked.documents[asked.at].unique(return_inverse=True)[1]
+    sums, counts = torch.zeros(2, int(documents.max()) + 1, len(names), dtype=torch.float64)
+    bar = tqdm(total=len(documents), unit="tok", unit_scale=True, desc="evaluation", leave=False, disable=not progress)
+    start = 0
     with torch.no_grad(), bar:
         for predictions in _predictions(model, asked, reference, batch_size):
-            for name, metric in METRICS.items():
-                numbers = metric(predictions)
-                if numbers is not None:
-                    sums[name] += numbers.sum(dtype=torch.float64).item()
-                    counts[name] += len(numbers)
-            bar.update(len(predictions.rank))
-    means = {name: sums[name] / max(1, counts[name]) for name in METRICS if name != "kl" or reference is not None}
-    if not all(math.isfinite(mean) for mean in means.values()):
+            numbers, counted = _measured(predictions, names)
+            here = documents[start : start + len(numbers)]
+            sums.index_add_(0, here, numbers)
+            counts.index_add_(0, here, counted)
+            start += len(numbers)
+            bar.update(len(numbers))
+    if not sums.isfinite().all():
         raise not_finite(model, (asked.tokens[batch] for batch in _batches(asked, batch_size)))
-    head = {name: means.pop(name) for name in ("top1", "top10", "loss")}
-    return {**head, "perplexity": exp(head["loss"]), "n": total, **means}
+    return DocumentSums(tuple(names), sums, counts)
+
+
+def _measured(
+    predictions: Predictions, names: Sequence[str]
+) -> tuple[Float64[Tensor, "row metric"], Float64[Tensor, "row metric"]]:
+    """The metrics of each prediction, 0 where it does not count, and 1 where it does; on the CPU.
+
+    There they are added up: on a GPU, sums by document depend on which thread comes first.
+    """
+    counted = torch.stack([METRICS[name].counted(predictions) for name in names], 1)
+    numbers = torch.stack([METRICS[name].of(predictions).float() for name in names], 1)
+    return numbers.where(counted, 0).cpu().double(), counted.cpu().double()
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,11 +163,6 @@ def remember(model: Any, windows: Windows, *, seed: int = 0, batch_size: int | N
     if not rows.isfinite().all():
         raise not_finite(model, (asked.tokens[batch] for batch in _batches(asked, batch_size)))
     return Reference(rows)
-
-
-def exp(loss: float) -> float:
-    """Perplexity of a mean loss in nats; infinite where a float cannot hold it."""
-    return math.exp(loss) if loss < 709 else math.inf
 
 
 def _asked_rows(
@@ -158,7 +193,7 @@ def _predictions(
         judged = [_judge(*some) for some in zip(unembed(model, rows), wanted, base, strict=False)]
         rank, loss, kl = (torch.cat(parts) for parts in zip(*judged, strict=True))
         is_common = torch.isin(targets, common.to(targets.device))
-        yield Predictions(rank, loss, is_common, None if reference is None else kl)
+        yield Predictions(rank, loss, is_common, kl)
         start += len(rows)
 
 

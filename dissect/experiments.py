@@ -26,6 +26,7 @@ class Grid:
         selectors: score, random, layer-random (matched to the score run with the first importance).
         both_directions: Also swap forget and retain.
         seeds: A run each; of the order of documents and of the random selectors.
+        random_seeds: Runs of each random baseline, with seeds from that of the cell on; shown as one, with its spread.
         fraction: As in `PruneConfig`, like all below.
         steps: Number of steps.
         iterative: Collect statistics again at every step, or rank once.
@@ -47,6 +48,7 @@ class Grid:
     selectors: tuple[Selector, ...] = ("score", "random")
     both_directions: bool = False
     seeds: tuple[int, ...] = (0,)
+    random_seeds: int = 1
     fraction: float = 0.02
     steps: int = 50
     iterative: bool = True
@@ -74,7 +76,13 @@ class Grid:
         return pairs + [(retain, forget) for forget, retain in pairs] if self.both_directions else pairs
 
     def cells(self, out: Path) -> list[PruneConfig]:
-        """The configuration of every run, model by model, score runs before the random ones that match them."""
+        """The configuration of every run, model by model, score runs before the random ones that match them.
+
+        Raises:
+            DissectError: The data sets do not go in pairs, or `random_seeds` is below 1.
+        """
+        if self.random_seeds < 1:
+            raise DissectError(f"random_seeds must be 1 or more, got {self.random_seeds}")
         combinations = itertools.product(self.models, self.pairs(), self.sites, self.seeds)
         return [cell for combination in combinations for cell in self._cells(out, *combination)]
 
@@ -85,10 +93,12 @@ class Grid:
         scored = [replace(base, importance=importance) for importance in self.importances]
         if "score" in self.selectors or "layer-random" in self.selectors:
             yield from scored
+        drawn = [replace(base, seed=seed + extra) for extra in range(self.random_seeds)]
         if "random" in self.selectors:
-            yield replace(base, selector="random")
+            yield from (replace(each, selector="random") for each in drawn)
         if "layer-random" in self.selectors:
-            yield replace(base, selector="layer-random", match=str(cell_folder(out, scored[0])))
+            match = str(cell_folder(out, scored[0]))
+            yield from (replace(each, selector="layer-random", match=match) for each in drawn)
 
 
 _SHARED = {field.name for field in dataclasses.fields(PruneConfig)} & {field.name for field in dataclasses.fields(Grid)}

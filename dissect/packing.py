@@ -28,6 +28,13 @@ class Piece(NamedTuple):
     ids: list[int]
 
 
+class Row(NamedTuple):
+    """A window: its tokens, and the document each of them is of."""
+
+    ids: list[int]
+    documents: list[int]
+
+
 def beginning(tokenizer: Any) -> int:
     """The token that windows and documents begin with: BOS, or else end-of-text, or else CLS.
 
@@ -69,31 +76,38 @@ def encode(documents: Iterable[str], tokenizer: Any) -> Iterator[Piece]:
                 yield Piece(number, ids)
 
 
-def pack(pieces: Iterable[Piece], bos: int, width: int) -> Iterator[list[int]]:
+def pack(pieces: Iterable[Piece], bos: int, width: int) -> Iterator[Row]:
     """Windows of `width` tokens. The last may be shorter, and is not given if it holds nothing but BOS.
 
-    A document that begins with its window has that window's BOS; any other one has its own.
+    A document that begins with its window has that window's BOS; any other one has its own. A BOS is of the document
+    that follows it.
     """
-    window, document = [bos], None
+    window, document = Row([bos], []), None
     for piece in pieces:
-        needs_bos = piece.document != document and len(window) > 1
+        needs_bos = piece.document != document and len(window.ids) > 1
         document = piece.document
         for token in itertools.chain([bos] if needs_bos else [], piece.ids):
-            window.append(token)
-            if len(window) == width:
+            window.ids.append(token)
+            window.documents.extend([document] * (len(window.ids) - len(window.documents)))  # the first BOS too
+            if len(window.ids) == width:
                 yield window
-                window = [bos]
-    if len(window) > 1:
+                window = Row([bos], [])
+    if len(window.ids) > 1:
         yield window
 
 
 def as_tensors(
-    rows: list[list[int]], bos: int, tokens: int
-) -> tuple[Int64[Tensor, "window position"], Bool[Tensor, "window position"]]:
-    """The rows as one tensor, a short last one filled with `bos`, and True for the first `tokens` behind BOS."""
-    width = len(rows[0])
-    rows = [*rows[:-1], rows[-1] + [bos] * (width - len(rows[-1]))]
+    rows: list[Row], bos: int, tokens: int
+) -> tuple[Int64[Tensor, "window position"], Bool[Tensor, "window position"], Int64[Tensor, "window position"]]:
+    """The rows as one tensor, a short last one filled with `bos`; True for the first `tokens` behind BOS; documents.
+
+    What fills the last row is of its last document.
+    """
+    width, last = len(rows[0].ids), rows[-1]
+    missing = width - len(last.ids)
+    rows = [*rows[:-1], Row(last.ids + [bos] * missing, last.documents + last.documents[-1:] * missing)]
     keep = torch.ones(len(rows), width, dtype=torch.bool)
     keep[:, 0] = False
     keep[-1, 1 + tokens - (len(rows) - 1) * (width - 1) :] = False
-    return torch.tensor(rows, dtype=torch.int64), keep
+    ids, documents = (torch.tensor(each, dtype=torch.int64) for each in zip(*rows, strict=True))
+    return ids, keep, documents

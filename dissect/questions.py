@@ -27,11 +27,13 @@ class Questions:
     tokens: What the model reads.
     at: True where it is asked.
     answers: The right token, where `at` is True.
+    documents: The document the right token is of, where `at` is True.
     """
 
     tokens: Int64[Tensor, "window position"]
     at: Bool[Tensor, "window position"]
     answers: Int64[Tensor, "window position"]
+    documents: Int64[Tensor, "window position"]
 
 
 def questions(model: Any, windows: Windows, *, seed: int = 0) -> Questions:
@@ -52,8 +54,9 @@ def questions(model: Any, windows: Windows, *, seed: int = 0) -> Questions:
 
 
 def _causal(windows: Windows) -> Questions:
-    answers, at = windows.tokens.roll(-1, 1), windows.keep.roll(-1, 1)
-    return Questions(windows.tokens, at, answers)  # position 0 is never kept, so nothing wraps around
+    # Position 0 is never kept, so nothing wraps around.
+    answers, at, documents = (each.roll(-1, 1) for each in (windows.tokens, windows.keep, windows.documents))
+    return Questions(windows.tokens, at, answers, documents)
 
 
 def _masked(model: Any, windows: Windows, seed: int) -> Questions:
@@ -75,4 +78,4 @@ def _masked(model: Any, windows: Windows, seed: int) -> Questions:
     at = torch.zeros(len(tokens), dtype=torch.bool)
     at[chosen] = True
     shape = windows.tokens.shape
-    return Questions(tokens.reshape(shape), at.reshape(shape), windows.tokens)
+    return Questions(tokens.reshape(shape), at.reshape(shape), windows.tokens, windows.documents)

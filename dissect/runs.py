@@ -2,10 +2,11 @@
 
 `config.json` the configuration, versions and fingerprints; `history.jsonl` a line a step; `pruned_at.safetensors`
 int16 per unit, the step that pruned it or -1, so that every step's mask is in one tensor;
-`stats-forget.safetensors` and `stats-retain.safetensors` the base model's statistics, to score again without it.
+`stats-forget.safetensors` and `stats-retain.safetensors` the base model's statistics, to score again without it;
+`documents-forget.safetensors` and `documents-retain.safetensors` what it predicts of each document, for intervals.
 The history line is what commits a step: anything else of a step that has no line is not part of the run.
-It also holds digests, of itself (`seconds` apart), of what is pruned and of the statistics, as `config.json` holds its
-own: a file that was cut off or changed is named when it is read, and never used.
+It also holds digests, of itself (`seconds` apart), of what is pruned and of the base model's files, as `config.json`
+holds its own: a file that was cut off or changed is named when it is read, and never used.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from dissect.config import PruneConfig
 from dissect.digests import digest_of, digest_of_file, is_intact, sealed
+from dissect.documents import DocumentSums
 from dissect.errors import DissectError
 from dissect.masks import Mask
 from dissect.scores import Scores, score
@@ -33,9 +35,12 @@ from dissect.storage import read_json, write_bytes, write_json, write_text
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+Interval = tuple[float, float] | None
+
 KEPT = -1
 SIDES = ("forget", "retain")
 CONFIG, HISTORY, PRUNED_AT = "config.json", "history.jsonl", "pruned_at.safetensors"
+BASE = ("stats", "documents")  # what is kept of the base model, a file a side
 
 # The keys of folders from before there were digests, which cannot be checked.
 UNSEALED_CONFIG = ("config", "versions", "model", "data")
@@ -137,8 +142,8 @@ class Run:
         self.pruned_at, self.history = pruned_at, history
 
     def _digests_of_step(self, pruned_at: dict[str, Int16[Tensor, layer * unit]]) -> dict[str, str]:
-        """What a history line holds against damage: of the masks at that step, and at step 0 of the statistics."""
-        paths = [self._stats_path(side) for side in SIDES] if not self.history else []
+        """What a history line holds against damage: of the masks at that step, and at step 0 of the base's files."""
+        paths = [self._base_path(kind, side) for kind in BASE for side in SIDES] if not self.history else []
         files = {path.stem: digest_of_file(path) for path in paths if path.exists()}
         return {"pruned_at": digest_of(pruned_at), **files}
 
@@ -161,7 +166,11 @@ class Run:
 
     def save_stats(self, side: str, stats: Stats) -> None:
         """Keep the base model's statistics of `forget` or `retain`."""
-        stats.save(self._stats_path(side))
+        stats.save(self._base_path("stats", side))
+
+    def save_documents(self, side: str, sums: DocumentSums) -> None:
+        """Keep what the base model predicts of each document of `forget` or `retain`."""
+        sums.save(self._base_path("documents", side))
 
     def stats(self, side: str) -> Stats:
         """The base model's statistics of `forget` or `retain`; a random run has none.
@@ -169,23 +178,41 @@ class Run:
         Raises:
             DissectError: The run has none, or their file is missing or damaged.
         """
-        path = self._stats_path(side)
-        expected = self._digest_of_stats(side)
+        return Stats.load(self._intact("stats", side))
+
+    def documents(self, side: str) -> DocumentSums:
+        """What the base model predicts of each evaluated document of `forget` or `retain`.
+
+        Raises:
+            DissectError: The run is from before these were kept, or their file is missing or damaged.
+        """
+        return DocumentSums.load(self._intact("documents", side))
+
+    def _intact(self, kind: str, side: str) -> Path:
+        path, expected = self._base_path(kind, side), self._base_digest(kind, side)
         if expected is not None and expected != digest_of_file(path):
             raise _damaged(path, f"it does not match its digest in {HISTORY}")
-        return Stats.load(path)
+        return path
 
-    def _stats_path(self, side: str) -> Path:
-        return self.path / f"stats-{side}.safetensors"
+    def _base_path(self, kind: str, side: str) -> Path:
+        return self.path / f"{kind}-{side}.safetensors"
 
-    def _digest_of_stats(self, side: str) -> str | None:
+    def _base_digest(self, kind: str, side: str) -> str | None:
         digests = self.history[0].get("digests", {}) if self.history else {}
-        return digests.get(self._stats_path(side).stem)
+        return digests.get(self._base_path(kind, side).stem)
+
+    def _has(self, kind: str) -> bool:
+        return all(self._base_digest(kind, side) or self._base_path(kind, side).exists() for side in SIDES)
 
     @property
     def has_stats(self) -> bool:
         """True where the run kept base statistics, as every run does that scores."""
-        return all(self._digest_of_stats(side) or self._stats_path(side).exists() for side in SIDES)
+        return self._has("stats")
+
+    @property
+    def has_documents(self) -> bool:
+        """True where the run kept what the base model predicts of each document, as only old ones did not."""
+        return self._has("documents")
 
     def scores(self, importance: str | None = None, eps: float | None = None) -> Scores:
         """The base model's scores, by default as the run's configuration asks."""
@@ -204,12 +231,35 @@ class Run:
         values = [line["metrics"][side][metric] for line in self.history]
         return [relative_drop(value, values[0]) for value in values]
 
+    def loss_rises(self, side: str) -> list[float]:
+        """The mean loss at every step less that of the base model, in nats."""
+        losses = [line["metrics"][side]["loss"] for line in self.history]
+        return [loss - losses[0] for loss in losses]
+
+    def intervals(self, side: str, name: str = "drop") -> list[Interval]:
+        """The 95% interval of a side's `drop` (or `top1`, `top10`, `loss`, `loss_rise`) at every step.
+
+        None where there is none: the side has too few documents (see `dissect.intervals`), or the run is an old one.
+        """
+        found = [(line.get("intervals", {}).get(side) or {}).get(name) for line in self.history]
+        return [None if ends is None else (ends[0], ends[1]) for ends in found]
+
     def summary(self) -> Summary:
         """The paper's Table 2 figure and the operating points of this run."""
         forget, retain = self.drops("forget"), self.drops("retain")
         step = max(range(len(forget)), key=lambda k: forget[k] - retain[k])
         at = {level: drop_at(forget, retain, level) for level in (0.05, 0.20)}
-        return Summary(forget[step] - retain[step], step, forget[step], retain[step], at)
+        ends = self.history[step].get("intervals", {}).get("difference")
+        return Summary(
+            forget[step] - retain[step],
+            step,
+            forget[step],
+            retain[step],
+            at,
+            interval=None if ends is None else (ends[0], ends[1]),
+            forget_interval=self.intervals("forget")[step],
+            retain_interval=self.intervals("retain")[step],
+        )
 
     def figure(self, *others: Run, theme: str = "light") -> Figure:
         """The pruning curve beside per-layer specialization, with one step slider for both (`views.dashboard`).
@@ -277,6 +327,10 @@ class Summary:
         retain_drop: The retain drop there.
         forget_drop_at: The forget drop where the retain drop first reaches a level, between two steps on a
             straight line; None where it never does.
+        interval: The 95% interval of the difference at that step, from other documents of the same kind; None where
+            a side has too few documents for one.
+        forget_interval: That of the forget drop there.
+        retain_interval: That of the retain drop there.
     """
 
     difference: float
@@ -284,6 +338,9 @@ class Summary:
     forget_drop: float
     retain_drop: float
     forget_drop_at: dict[float, float | None]
+    interval: Interval = None
+    forget_interval: Interval = None
+    retain_interval: Interval = None
 
 
 def drop_at(forget: list[float], retain: list[float], level: float) -> float | None:

@@ -13,8 +13,10 @@ from tqdm.auto import tqdm
 from dissect.ablation import ablated
 from dissect.collection import collect
 from dissect.config import PruneConfig
-from dissect.evaluation import Reference, evaluate
+from dissect.documents import DocumentSums
+from dissect.evaluation import Reference, evaluate_documents
 from dissect.importance import get_importance
+from dissect.intervals import intervals
 from dissect.masks import Mask
 from dissect.runs import SIDES, Run
 from dissect.scores import Scores, score
@@ -53,15 +55,20 @@ def take_step(work: Work, step: int) -> None:
         chosen = _choose(work, step)
     mask = chosen if step == 0 else work.run.mask() | chosen
     with work.ablated(mask):
-        metrics = {side: _evaluate(work, side) for side in SIDES}
+        found = {side: _evaluate(work, side) for side in SIDES}
+    if step == 0:
+        for side, sums in found.items():
+            work.run.save_documents(side, sums)
     line = {
         "step": step,
         "pruned": len(mask) / mask.total,
         "units": len(mask),
         "per_layer": mask.per_layer(),
         "seconds": round(time.perf_counter() - start, 3),
-        "metrics": metrics,
+        "metrics": {side: sums.metrics() for side, sums in found.items()},
     }
+    if work.run.has_documents:  # a run that was begun before there were any goes on without intervals
+        line["intervals"] = intervals(found, {side: work.run.documents(side) for side in SIDES})
     if len(mask.sites) > 1:
         line["sites"] = {site: mask.per_layer(site) for site in mask.sites}
     work.run.commit(line, chosen)
@@ -69,8 +76,8 @@ def take_step(work: Work, step: int) -> None:
         tqdm.write(describe_step(work.run, step))
 
 
-def _evaluate(work: Work, side: str) -> dict[str, float]:
-    return evaluate(
+def _evaluate(work: Work, side: str) -> DocumentSums:
+    return evaluate_documents(
         work.model,
         work.windows[side][1],
         reference=work.reference if side == "retain" else None,

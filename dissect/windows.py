@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from dissect.corpora import read_documents
 from dissect.errors import DissectError
-from dissect.packing import Piece, as_tensors, beginning, encode, pack
+from dissect.packing import Piece, Row, as_tensors, beginning, encode, pack
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -30,26 +30,34 @@ class Windows:
         tokens: Token ids, on the CPU.
         keep: True where a position counts.
         provenance: Where the tokens come from: with `load_windows`, its arguments and what it read.
+        documents: The number of the document that each token is of, from 0 on; each window its own by default.
 
     Raises:
-        DissectError: `tokens` is not `window position`, or `keep` does not fit it or keeps a position 0.
+        DissectError: `tokens` is not `window position`, `keep` or `documents` does not fit it, or `keep` keeps a
+            position 0.
     """
 
     tokens: Int64[Tensor, "window position"]
     keep: Bool[Tensor, "window position"]
     provenance: dict[str, Any] = field(default_factory=dict)
+    documents: Int64[Tensor, "window position"] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         _check_tokens(self.tokens)
         _check_keep(self.keep, self.tokens)
+        if self.documents is None:
+            object.__setattr__(self, "documents", torch.arange(len(self.tokens))[:, None].expand(self.tokens.shape))
+        _check_documents(self.documents, self.tokens)
 
     @classmethod
-    def from_tokens(cls, tokens: Tensor, keep: Tensor | None = None) -> Windows:
+    def from_tokens(cls, tokens: Tensor, keep: Tensor | None = None, documents: Tensor | None = None) -> Windows:
         """Windows of anyone's own tokens.
 
         Args:
             tokens: Token ids of any integer type, `window position`; each window should begin with BOS.
             keep: True where a position counts, of the same shape; by default everywhere but at position 0.
+            documents: The number of the document that each token is of, integers from 0 on, of the same shape: what
+                intervals resample. By default each window is a document.
 
         Raises:
             DissectError: They are not of these types, shapes and ranges.
@@ -60,7 +68,11 @@ class Windows:
             keep[:, 0] = False
         _check_keep(keep, tokens)
         # Copies: what the caller does to the originals later must not change the fingerprint.
-        return cls(tokens.detach().to("cpu", torch.int64, copy=True), keep.detach().to("cpu", copy=True))
+        copies = (tokens.detach().to("cpu", torch.int64, copy=True), keep.detach().to("cpu", copy=True))
+        if documents is None:
+            return cls(*copies)
+        _check_documents(documents, tokens)
+        return cls(*copies, documents=documents.detach().to("cpu", torch.int64, copy=True))
 
     @property
     def n_kept(self) -> int:
@@ -85,7 +97,7 @@ class Windows:
 
     def __getitem__(self, windows: slice) -> Windows:
         """Some of the windows, as a view of the same memory."""
-        return Windows(self.tokens[windows], self.keep[windows], self.provenance)
+        return Windows(self.tokens[windows], self.keep[windows], self.provenance, self.documents[windows])
 
     def batches(self, size: int) -> Iterator[Windows]:
         """All windows in order, `size` at a time; the last time those that are left.
@@ -137,17 +149,17 @@ def load_windows(
     documents = read_documents(name, split=split, seed=seed, tally=tally)
     pieces = _counted(encode(documents, model.tokenizer), tally)
     rows = _collect(pack(pieces, bos, width), tokens, f"{name} {split}")
-    found = sum(len(row) - 1 for row in rows)
+    found = sum(len(row.ids) - 1 for row in rows)
     if found < tokens:
         raise DissectError(
             f"corpus {name!r} has {found} tokens in its {split} split, fewer than tokens={tokens}; "
             + (f"ask for at most {found}, or take a larger corpus" if found else "take a larger corpus")
         )
-    ids, keep = as_tensors(rows, bos, tokens)
+    ids, keep, documents = as_tensors(rows, bos, tokens)
     _check_vocabulary(ids, model)
     request = {"corpus": name, "split": split, "seed": seed, "context": context, "tokens": tokens}
     read = {"documents": tally["used"], "empty": tally["empty"], "duplicates": tally["duplicate"]}
-    return Windows(ids, keep, request | read)
+    return Windows(ids, keep, request | read, documents)
 
 
 def _check_request(model: Any, tokens: int, context: int) -> None:
@@ -174,13 +186,13 @@ def _counted(pieces: Iterator[Piece], tally: Counter[str]) -> Iterator[Piece]:
         yield piece
 
 
-def _collect(windows: Iterator[list[int]], tokens: int, label: str) -> list[list[int]]:
+def _collect(windows: Iterator[Row], tokens: int, label: str) -> list[Row]:
     """The first windows that together have `tokens` positions behind their BOS, or all of them."""
-    rows: list[list[int]] = []
+    rows: list[Row] = []
     with tqdm(total=tokens, unit="tok", unit_scale=True, desc=label, leave=False, delay=1) as bar:
         while bar.n < tokens and (row := next(windows, None)):
             rows.append(row)
-            bar.update(min(len(row) - 1, tokens - bar.n))
+            bar.update(min(len(row.ids) - 1, tokens - bar.n))
     return rows
 
 
@@ -203,6 +215,17 @@ def _check_tokens(tokens: Tensor) -> None:
         raise DissectError(f"tokens needs at least 1 window of 2 positions, got shape {tuple(tokens.shape)}")
     if int(tokens.min()) < 0:
         raise DissectError(f"token ids must be 0 or more, got {int(tokens.min())}; mark padding in `keep` instead")
+
+
+def _check_documents(documents: Tensor, tokens: Tensor) -> None:
+    integer = not (documents.is_floating_point() or documents.is_complex() or documents.dtype == torch.bool)
+    if not integer or documents.shape != tokens.shape:
+        raise DissectError(
+            f"documents must be integers of tokens' shape {tuple(tokens.shape)}, "
+            f"got {documents.dtype} of shape {tuple(documents.shape)}; a document a window is the default"
+        )
+    if int(documents.min()) < 0:
+        raise DissectError(f"documents must be numbered from 0 on, got {int(documents.min())}")
 
 
 def _check_keep(keep: Tensor, tokens: Tensor) -> None:

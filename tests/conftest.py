@@ -90,7 +90,10 @@ def our_hooks(model: HookedTransformer) -> int:
 def predictable_windows(
     model: HookedTransformer, vocabulary: range, seed: int, n_windows: int = 4, context: int = 17
 ) -> Windows:
-    """Windows in which the model predicts many tokens rightly: mostly its own best guess, else one of `vocabulary`."""
+    """Windows in which the model predicts many tokens rightly: mostly its own best guess, else one of `vocabulary`.
+
+    Four documents a window.
+    """
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(vocabulary.start, vocabulary.stop, (n_windows, context), generator=generator)
     own = torch.rand(n_windows, context, generator=generator) < 0.6
@@ -98,4 +101,5 @@ def predictable_windows(
     for position in range(1, context):
         guess = model(tokens[:, :position])[:, -1].argmax(-1)
         tokens[:, position] = torch.where(own[:, position], guess, drawn[:, position])
-    return Windows.from_tokens(tokens)
+    documents = 4 * torch.arange(n_windows)[:, None] + 4 * torch.arange(context) // context
+    return Windows.from_tokens(tokens, documents=documents)

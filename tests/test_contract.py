@@ -23,8 +23,8 @@ DissectError Mask PruneConfig Run Scores Site Stats Summary UnitStats Windows"""
 ORDER = """errors undo storage digests sites config
 stats importance masks
 corpora packing windows models
-hooks fast forward finite collection scores ablation weights baking svd questions evaluation fingerprint cards
-runs selection steps pruning exporting neuron_table run_cards experiments grid claims
+hooks fast forward finite collection scores ablation weights baking svd questions documents evaluation intervals
+fingerprint cards runs seeds selection steps pruning exporting neuron_table run_cards experiments grid claims
 views explorer demo cli""".split()
 
 # Runs and cards draw themselves; the drawing is only imported when they do.

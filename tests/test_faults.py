@@ -19,6 +19,7 @@ import pytest
 from safetensors.torch import load_file
 
 from dissect import DissectError, Run, Stats
+from dissect.documents import DocumentSums
 from dissect.storage import LOCK, locked, write_text
 from tests.fault_server import wait_for
 from tests.test_pruning import files_of, small_run
@@ -30,7 +31,10 @@ FILES = (
     "pruned_at.safetensors",
     "stats-forget.safetensors",
     "stats-retain.safetensors",
+    "documents-forget.safetensors",
+    "documents-retain.safetensors",
 )
+OF_THE_BASE = ("stats", "documents")
 SHORT = {"steps": 2}
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked and killed as POSIX does it")
@@ -392,7 +396,9 @@ def content_of(path):
         for side in ("forget", "retain")
         for site, each in run.stats(side).items()
     }
-    return json.dumps([run.record, history, pruned, stats])
+    sums = [run.documents(side) for side in ("forget", "retain")]
+    documents = [(each.names, each.sums.tolist(), each.counts.tolist()) for each in sums]
+    return json.dumps([run.record, history, pruned, stats, documents])
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -425,15 +431,15 @@ def test_a_truncated_file_is_named_and_never_used(finished, folder, name):
         with pytest.raises(DissectError, match=str(folder / name)):
             content_of(folder)
         with pytest.raises(DissectError, match=str(folder / name)):
-            Run.load(folder).scores() if name.startswith("stats") else small_run(folder)
+            content_of(folder) if name.startswith(OF_THE_BASE) else small_run(folder)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
     with pytest.raises(DissectError, match=str(folder / name)):
-        Run.load(folder).scores()
-    if not name.startswith("stats"):  # a finished run needs none
+        content_of(folder)
+    if not name.startswith(OF_THE_BASE):  # a finished run needs none
         with pytest.raises(DissectError, match=rf"{folder}(/{name} is damaged| exists and is not a run folder)"):
             small_run(folder)
 
@@ -446,7 +452,8 @@ def test_statistics_of_another_run_are_not_used(folder, tmp_path):
         Run.load(folder).scores()
 
 
-def test_a_run_does_not_go_on_from_damaged_statistics(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", OF_THE_BASE)
+def test_a_run_does_not_go_on_from_damaged_files_of_the_base_model(tmp_path, monkeypatch, kind):
     out = tmp_path / "run"
     import dissect.pruning
 
@@ -454,11 +461,12 @@ def test_a_run_does_not_go_on_from_damaged_statistics(tmp_path, monkeypatch):
     monkeypatch.setattr("dissect.pruning.take_step", lambda work, step: step or take_step(work, step))
     small_run(out, **SHORT)
     monkeypatch.undo()
-    stats = bytearray((out / "stats-retain.safetensors").read_bytes())
-    stats[-1] ^= 1
-    (out / "stats-retain.safetensors").write_bytes(stats)
-    Stats.load(out / "stats-retain.safetensors")  # only the digest tells
-    with pytest.raises(DissectError, match=r"stats-retain\.safetensors is damaged"):
+    path = out / f"{kind}-retain.safetensors"
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
+    {"stats": Stats, "documents": DocumentSums}[kind].load(path)  # only the digest tells
+    with pytest.raises(DissectError, match=rf"{kind}-retain\.safetensors is damaged"):
         small_run(out, **SHORT)
 
 

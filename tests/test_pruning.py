@@ -82,6 +82,8 @@ def test_what_is_on_disk(tmp_path):
     run = small_run(tmp_path / "run")
     assert set(files_of(run.path)) == {
         "config.json",
+        "documents-forget.safetensors",
+        "documents-retain.safetensors",
         "history.jsonl",
         "pruned_at.safetensors",
         "stats-forget.safetensors",
@@ -92,7 +94,17 @@ def test_what_is_on_disk(tmp_path):
     assert [line["units"] for line in lines] == [0, 6, 12, 18, 24]
     assert [line["pruned"] for line in lines] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
     for line in lines:
-        assert list(line) == ["step", "pruned", "units", "per_layer", "seconds", "metrics", "digests", "sha256"]
+        assert list(line) == [
+            "step",
+            "pruned",
+            "units",
+            "per_layer",
+            "seconds",
+            "metrics",
+            "intervals",
+            "digests",
+            "sha256",
+        ]
         assert sum(line["per_layer"]) == line["units"]
         assert len(line["per_layer"]) == 3
         for side in ("forget", "retain"):
@@ -222,7 +234,10 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("options", [{}, {"selector": "random"}, {"iterative": False}])
-@pytest.mark.parametrize("moment", ["pruned_at.safetensors", "history.jsonl", "stats-retain.safetensors", "forward"])
+@pytest.mark.parametrize(
+    "moment",
+    ["pruned_at.safetensors", "history.jsonl", "stats-retain.safetensors", "documents-retain.safetensors", "forward"],
+)
 def test_a_killed_run_goes_on_to_the_same_files(tmp_path, monkeypatch, moment, options):
     whole = small_run(tmp_path / "whole", **options)
     for nth in (1, 2, 5):

@@ -57,15 +57,16 @@ def corpus(tmp_path) -> str:
     return str(path)
 
 
-def packed_naively(documents: list[list[int]], bos: int, width: int) -> list[list[int]]:
-    """All windows, by position in one long list where each document's BOS is marked as -1."""
-    stream = [token for ids in documents for token in [-1, *ids]]
+def packed_naively(documents: list[list[int]], bos: int, width: int) -> list[tuple[list[int], list[int]]]:
+    """All windows, by position in one long list where each document's BOS is marked as -1; and their documents."""
+    stream = [(token, number) for number, ids in enumerate(documents) for token in [-1, *ids]]
     windows, place = [], 0
     while place < len(stream):
-        place += stream[place] == -1
+        place += stream[place][0] == -1
         window = stream[place : place + width - 1]
         place += width - 1
-        windows.append([bos, *(bos if token == -1 else token for token in window)])
+        tokens = [bos, *(bos if token == -1 else token for token, _ in window)]
+        windows.append((tokens, [window[0][1], *(number for _, number in window)]))
     return windows
 
 
@@ -82,7 +83,7 @@ def test_packing_is_what_naive_packing_gives(documents, width):
 
 @given(documents_of_ids, st.integers(2, 9))
 def test_packing_loses_no_token_and_puts_one_bos_between_documents(documents, width):
-    windows = list(pack(itertools.starmap(Piece, enumerate(documents)), 99, width))
+    windows = [row.ids for row in pack(itertools.starmap(Piece, enumerate(documents)), 99, width)]
     assert [t for w in windows for t in w if t != 99] == [t for ids in documents for t in ids]
     assert all(window[0] == 99 and len(window) == width for window in windows[:-1])
     assert all(pair != (99, 99) for window in windows for pair in itertools.pairwise(window))
@@ -93,7 +94,7 @@ def test_packing_loses_no_token_and_puts_one_bos_between_documents(documents, wi
 @given(documents_of_ids)
 def test_one_wide_window_is_the_documents_joined_with_bos(documents):
     joined = [token for ids in documents for token in [99, *ids]]
-    assert [t for w in pack(itertools.starmap(Piece, enumerate(documents)), 99, 1000) for t in w] == joined
+    assert [t for row in pack(itertools.starmap(Piece, enumerate(documents)), 99, 1000) for t in row.ids] == joined
 
 
 @given(documents_of_ids, st.integers(2, 9), st.data())
@@ -154,7 +155,7 @@ def test_special_tokens_of_the_tokenizer_are_not_added(model):
 
 def test_a_document_without_tokens_leaves_no_trace(model):
     pieces = list(encode(["w1", " ", "w2"], model.tokenizer))
-    assert list(pack(pieces, BOS, 9)) == [[BOS, 1, BOS, 2]]
+    assert list(pack(pieces, BOS, 9)) == [([BOS, 1, BOS, 2], [0, 0, 2, 2])]
 
 
 def test_a_special_token_written_in_a_text_is_text():
@@ -196,9 +197,8 @@ def test_loaded_windows_are_the_documents_packed_naively(model, corpus):
     assert len(order) == len(set(order)) == windows.provenance["documents"]
     assert all(side(" ".join([f"w{i}"] * (3 + i % 7))) == "train" for i in order)
     expected = packed_naively([[i] * (3 + i % 7) for i in order], BOS, 11)[: len(windows)]
-    assert windows.tokens[:-1].tolist() == expected[:-1]
-    last = expected[-1]
-    assert windows.tokens[-1, : len(last)].tolist() == last[:11]
+    assert len(windows.keep[-1]) == len(expected[-1][0])
+    assert list(zip(windows.tokens.tolist(), windows.documents.tolist(), strict=True)) == expected
 
 
 def test_last_window_goes_on_with_text_that_does_not_count(model, corpus):

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
 
 from plotly import graph_objects as go
 
 from dissect.runs import Run, Summary
+from dissect.seeds import mean_and_sd
 from dissect.views.overlay import data_of, lines_of
-from dissect.views.theme import RETAIN, legend_below, plain, styled
+from dissect.views.report import steps_of
+from dissect.views.theme import NEUTRAL, RETAIN, legend_below, plain, styled
 
 
 def compare(runs: Sequence[Run], *, theme: str = "light") -> go.Figure:
     """The largest forget drop minus retain drop of any step, a bar a run; the retain drop at that step below it.
 
-    Runs of a model stand together, in them those of a site and of an importance, random baselines last.
+    Runs of a model stand together, in them those of a site and of an importance, random baselines last; random runs
+    that differ in their seed alone are one bar, their mean. A whisker is the 95% interval, where there is one, or one
+    standard deviation over seeds.
 
     Raises:
         DissectError: There is no run, or one has no step yet.
@@ -22,16 +28,16 @@ def compare(runs: Sequence[Run], *, theme: str = "light") -> go.Figure:
     lines = sorted(lines_of(runs), key=lambda line: _place(line.run))
     runs = [line.run for line in lines]
     names = [[plain(run.config.model) for run in runs], [line.name for line in lines]]
-    summaries = [run.summary() for run in runs]
+    summaries = [[run.summary() for run in line.runs] for line in lines]
     colours = [line.style["color"] for line in lines]
-    difference, retain = ([100 * getattr(s, name) for s in summaries] for name in ("difference", "retain_drop"))
     figure = go.Figure(
         [
-            _bars(names, summaries, difference, "largest difference", colours),
-            _bars(names, summaries, retain, "retain drop at that step", [RETAIN] * len(runs)),
+            _bars(names, summaries, "difference", "largest difference", colours),
+            _bars(names, summaries, "retain_drop", "retain drop at that step", [RETAIN] * len(runs)),
         ]
     )
-    most, least = max(0, *difference, *retain), min(0, *difference, *retain)
+    ends = [end for bars in figure.data for end in _ends(bars)]
+    most, least = max(0, *ends), min(0, *ends)
     room = 0.1 * max(most - least, 1)
     low = least - room if least < 0 else 0  # room for the numbers at the bars' ends
     figure.update_xaxes(title="percentage points of relative top-1 accuracy drop", range=[low, most + room])
@@ -48,24 +54,62 @@ def compare(runs: Sequence[Run], *, theme: str = "light") -> go.Figure:
     return figure
 
 
-def _bars(
-    names: list[list[str]], summaries: list[Summary], values: list[float], name: str, colours: list[str]
-) -> go.Bar:
+INTERVALS = {"difference": "interval", "retain_drop": "retain_interval"}
+
+
+def _bars(names: list[list[str]], summaries: list[list[Summary]], field: str, name: str, colours: list[str]) -> go.Bar:
+    """A bar for each list of summaries, of one run or of several seeds."""
+    values = [100 * fmean(getattr(s, field) for s in seeds) for seeds in summaries]
+    whiskers = [_whisker(seeds, field) for seeds in summaries]
     return go.Bar(
         x=values,
         y=names,
         orientation="h",
         marker={"color": colours},
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "arrayminus": [below for below, _ in whiskers],
+            "array": [above for _, above in whiskers],
+            "thickness": 1.2,
+            "width": 3,
+            "color": NEUTRAL,
+        },
         text=[f"{value:.1f}" for value in values],
-        textposition="outside",
+        textposition="inside",
+        insidetextanchor="start",
+        textangle=0,
         cliponaxis=False,
-        customdata=[(s.step, 100 * s.forget_drop, 100 * s.retain_drop, 100 * s.difference) for s in summaries],
+        customdata=[_hover(seeds) for seeds in summaries],
         name=name,
         hovertemplate=(
             "step %{customdata[0]}: difference %{customdata[3]:.1f} points<br>"
             "forget drop %{customdata[1]:.1f}%, retain drop %{customdata[2]:.1f}%<extra></extra>"
         ),
     )
+
+
+def _whisker(seeds: list[Summary], field: str) -> tuple[float, float]:
+    """How far the whisker goes below and above, in percent; nowhere without an interval."""
+    if len(seeds) > 1:
+        return (100 * mean_and_sd([getattr(s, field) for s in seeds])[1],) * 2
+    ends, value = getattr(seeds[0], INTERVALS[field]), getattr(seeds[0], field)
+    # Zero where the value lies outside, as the percentile interval may.
+    return (0, 0) if ends is None else (max(0, 100 * (value - ends[0])), max(0, 100 * (ends[1] - value)))
+
+
+def _hover(seeds: list[Summary]) -> tuple[Any, ...]:
+    means = (100 * fmean(getattr(s, name) for s in seeds) for name in ("forget_drop", "retain_drop", "difference"))
+    return (steps_of(seeds), *means)
+
+
+def _ends(bars: go.Bar) -> list[float]:
+    """Where bars and their whiskers end."""
+    return [
+        end
+        for value, below, above in zip(bars.x, bars.error_x.arrayminus, bars.error_x.array, strict=True)
+        for end in (value - below, value + above)
+    ]
 
 
 def _place(run: Run) -> tuple[str, str, bool, str]:

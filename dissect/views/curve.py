@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from plotly import graph_objects as go
 
 from dissect.runs import Run
+from dissect.views.bands import Box, band
 from dissect.views.overlay import Line, data_of, lines_of, model_of
 from dissect.views.theme import NEUTRAL, legend_below, styled
 
@@ -18,7 +19,9 @@ def curves(runs: Sequence[Run], *, theme: str = "light") -> go.Figure:
     """What is lost on the forget set against what is lost on the retain set, a line a run, a point a step.
 
     Drops are relative: 1 - accuracy / accuracy of the base model, in percent. A diamond marks the step of the
-    largest forget drop minus retain drop. A run that forgets what the first one retains is drawn on the first
+    largest forget drop minus retain drop. Around the line lie the 95% intervals of its steps on both axes, where
+    there are any (`Run.intervals`). Random runs that differ in their seed alone are one line, their mean, and a band
+    from the smallest to the largest of them. A run that forgets what the first one retains is drawn on the first
     one's axes, as `reversed`.
 
     Raises:
@@ -28,15 +31,28 @@ def curves(runs: Sequence[Run], *, theme: str = "light") -> go.Figure:
     figure = go.Figure(curve_traces(lines))
     figure.update_xaxes(title=RETAIN_AXIS)
     figure.update_yaxes(title=FORGET_AXIS)
-    note = f"{model_of(runs)} · {data_of(runs)} · ◆ largest difference"
+    note = f"{model_of(runs)} · {data_of(runs)} · ◆ largest difference{bands_note(figure, lines)}"
     styled(figure, title="What pruning takes from each side", note=note, theme=theme, height=500)
-    legend_below(figure, bottom=96 + 18 * ((len(runs) + 2) // 3))
+    legend_below(figure, bottom=96 + 18 * ((len(lines) + 2) // 3))
     return figure
 
 
 def curve_traces(lines: Sequence[Line]) -> list[go.Scatter]:
-    """The diagonal and one line a run, in percent."""
-    return [_diagonal(lines), *(_curve(line) for line in lines)]
+    """The diagonal, the bands there are, and one line a run, in percent."""
+    bands = [trace for line in lines for trace in band(line, _boxes(line))]
+    return [_diagonal(lines), *bands, *(_curve(line) for line in lines)]
+
+
+def _boxes(line: Line) -> list[Box]:
+    across, up = ([(100 * low, 100 * high) for low, high in line.spans(side, "drop")] for side in ("retain", "forget"))
+    return list(zip(across, up, strict=True))
+
+
+def bands_note(figure: go.Figure, lines: Sequence[Line]) -> str:
+    """What the bands in a figure are, to end its note with; empty where it has none."""
+    names = {trace.name for trace in figure.data}
+    kinds = dict.fromkeys(line.band_is for line in lines if f"{line.name}, {line.band_is}" in names)
+    return f" · bands: {', '.join(kinds)}" if kinds else ""
 
 
 def _diagonal(lines: Sequence[Line]) -> go.Scatter:
@@ -53,11 +69,13 @@ def _diagonal(lines: Sequence[Line]) -> go.Scatter:
 
 
 def _curve(line: Line) -> go.Scatter:
-    best = line.run.summary().step
+    retain, forget = line.drops("retain"), line.drops("forget")
     steps = range(line.last + 1)
+    own, other = (forget, retain) if not line.swapped else (retain, forget)
+    best = max(steps, key=lambda step: own[step] - other[step])
     return go.Scatter(
-        x=line.drops("retain"),
-        y=line.drops("forget"),
+        x=retain,
+        y=forget,
         customdata=line.details(),
         mode="lines+markers",
         line=line.style,
@@ -67,6 +85,7 @@ def _curve(line: Line) -> go.Scatter:
             "opacity": 1,
         },
         name=line.name,
+        legendgroup=line.name,
         hovertemplate=(
             "step %{customdata[0]}: %{customdata[2]:,} units pruned (%{customdata[1]:.1f}%)<br>"
             "forget top-1 %{customdata[3]:.3f}, drop %{y:.1f}%, perplexity %{customdata[5]:,.4~g}<br>"

@@ -8,7 +8,7 @@ from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
 from dissect.runs import Run
-from dissect.views.curve import FORGET_AXIS, RETAIN_AXIS, curve_traces
+from dissect.views.curve import FORGET_AXIS, RETAIN_AXIS, bands_note, curve_traces
 from dissect.views.dashboard_step import curve_title, ring, slider
 from dissect.views.layers import BINS
 from dissect.views.overlay import Line, data_of, lines_of
@@ -31,7 +31,7 @@ def dashboard(run: Run, *others: Run, theme: str = "light") -> go.Figure:
         DissectError: A run has no step yet, or `theme` is unknown.
     """
     lines = lines_of([run, *others])
-    step = run.summary().step or len(run.history) - 1
+    step = min(run.summary().step or len(run.history) - 1, lines[0].last)
     sites = list(run.pruned_at)
     panels = [panel_of(run, site, bins=max(20, BINS - 12 * (len(sites) - 1))) for site in sites]
     figure = _frame(lines, panels, step)
@@ -39,7 +39,7 @@ def dashboard(run: Run, *others: Run, theme: str = "light") -> go.Figure:
     _draw(figure, lines, panels, step, colours)
     title = f"{plain(run.config.model)}: what is lost, and where the pruned units sit"
     height = ABOVE + BELOW + ROW * max(1, len(sites)) - 40 * (len(sites) > 1)
-    styled(figure, title=title, note=data_of([run, *others]), theme=theme, height=height)
+    styled(figure, title=title, note=data_of([run, *others]) + bands_note(figure, lines), theme=theme, height=height)
     _place(figure, height - ABOVE - BELOW)
     _add_slider(figure, slider(lines, panels, step), height - ABOVE - BELOW)
     return figure
@@ -63,12 +63,13 @@ def _frame(lines: Sequence[Line], panels: Sequence[Panel], step: int) -> go.Figu
 def _draw(
     figure: go.Figure, lines: Sequence[Line], panels: Sequence[Panel], step: int, colours: tuple[str, str]
 ) -> None:
-    for trace in curve_traces(lines):
+    curves = curve_traces(lines)
+    for trace in curves:
         figure.add_trace(trace, row=1, col=1)
     figure.update_xaxes(title=RETAIN_AXIS, row=1, col=1)
     figure.update_yaxes(title=FORGET_AXIS, row=1, col=1)
     figure.update_layout(shapes=[ring(line, step) for line in lines])
-    drawn = len(lines) + 1
+    drawn = len(curves)
     for row, panel in enumerate(panels, 1):
         traces = panel.traces(step, colours)
         for trace in traces:

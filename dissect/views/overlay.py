@@ -1,14 +1,19 @@
-"""Runs overlaid in one figure: each has a name, a line style, and the figure's sides, which a reversed run swaps."""
+"""Runs overlaid in one figure: each has a name, a line style, and the figure's sides, which a reversed run swaps.
+
+Random runs that differ in their seed alone are one line, their mean.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from dissect.errors import DissectError
 from dissect.runs import Run
+from dissect.seeds import by_seed
 from dissect.views.theme import DASHES, NEUTRAL, RUNS, plain
 
 OTHER = {"forget": "retain", "retain": "forget"}
@@ -16,24 +21,34 @@ OTHER = {"forget": "retain", "retain": "forget"}
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """A run as it is drawn beside others.
+    """A run, or random runs of several seeds, as drawn beside others.
 
     Attributes:
-        run: The run.
+        runs: The run, or one for each seed.
         name: Its label, with what tells it from the others.
         style: Plotly's line: colour, width, dash.
         swapped: True where it forgets what the figure's first run retains, and the other way round.
     """
 
-    run: Run
+    runs: Sequence[Run]
     name: str
     style: dict[str, Any]
     swapped: bool
 
     @property
+    def run(self) -> Run:
+        """The run, or the first of several."""
+        return self.runs[0]
+
+    @property
     def last(self) -> int:
-        """The last step there is."""
-        return len(self.run.history) - 1
+        """The last step there is, in all of the runs."""
+        return min(len(run.history) for run in self.runs) - 1
+
+    @property
+    def band_is(self) -> str:
+        """What the band around the line is."""
+        return "95% interval" if len(self.runs) == 1 else "smallest to largest of the seeds"
 
     def side(self, side: str) -> str:
         """What the run itself calls the figure's `forget` or `retain`."""
@@ -41,10 +56,35 @@ class Line:
 
     def drops(self, side: str) -> list[float]:
         """The drop of top-1 accuracy on the figure's `side` at every step, in percent of the base model's."""
-        return [100 * drop for drop in self.run.drops(self.side(side))]
+        return [100 * fmean(step) for step in self._steps(lambda run: run.drops(self.side(side)))]
+
+    def loss_rises(self, side: str) -> list[float]:
+        """The rise of the mean loss on the figure's `side` at every step, in nats."""
+        return [fmean(step) for step in self._steps(lambda run: run.loss_rises(self.side(side)))]
+
+    def spans(self, side: str, name: str) -> list[tuple[float, float]]:
+        """From where to where `drop` (as a part) or `loss_rise` lies at every step, on the figure's `side`.
+
+        The 95% interval of a run, or the value itself where it has none; the smallest and the largest of the seeds.
+        """
+        values = self._steps(lambda run: (run.drops if name == "drop" else run.loss_rises)(self.side(side)))
+        found = [(min(step), max(step)) for step in values]
+        if len(self.runs) > 1:
+            return found
+        return [value if ends is None else ends for value, ends in zip(found, self._intervals(side, name), strict=True)]
+
+    def _intervals(self, side: str, name: str) -> list[tuple[float, float] | None]:
+        return self.run.intervals(self.side(side), name)
+
+    def _steps(self, values: Callable[[Run], Sequence[Any]]) -> list[tuple[Any, ...]]:
+        """Something of every step, a tuple with a value a run."""
+        return list(zip(*(values(run)[: self.last + 1] for run in self.runs), strict=True))
 
     def details(self) -> list[tuple[float, ...]]:
         """For the hover, a step each: step, percent and number of units pruned, top-1 and perplexity by side."""
+        return [tuple(map(fmean, zip(*step, strict=True))) for step in self._steps(self._details)]
+
+    def _details(self, run: Run) -> list[tuple[float, ...]]:
         sides = [self.side("forget"), self.side("retain")]
         return [
             (
@@ -53,7 +93,7 @@ class Line:
                 line["units"],
                 *(line["metrics"][side][metric] for metric in ("top1", "perplexity") for side in sides),
             )
-            for line in self.run.history
+            for line in run.history
         ]
 
 
@@ -64,10 +104,16 @@ def lines_of(runs: Sequence[Run]) -> list[Line]:
         DissectError: There is no run, or one has no step yet.
     """
     check_runs(runs)
-    swapped = [_is_swapped(run, runs[0]) for run in runs]
-    labels = [run.label + " reversed" * swap for run, swap in zip(runs, swapped, strict=True)]
-    styles = _styles(["random" in run.config.selector for run in runs])
-    return [Line(*each) for each in zip(runs, _distinct(labels, runs), styles, swapped, strict=True)]
+    groups = by_seed(runs)
+    firsts = [group[0] for group in groups]
+    swapped = [_is_swapped(run, runs[0]) for run in firsts]
+    labels = [run.label + " reversed" * swap for run, swap in zip(firsts, swapped, strict=True)]
+    names = [
+        name if len(group) == 1 else f"{name}, {len(group)} seeds"
+        for name, group in zip(_distinct(labels, firsts), groups, strict=True)
+    ]
+    styles = _styles(["random" in run.config.selector for run in firsts])
+    return [Line(*each) for each in zip(groups, names, styles, swapped, strict=True)]
 
 
 def check_runs(runs: Sequence[Run]) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from plotly import graph_objects as go
 
 from dissect.runs import Run
+from dissect.views.bands import Box, band
+from dissect.views.curve import bands_note
 from dissect.views.overlay import Line, data_of, lines_of, model_of
 from dissect.views.theme import NEUTRAL, legend_below, styled
 
@@ -17,28 +19,41 @@ LARGEST = 1e12  # further up nothing is told apart; it would only squeeze the re
 def perplexity(runs: Sequence[Run], *, theme: str = "light") -> go.Figure:
     """How many times the base model's perplexity each side has at every step, a line a run.
 
-    Ratios come from the mean losses, exp(loss - base loss), and are drawn up to 1e12.
+    Ratios come from the mean losses, exp(loss - base loss), and are drawn up to 1e12. Bands are those of `curves`.
 
     Raises:
         DissectError: There is no run, or one has no step yet.
     """
     lines = lines_of(runs)
     retain, forget = ([value for line in lines for value in ratios(line, side)] for side in ("retain", "forget"))
-    figure = go.Figure([_diagonal(min(max(retain), max(forget))), *(_trace(line) for line in lines)])
+    bands = [trace for line in lines for trace in _band(line)]
+    figure = go.Figure([_diagonal(min(max(retain), max(forget))), *bands, *(_trace(line) for line in lines)])
     figure.update_xaxes(title="retain: perplexity / base model's", type="log")
     figure.update_yaxes(title="forget: perplexity / base model's", type="log")
     figure.update_xaxes(_ticks(retain))
     figure.update_yaxes(_ticks(forget))
-    note = f"{model_of(runs)} · {data_of(runs)}"
+    note = f"{model_of(runs)} · {data_of(runs)}{bands_note(figure, lines)}"
     styled(figure, title="How perplexity grows on each side", note=note, theme=theme, height=500)
-    legend_below(figure, bottom=96 + 18 * ((len(runs) + 2) // 3))
+    legend_below(figure, bottom=96 + 18 * ((len(lines) + 2) // 3))
     return figure
 
 
 def ratios(line: Line, side: str) -> list[float]:
     """Perplexity on the figure's `side` over the base model's, a number a step."""
-    losses = [step["metrics"][line.side(side)]["loss"] for step in line.run.history]
-    return [math.exp(min(loss - losses[0], math.log(LARGEST))) for loss in losses]
+    return [_ratio(rise) for rise in line.loss_rises(side)]
+
+
+def _ratio(rise: float) -> float:
+    return math.exp(min(rise, math.log(LARGEST)))
+
+
+def _band(line: Line) -> list[go.Scatter]:
+    """The band of the loss's rise, joined as straight as lines are on these axes."""
+    boxes: list[Box] = list(zip(line.spans("retain", "loss_rise"), line.spans("forget", "loss_rise"), strict=True))
+    traces = band(line, boxes)
+    for trace in traces:
+        trace.x, trace.y = ([None if at is None else _ratio(at) for at in axis] for axis in (trace.x, trace.y))
+    return traces
 
 
 def _ticks(values: list[float]) -> dict[str, list]:
@@ -59,6 +74,7 @@ def _trace(line: Line) -> go.Scatter:
         line=line.style,
         marker={"size": 6},
         name=line.name,
+        legendgroup=line.name,
         hovertemplate=(
             "step %{customdata[0]}: %{customdata[2]:,} units pruned (%{customdata[1]:.1f}%)<br>"
             "forget perplexity %{customdata[5]:,.4~g}, %{y:,.3~g} times the base model's<br>"

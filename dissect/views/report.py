@@ -12,12 +12,13 @@ from dissect.cards.heads import HeadCard
 from dissect.cards.neurons import NeuronCard
 from dissect.errors import DissectError
 from dissect.neuron_table import neurons, units_of
-from dissect.runs import Run
+from dissect.runs import Run, Summary
+from dissect.seeds import by_seed, mean_and_sd
 from dissect.storage import write_text
 from dissect.views.card import anchor, card_body, card_style, environment
 from dissect.views.embedded import embedded
 from dissect.views.figure import dashboard
-from dissect.views.overlay import lines_of
+from dissect.views.overlay import Line, lines_of
 from dissect.views.theme import get_theme
 
 TOP = 50  # rows of the neuron table
@@ -53,9 +54,10 @@ def write_report(
     rows = neuron_rows(runs, cards)
     columns = {key: name for key, name in NEURON_COLUMNS.items() if any(row[key] is not None for row in rows)}
     template = environment().get_template("report.html")
+    lines = lines_of(runs)
     page = template.render(
-        runs=runs,
-        names=[Markup(line.name) for line in lines_of(runs)],  # escaped already, as Plotly wants them
+        runs=[run for line in lines for run in line.runs],
+        names=[Markup(name) for line in lines for name in _names(line)],  # escaped already, as Plotly wants them
         columns=SUMMARY_COLUMNS,
         summary=summary_rows(runs),
         figure=embedded(dashboard(*runs, theme=theme), "figure"),
@@ -67,6 +69,13 @@ def write_report(
         scheme=theme,
     )
     return _write(Path(path), page)
+
+
+def _names(line: Line) -> list[str]:
+    """A name for each run of a line."""
+    if len(line.runs) == 1:
+        return [line.name]
+    return [f"{line.name}: seed {run.config.seed}" for run in line.runs]
 
 
 def _write(path: Path, page: str) -> Path:
@@ -107,21 +116,58 @@ SUMMARY_COLUMNS = (
 
 
 def summary_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
-    """A row of `SUMMARY_COLUMNS` for each run; drops are relative, of top-1 accuracy."""
-    return [_row(run) for run in runs]
+    """A row of `SUMMARY_COLUMNS` for each run; drops are relative, of top-1 accuracy.
+
+    95% intervals stand in brackets, where there are any. Random runs that differ in their seed alone are one row:
+    mean ± standard deviation.
+    """
+    return [_row(group[0]) if len(group) == 1 else _row_of_seeds(group) for group in by_seed(runs)]
 
 
 def _row(run: Run) -> tuple[str, ...]:
     summary = run.summary()
     return (
         run.label,
-        f"{100 * summary.difference:.1f} points",
+        f"{100 * summary.difference:.1f} points{_ends(summary.interval)}",
         f"{summary.step} of {len(run.history) - 1}",
-        _percent(summary.forget_drop),
-        _percent(summary.retain_drop),
-        *(_percent(summary.forget_drop_at[level]) for level in (0.05, 0.20)),
+        _percent(summary.forget_drop) + _ends(summary.forget_interval),
+        _percent(summary.retain_drop) + _ends(summary.retain_interval),
+        *(_percent(summary.forget_drop_at[level]) for level in LEVELS),
     )
+
+
+LEVELS = (0.05, 0.20)
+
+
+def _row_of_seeds(runs: Sequence[Run]) -> tuple[str, ...]:
+    summaries = [run.summary() for run in runs]
+    return (
+        f"{runs[0].label}, {len(runs)} seeds",
+        _spread([summary.difference for summary in summaries], " points"),
+        f"{steps_of(summaries)} of {len(runs[0].history) - 1}",
+        _spread([summary.forget_drop for summary in summaries], "%"),
+        _spread([summary.retain_drop for summary in summaries], "%"),
+        *(_spread([summary.forget_drop_at[level] for summary in summaries], "%") for level in LEVELS),
+    )
+
+
+def steps_of(summaries: Sequence[Summary]) -> str:
+    """The steps of the largest differences, from the first to the last."""
+    steps = sorted({summary.step for summary in summaries})
+    return f"{steps[0]}" if len(steps) == 1 else f"{steps[0]}–{steps[-1]}"
 
 
 def _percent(part: float | None) -> str:
     return "not reached" if part is None else f"{100 * part:.1f}%"
+
+
+def _ends(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else " [{:.1f}, {:.1f}]".format(*(100 * end for end in interval))
+
+
+def _spread(parts: Sequence[float | None], unit: str) -> str:
+    known = [100 * part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return f"not reached by {len(parts) - len(known)}"
+    mean, sd = mean_and_sd(known)
+    return f"{mean:.1f} ± {sd:.1f}{unit}"

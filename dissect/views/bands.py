@@ -1,0 +1,65 @@
+"""Bands: where a curve would lie with other documents, or with other seeds; on both axes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from plotly import graph_objects as go
+from plotly.colors import hex_to_rgb
+
+from dissect.views.overlay import Line
+
+Point = tuple[float, float]
+Box = tuple[Point, Point]  # the ends across, the ends up
+ALPHA = 0.16
+
+
+def band(line: Line, boxes: Sequence[Box]) -> list[go.Scatter]:
+    """A translucent trace behind a line, shown and hidden with it: the boxes of its steps, joined each to the next.
+
+    No trace where nothing has any width.
+    """
+    shapes = [shape for a, b in pairwise(boxes) if len(shape := hull(corners(a) + corners(b))) > 2]
+    if not shapes:
+        return []
+    outline = [point for shape in shapes for point in [*shape, shape[0], (None, None)]][:-1]
+    trace = go.Scatter(
+        x=[x for x, _ in outline],
+        y=[y for _, y in outline],
+        mode="lines",
+        line={"width": 0},
+        fill="toself",  # all shapes are one path, and drawn the same way round, so that none is seen through another
+        fillcolor=f"rgba{(*hex_to_rgb(line.style['color']), ALPHA)}",
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=line.name,
+        name=f"{line.name}, {line.band_is}",
+    )
+    return [trace]
+
+
+def corners(box: Box) -> list[Point]:
+    """The four corners of a box."""
+    across, up = box
+    return [(x, y) for x in across for y in up]
+
+
+def hull(points: Sequence[Point]) -> list[Point]:
+    """The convex hull, counter-clockwise (Andrew's monotone chain); fewer than three points where it has no area."""
+    rising = sorted(set(points))
+    return _half(rising) + _half(rising[::-1])
+
+
+def _half(points: Sequence[Point]) -> list[Point]:
+    """One side of the hull, without its last point, which begins the other side."""
+    kept: list[Point] = []
+    for point in points:
+        while len(kept) > 1 and not _turns_left(kept[-2], kept[-1], point):
+            kept.pop()
+        kept.append(point)
+    return kept[:-1]
+
+
+def _turns_left(a: Point, b: Point, c: Point) -> bool:
+    return (b[0] - a[0]) * (c[1] - a[1]) > (b[1] - a[1]) * (c[0] - a[0])
