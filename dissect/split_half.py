@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import product
 from operator import add
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from dissect.collection import collect
 from dissect.config import check_fraction
 from dissect.errors import DissectError
 from dissect.importance import get_importance
-from dissect.masks import Mask, jaccard
+from dissect.masks import jaccard
 from dissect.models import load_model
 from dissect.scores import check_importance, score
 from dissect.sites import get_sites
@@ -202,18 +203,16 @@ def _rows(
     each = [stats[sites[0]].count for side in chunks.values() for stats in side]
     for split in range(splits):
         halves = list(_halves(chunks, sizes, np.random.default_rng((seed, split))))
-        for size, *two in halves:
-            for importance in importances:
-                masks = [_masks(half, importance, sites, fraction) for half in two]
-                for site in sites:
-                    yield {
-                        "site": site,
-                        "importance": importance,
-                        "fraction": fraction,
-                        "predictions": round(size * sum(each) / len(each)),
-                        "split": split,
-                        "jaccard": jaccard(*(mask[site] for mask in masks)),
-                    }
+        for site, importance, (size, *two) in product(sites, importances, halves):
+            masks = [score(**half, importance=importance, sites=site)[site].top(fraction) for half in two]
+            yield {
+                "site": site,
+                "importance": importance,
+                "fraction": fraction,
+                "predictions": round(size * sum(each) / len(each)),
+                "split": split,
+                "jaccard": jaccard(*masks),
+            }
 
 
 def _halves(
@@ -227,8 +226,3 @@ def _halves(
             for half in (0, 1)
         )
         yield size, first, second
-
-
-def _masks(half: dict[str, Stats], importance: str, sites: Sequence[str], fraction: float) -> dict[str, Mask]:
-    scores = score(forget=half["forget"], retain=half["retain"], importance=importance, sites=sites)
-    return {site: scores[site].top(fraction) for site in sites}

@@ -123,3 +123,14 @@ def test_models_are_listed():
     listed = command("models").stdout
     for name in dissect.MODELS:
         assert name in listed
+
+
+def test_nothing_is_pickled():
+    """Neither written nor read: no module of the package names pickle or what pickles behind one's back."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            assert not {"pickle", "cloudpickle", "joblib", "shelve", "marshal", "dill"} & set(names), path
+            assert called not in ("torch.load", "torch.save", "np.load", "numpy.load", "pd.read_pickle"), path
+            assert not called.endswith(".to_pickle"), path

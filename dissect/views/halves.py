@@ -39,9 +39,9 @@ def stability_figure(result: Stability, *, theme: str = "light") -> go.Figure:
     fraction, splits = result.table["fraction"].iloc[0], result.table["split"].nunique()
     note = (
         f"{plain(result.model)} · forget {plain(result.forget)}, retain {plain(result.retain)} · "
-        f"the top {fraction:.3g} of a site's units · mean and range of {splits} random splits"
+        f"the top {100 * fraction:.3g}% of a site's units · mean and range of {splits} random splits"
     )
-    styled(figure, title="How far two halves of the text choose the same units", note=note, theme=theme, height=480)
+    styled(figure, title="How far two halves of the text choose the same units", note=note, theme=theme, height=500)
     figure.update_annotations(font={"size": 13})
     figure.update_layout(margin={"t": 108})
     legend_below(figure, bottom=128, pixels=92)
