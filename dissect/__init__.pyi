@@ -30,6 +30,8 @@ from .models import load_model as load_model
 from .neuron_table import neurons as neurons
 from .neuron_table import units_of as units_of
 from .pruning import prune as prune
+from .repetition import Repetition as Repetition
+from .repetition import rerun as rerun
 from .run_cards import top_cards as top_cards
 from .runs import Run as Run
 from .runs import Summary as Summary
@@ -37,6 +39,8 @@ from .scores import Scores as Scores
 from .scores import score as score
 from .sites import SITES as SITES
 from .sites import Site as Site
+from .split_half import Stability as Stability
+from .split_half import stability as stability
 from .stats import Stats as Stats
 from .stats import UnitStats as UnitStats
 from .svd import rotate_to_svd as rotate_to_svd

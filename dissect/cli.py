@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from dissect.command import typed
 from dissect.config import PruneConfig
 from dissect.errors import DissectError
 from dissect.experiments import PAPER_MODELS, Experiment, Grid, all_cells, paper_grids
@@ -154,6 +155,84 @@ def _cards(runs: list[Run], n: int) -> Sequence[NeuronCard | HeadCard]:
     return top_cards(next((run for run in runs if run.has_stats), runs[0]), n)
 
 
+def rerun(run: tyro.conf.Positional[Path], out: Out = None, device: str | None = None) -> int:
+    """Repeat a run from its record and compare: bit for bit on the same machine, within tolerance elsewhere.
+
+    Names the first difference. Exit status 0 if the two are the same, 1 if they differ.
+
+    Args:
+        run: The run folder.
+        out: The folder of the repetition; the run's with -rerun behind its name if not given.
+        device: cpu, cuda, ...; as the run was asked for if not given.
+    """
+    from dissect.repetition import rerun
+
+    result = rerun(run, out=out, device=device)
+    print(f"\n{result}")
+    return 0 if result.same else 1
+
+
+def stability(
+    model: str,
+    forget: str,
+    retain: str,
+    sites: tuple[str, ...] = ("mlp", "value", "pre_out"),
+    importances: tuple[str, ...] = ("abs", "rms", "std"),
+    fraction: float = 0.02,
+    tokens: int = 20_000,
+    context: int = 256,
+    splits: int = 5,
+    seed: int = 0,
+    dtype: str | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+    out: Annotated[Path, Flag] = Path("runs/stability"),
+) -> None:
+    """Measure how many predictions are enough: do masks chosen by two halves of the text agree?
+
+    Prints the Jaccard index of the two against the number of predictions, and from which number on it is high enough.
+    Writes stability.csv and stability.html.
+
+    Args:
+        model: A known name (`dissect models`), a hub id or a local transformers folder.
+        forget: The corpus whose units are to go.
+        retain: The corpus whose units are to stay.
+        sites: mlp, value, pre_out, head.
+        importances: abs, rms, std, freq, sqrt.
+        fraction: How many units a mask takes, as a part of all units of its site.
+        tokens: Predictions of each corpus, for both halves together.
+        context: Tokens in a window.
+        splits: How often the text is dealt to two halves.
+        seed: Of the order of documents and of the splits.
+        dtype: bfloat16, float16 or float32; bfloat16 where the machine has it if not given.
+        device: cpu, cuda, ...; the best there is if not given.
+        batch_size: Windows in a forward pass; about 2,048 tokens if not given.
+        out: Folder of the table and the page.
+    """
+    from dissect.split_half import stability
+    from dissect.storage import locked, write_text
+    from dissect.views import write_page
+
+    with locked(out):
+        result = stability(
+            model,
+            forget=forget,
+            retain=retain,
+            sites=sites,
+            importances=importances,
+            fraction=fraction,
+            tokens=tokens,
+            context=context,
+            splits=splits,
+            seed=seed,
+            dtype=dtype,
+            device=device,
+            batch_size=batch_size,
+        )
+        write_text(out / "stability.csv", result.table.to_csv(index=False))
+        print(f"\n{result}\n\n{write_page([result.figure()], out / 'stability.html')}")
+
+
 def demo(out: Annotated[Path, Flag] = Path("runs/demo")) -> None:
     """Prune Python out of SmolLM2-135M while keeping English prose, beside a random baseline; about five minutes.
 
@@ -193,17 +272,23 @@ COMMANDS = {
     "reproduce": reproduce,
     "export": export_command,
     "report": report,
+    "rerun": rerun,
+    "stability": stability,
     "models": models,
     "demo": demo,
 }
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the command line; errors of input are one line on standard error and exit status 2."""
+    """Run the command line; errors of input are one line on standard error and exit status 2.
+
+    Exit status 1 is a command's own: what it was asked is not so (`rerun`).
+    """
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="dissect", args=args, description="Which neurons of this language model do that?"
-        )
+        with typed(["dissect", *(sys.argv[1:] if args is None else args)]):
+            status = tyro.extras.subcommand_cli_from_dict(
+                COMMANDS, prog="dissect", args=args, description="Which neurons of this language model do that?"
+            )
     except DissectError as error:
         print(f"dissect: error: {error}", file=sys.stderr)
         return 2
@@ -211,4 +296,4 @@ def main(args: list[str] | None = None) -> int:
         kept = "interrupted; finished steps are kept, the same command goes on from there"
         print(f"dissect: {stop if str(stop) else kept}", file=sys.stderr)
         return 130
-    return 0
+    return status or 0

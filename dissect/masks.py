@@ -164,3 +164,9 @@ class Mask:
 def over_heads(value: Bool[Tensor, "layer value_head d_head"], n_heads: int) -> Bool[Tensor, "layer head d_head"]:
     """The pre-out dimensions that value dimensions reach: the same one in every query head of the group."""
     return value.repeat_interleave(n_heads // value.shape[1], dim=1)
+
+
+def jaccard(mine: Mask, theirs: Mask) -> float:
+    """Units in both / units in either; 1 where there is none in either."""
+    either = len(mine | theirs)
+    return len(mine & theirs) / either if either else 1.0

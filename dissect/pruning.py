@@ -17,6 +17,7 @@ from dissect.evaluation import Reference, remember
 from dissect.fingerprint import model_fingerprint, versions
 from dissect.importance import get_importance
 from dissect.models import load_model
+from dissect.origin import origin
 from dissect.runs import CONFIG, SIDES, Run, config_record, open_run
 from dissect.scores import check_importance, count_of
 from dissect.sites import get_site
@@ -121,8 +122,8 @@ def prune(
     """
     config = PruneConfig(
         model=model if isinstance(model, str) else model.cfg.model_name,
-        forget=_label(forget),
-        retain=_label(retain),
+        forget=label_of(forget),
+        retain=label_of(retain),
         site=site if isinstance(site, str) else ",".join(f"{name}={part}" for name, part in site.items()),
         importance=importance,
         eps=eps,
@@ -174,23 +175,43 @@ def run_config(
             if run is not None:
                 lock.enter_context(locked(path))
             model = (load or LastModel())(config)
-            corpora = {"forget": forget or config.forget, "retain": retain or config.retain}
-            windows = {side: _windows(corpora[side], model, config) for side in SIDES}
-            record = _record(config, model, windows, fractions)
+            windows, record = reading(config, model, forget, retain)
             matched = _matched(config, record)
             if run is None:  # only now is there something to write, and to lock
                 lock.enter_context(locked(path))
-            run = _opened(path, config, record)
+            run = _opened(path, config, record, model)
             _take_steps(Work(config, model, windows, fractions, run, progress, matched))
             return run
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(_how_to_go_on(path)) from error
 
 
-def _opened(path: Path, config: PruneConfig, record: dict[str, Any]) -> Run:
+def reading(
+    config: PruneConfig, model: Any, forget: Corpus | None = None, retain: Corpus | None = None
+) -> tuple[dict[str, tuple[Windows, Windows]], dict[str, Any]]:
+    """What a run of `config` reads, its (train, test) windows of each side, and what its record says of it."""
+    corpora = {"forget": forget or config.forget, "retain": retain or config.retain}
+    windows = {side: _windows(corpora[side], model, config) for side in SIDES}
+    return windows, _record(config, model, windows, parse_sites(config.site, config.fraction))
+
+
+def load_again(run: Run, fix: str, device: str | None = None) -> Any:
+    """The model that a run's record names, in the dtype it had.
+
+    Raises:
+        DissectError: It cannot be had; the message ends with `fix`.
+    """
+    name, dtype = run.config.model, run.record["model"]["dtype"]
+    try:
+        return load_model(name, dtype=dtype, device=device or run.config.device)
+    except DissectError as error:
+        raise DissectError(f"cannot load the model of {run.path} again: {error}; {fix}") from error
+
+
+def _opened(path: Path, config: PruneConfig, record: dict[str, Any], model: Any) -> Run:
     """The run in a folder that is locked, as the process before has left it; begun where there is none."""
     if open_run(path, config) is None:
-        Run(path, config, record).create()
+        Run(path, config, record | {"began": origin(model)}).create()
     run = Run.load(path)
     _check_same(run, record)
     return run
@@ -261,7 +282,12 @@ def check_config(config: PruneConfig) -> dict[str, float]:
     return fractions
 
 
-def _label(corpus: Corpus) -> str:
+def label_of(corpus: Corpus) -> str:
+    """How a configuration names a corpus: by its name, or by the fingerprints of its windows.
+
+    Raises:
+        DissectError: It is neither a name nor two Windows.
+    """
     if isinstance(corpus, str):
         return corpus
     if not (isinstance(corpus, tuple) and len(corpus) == 2 and all(isinstance(part, Windows) for part in corpus)):

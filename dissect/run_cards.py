@@ -11,9 +11,8 @@ from dissect.cards.stack import Cards
 from dissect.cards.units import Unit
 from dissect.errors import DissectError
 from dissect.fingerprint import model_fingerprint
-from dissect.models import load_model
 from dissect.neuron_table import neurons, units_of
-from dissect.pruning import WINDOWS
+from dissect.pruning import WINDOWS, load_again
 from dissect.runs import SIDES, Run
 from dissect.svd import rotate_to_svd
 from dissect.weights import WeightEdit
@@ -73,7 +72,7 @@ def _check_named(run: Run) -> None:
 def _same_model(run: Run, model: Any) -> Any:
     """The run's model, by its recorded dtype and fingerprint."""
     recorded = run.record["model"]
-    model = _load(run) if model is None else model
+    model = load_again(run, "in Python, give it to top_cards(run, n, model=model)") if model is None else model
     found = model_fingerprint(model)
     if found != recorded["fingerprint"]:
         raise DissectError(
@@ -81,15 +80,6 @@ def _same_model(run: Run, model: Any) -> Any:
             f"the run's {recorded['fingerprint'][:12]}; give that one to top_cards(run, n, model=model)"
         )
     return model
-
-
-def _load(run: Run) -> Any:
-    name, dtype = run.config.model, run.record["model"]["dtype"]
-    try:
-        return load_model(name, dtype=dtype, device=run.config.device)
-    except DissectError as error:
-        fix = "in Python, give it to top_cards(run, n, model=model)"
-        raise DissectError(f"cannot load the model of {run.path} again: {error}; {fix}") from error
 
 
 def _same_windows(run: Run, side: str, model: Any) -> Windows:

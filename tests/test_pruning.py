@@ -72,8 +72,14 @@ def small_run(out, model=None, **changes):
 
 
 def files_of(path):
-    """A run's files, without the times and the lock; a file that is half written would be among them."""
+    """A run's files, but for times, the lock, and the command, git and machine that it began with (with its seal).
+
+    A file that is half written would be among them.
+    """
     contents = {file.name: file.read_bytes() for file in sorted(path.iterdir()) if file.name != LOCK}
+    record = json.loads(contents["config.json"])
+    assert set(record) == {"config", "versions", "model", "data", "began", "sha256"}
+    contents["config.json"] = {name: part for name, part in record.items() if name not in ("began", "sha256")}
     contents["history.jsonl"] = re.sub(rb'"seconds": [0-9.]+', b"", contents["history.jsonl"])
     return contents
 

@@ -11,6 +11,7 @@ import torch
 import dissect
 from dissect import DissectError, PruneConfig, Run, Unit
 from dissect.cli import main
+from dissect.digests import sealed
 from dissect.pruning import run_config
 from dissect.run_cards import top_cards, top_units
 from tests import tiny
@@ -117,12 +118,12 @@ def test_the_report_command_makes_cards(folder, run, capsys):
 
 
 def changed(run, path, change):
-    """A copy of a run with another record, as an earlier version wrote it, without a digest."""
+    """A copy of a run with another record."""
     shutil.copytree(run.path, path)
     record = json.loads((path / "config.json").read_text())
-    record.pop("sha256", None)
+    del record["sha256"]
     change(record)
-    (path / "config.json").write_text(json.dumps(record))
+    (path / "config.json").write_text(json.dumps(sealed(record)))
     return Run.load(path)
 
 

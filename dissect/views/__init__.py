@@ -6,9 +6,10 @@ Every figure takes `theme="light"` or `"dark"`; forget and retain have the same 
 from dissect.views.comparison import compare
 from dissect.views.curve import curves
 from dissect.views.figure import dashboard
+from dissect.views.halves import stability_figure
 from dissect.views.jaccard import overlap
 from dissect.views.layer_counts import pruned_by_layer
-from dissect.views.pages import write_figures
+from dissect.views.pages import write_figures, write_page
 from dissect.views.perplexities import perplexity
 from dissect.views.report import write_report
 from dissect.views.scatter import importance
@@ -23,6 +24,8 @@ __all__ = [
     "perplexity",
     "pruned_by_layer",
     "specialization",
+    "stability_figure",
     "write_figures",
+    "write_page",
     "write_report",
 ]

@@ -23,7 +23,7 @@ def write_figures(runs: Sequence[Run], folder: str | Path) -> list[Path]:
     """
     pages = {"figure_1": (curves, _by_model), "figure_2": (perplexity, _by_model), "figure_3": (compare, _by_data)}
     return [
-        _page([draw(group) for group in _groups(runs, key)], Path(folder) / f"{name}.html")
+        write_page([draw(group) for group in _groups(runs, key)], Path(folder) / f"{name}.html")
         for name, (draw, key) in pages.items()
     ]
 
@@ -44,7 +44,12 @@ def _groups(runs: Sequence[Run], key: Callable[[Run], Hashable]) -> list[list[Ru
     return list(groups.values())
 
 
-def _page(figures: Sequence[Figure], path: Path) -> Path:
+def write_page(figures: Sequence[Figure], path: Path) -> Path:
+    """Write figures one below the other as a page that opens offline; gives its path.
+
+    Raises:
+        DissectError: It cannot be written.
+    """
     title = plain(figures[0].layout.title.text or path.stem)
     drawn = [
         figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False}) for figure in figures
