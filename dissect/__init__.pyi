@@ -30,6 +30,7 @@ from .models import load_model as load_model
 from .neuron_table import neurons as neurons
 from .neuron_table import units_of as units_of
 from .pruning import prune as prune
+from .ranks import distributed as distributed
 from .run_cards import top_cards as top_cards
 from .runs import Run as Run
 from .runs import Summary as Summary

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +14,7 @@ import tyro
 from dissect.config import PruneConfig
 from dissect.errors import DissectError
 from dissect.experiments import PAPER_MODELS, Experiment, Grid, all_cells, paper_grids
+from dissect.ranks import RankLost, is_main
 
 if TYPE_CHECKING:
     from dissect.cards.heads import HeadCard
@@ -26,7 +29,7 @@ Out = Annotated[Path | None, Flag]
 def prune(config: Annotated[PruneConfig, tyro.conf.arg(name="")], out: Out = None) -> None:
     """Prune the units that matter for --forget and not for --retain, step by step, and measure both.
 
-    The same command goes on where it was stopped.
+    The same command goes on where it was stopped. On many GPUs or machines: torchrun ... -m dissect prune ...
 
     Args:
         config: What to prune.
@@ -35,8 +38,9 @@ def prune(config: Annotated[PruneConfig, tyro.conf.arg(name="")], out: Out = Non
     from dissect.pruning import run_config
 
     run = run_config(config, out=out)
-    print_summary([run])
-    print(f"\nrun: {run.path}\nsee it: dissect report {run.path}")
+    if is_main():
+        print_summary([run])
+        print(f"\nrun: {run.path}\nsee it: dissect report {run.path}")
 
 
 def compare(grid: Annotated[Grid, tyro.conf.arg(name="")], out: Annotated[Path, Flag] = Path("runs/grid")) -> None:
@@ -51,7 +55,8 @@ def compare(grid: Annotated[Grid, tyro.conf.arg(name="")], out: Annotated[Path, 
     from dissect.grid import run_grid
 
     result = run_grid(grid, out)
-    _show_grid(result, out, result.runs)
+    if is_main():
+        _show_grid(result, out, result.runs)
 
 
 def reproduce(
@@ -80,6 +85,8 @@ def reproduce(
 
     options = {"tokens": tokens, "steps": steps, "context": context, "offline": offline}
     result = run_grid(paper_grids(what, models, **options), out)
+    if not is_main():
+        return
     drawn = result.runs
     if what == "claims":
         _show_claims(drawn, out)
@@ -200,15 +207,37 @@ COMMANDS = {
 
 def main(args: list[str] | None = None) -> int:
     """Run the command line; errors of input are one line on standard error and exit status 2."""
+    _behave_under_torchrun()
     try:
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="dissect", args=args, description="Which neurons of this language model do that?"
         )
     except DissectError as error:
-        print(f"dissect: error: {error}", file=sys.stderr)
+        _complain(f"error: {error}")
         return 2
+    except RankLost as error:
+        _complain(f"error: rank {os.environ['RANK']}: {error}", everybody=True)
+        return 1
     except KeyboardInterrupt as stop:
         kept = "interrupted; finished steps are kept, the same command goes on from there"
-        print(f"dissect: {stop if str(stop) else kept}", file=sys.stderr)
+        _complain(str(stop) or kept)
         return 130
     return 0
+
+
+def _behave_under_torchrun() -> None:
+    """Only the main rank shows progress bars, and torchrun's own signal stops as Ctrl-C does."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+    if os.environ.get("RANK") != "0":
+        os.environ["TQDM_DISABLE"] = "1"  # also those of other libraries; read when tqdm is imported
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def _complain(message: str, *, everybody: bool = False) -> None:
+    if everybody or is_main():
+        print(f"dissect: {message}", file=sys.stderr, flush=True)

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from dissect.errors import DissectError
 from dissect.experiments import Grid, all_cells, cell_folder
 from dissect.pruning import LastModel, check_config, run_config
+from dissect.ranks import is_main
 from dissect.runs import Run
 from dissect.storage import write_text
 
@@ -43,14 +44,15 @@ def run_grid(grid: Grid | Sequence[Grid], out: str | Path, *, progress: bool = T
     for cell in cells:
         check_config(cell)
     result, models = GridResult(), LastModel()
-    for cell in tqdm(cells, desc="grid", unit="run", disable=not progress):
+    for cell in tqdm(cells, desc="grid", unit="run", disable=not (progress and is_main())):
         folder = cell_folder(out, cell)
         try:
             result.runs.append(run_config(cell, load=models, out=folder, progress=progress))
         except DissectError as error:
             result.failures[folder.name] = str(error)
-            tqdm.write(f"{folder.name}: {error}")
-    if result.runs:
+            if is_main():
+                tqdm.write(f"{folder.name}: {error}")
+    if result.runs and is_main():
         write_text(out / "summary.csv", summary_table(result.runs).to_csv(index=False))
     return result
 

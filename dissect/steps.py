@@ -16,6 +16,7 @@ from dissect.config import PruneConfig
 from dissect.evaluation import Reference, evaluate
 from dissect.importance import get_importance
 from dissect.masks import Mask
+from dissect.ranks import from_main
 from dissect.runs import SIDES, Run
 from dissect.scores import Scores, score
 from dissect.selection import layer_random_units, random_units
@@ -40,7 +41,12 @@ class Work:
         """The model with `mask` pruned as the configuration says."""
         if self.config.value == "zero" or not mask:  # the means themselves come from the whole model
             return ablated(self.model, mask)
-        return ablated(self.model, mask, value="mean", stats=self.run.stats("retain"))
+        return ablated(self.model, mask, value="mean", stats=base_stats(self.run, "retain"))
+
+
+def base_stats(run: Run, side: str) -> Stats:
+    """The base model's statistics, on every rank, read by the main one."""
+    return from_main(lambda: run.stats(side), Stats.to_bytes, Stats.from_bytes)
 
 
 def take_step(work: Work, step: int) -> None:
@@ -50,7 +56,7 @@ def take_step(work: Work, step: int) -> None:
         chosen = Mask.none(work.model, work.fractions)
         _save_base_stats(work)
     else:
-        chosen = _choose(work, step)
+        chosen = _as_main_chose(_choose(work, step))
     mask = chosen if step == 0 else work.run.mask() | chosen
     with work.ablated(mask):
         metrics = {side: _evaluate(work, side) for side in SIDES}
@@ -107,6 +113,11 @@ def _choose(work: Work, step: int) -> Mask:
     return functools.reduce(Mask.__or__, picks)
 
 
+def _as_main_chose(mask: Mask) -> Mask:
+    """The main rank's mask: all ranks rank the same sums, and one of them has the last word."""
+    return from_main(lambda: mask, Mask.to_bytes, Mask.from_bytes)
+
+
 def _at_random(work: Work, site: str, count: int, pruned: Mask, seed: tuple[int, ...]) -> Mask:
     if work.matched is None:
         return random_units(pruned, site, count, seed)
@@ -119,7 +130,7 @@ def _scores(work: Work, step: int) -> Scores:
     """The scores that `step` ranks by: the base model's, or from step 2 on those of the pruned model."""
     once = step == 1 or not work.config.iterative
     moments = get_importance(work.config.importance).moments
-    forget, retain = (work.run.stats(side) if once else _collect(work, side, moments) for side in SIDES)
+    forget, retain = (base_stats(work.run, side) if once else _collect(work, side, moments) for side in SIDES)
     return score(
         forget=forget,
         retain=retain,
