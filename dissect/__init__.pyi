@@ -15,6 +15,7 @@ from .corpora import CORPORA as CORPORA
 from .errors import DissectError as DissectError
 from .evaluation import METRICS as METRICS
 from .evaluation import evaluate as evaluate
+from .experiments import Cluster as Cluster
 from .experiments import Grid as Grid
 from .explorer import Explorer as Explorer
 from .explorer import explore as explore

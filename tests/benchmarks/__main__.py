@@ -12,6 +12,7 @@ import torch
 
 import dissect
 from dissect import Mask, Windows
+from dissect.cost import forward_operations
 from tests.benchmarks import cases
 from tests.benchmarks.measure import fastest, peak, resident
 
@@ -75,7 +76,7 @@ def measured(model: Any, tokens: int, context: int, repeats: int) -> list[dict[s
     }
     seconds = fastest(work, repeats)
     rate = operations / seconds.pop("product")
-    ideal = tokens * cases.forward_operations(model.cfg, context) / rate
+    ideal = tokens * forward_operations(model.cfg, context) / rate
     return [
         {"what": f"{name} ({context})", **row(name, taken, seconds, ideal, tokens), "peak": peaks.get(name)}
         for name, taken in seconds.items()
