@@ -143,7 +143,7 @@ def cost(
     gpus: tuple[int, ...] = (1, 8, 64),
     operations_per_second: float = H100_OPERATIONS,
 ) -> None:
-    """Calculate what the paper's experiments cost: operations, counted, and days at an assumed rate; runs nothing.
+    """Calculate what the paper's experiments cost: operations, counted, and hours at an assumed rate; runs nothing.
 
     Args:
         what: The experiments; runs that they share count once.
@@ -151,7 +151,7 @@ def cost(
         tokens: As for reproduce.
         steps: As for reproduce.
         context: As for reproduce.
-        gpus: Numbers of GPUs to show days for.
+        gpus: Numbers of GPUs to show hours for.
         operations_per_second: Of one GPU, in matrix products; by default 40% of an H100's dense bfloat16 peak.
     """
     options = {"tokens": tokens, "steps": steps, "context": context}

@@ -126,7 +126,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         yield ray
         return
     try:
-        ray.init(address=cluster.address, include_dashboard=False, logging_level="ERROR")
+        ray.init(address=cluster.address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise DissectError(f"cannot connect to the Ray cluster at {cluster.address!r}: {error}") from error
     try:

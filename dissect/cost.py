@@ -37,11 +37,7 @@ class Shape:
     masked: bool = False
     n_key_value_heads: int | None = None
     gated_mlp: bool = False
-
-    @property
-    def d_head(self) -> int:
-        """Dimensions of a head."""
-        return self.d_model // self.n_heads
+    d_head: int = 64
 
     @property
     def matrices(self) -> int:
@@ -60,13 +56,13 @@ SHAPES: dict[str, Shape] = {
     "smollm2-135m": Shape(30, 576, 1536, 9, 49152, 8192, n_key_value_heads=3, gated_mlp=True),
     "opt-125m": Shape(12, 768, 3072, 12, 50272, 2048),
     "opt-1.3b": Shape(24, 2048, 8192, 32, 50272, 2048),
-    "opt-6.7b": Shape(32, 4096, 16384, 32, 50272, 2048),
+    "opt-6.7b": Shape(32, 4096, 16384, 32, 50272, 2048, d_head=128),
     "galactica-125m": Shape(12, 768, 3072, 12, 50000, 2048),
     "galactica-1.3b": Shape(24, 2048, 8192, 32, 50000, 2048),
-    "galactica-6.7b": Shape(32, 4096, 16384, 32, 50000, 2048),
+    "galactica-6.7b": Shape(32, 4096, 16384, 32, 50000, 2048, d_head=128),
     "pythia-160m": Shape(12, 768, 3072, 12, 50304, 2048),
-    "pythia-1.4b": Shape(24, 2048, 8192, 16, 50304, 2048),
-    "pythia-6.9b": Shape(32, 4096, 16384, 32, 50432, 2048),
+    "pythia-1.4b": Shape(24, 2048, 8192, 16, 50304, 2048, d_head=128),
+    "pythia-6.9b": Shape(32, 4096, 16384, 32, 50432, 2048, d_head=128),
     "roberta-base": Shape(12, 768, 3072, 12, 50265, 512, masked=True),
     "roberta-large": Shape(24, 1024, 4096, 16, 50265, 512, masked=True),
 }
@@ -106,9 +102,9 @@ def run_operations(config: PruneConfig, shape: Shape, *, causal: bool | None = N
 def cost_table(
     cells: Iterable[PruneConfig], gpus: Sequence[int] = (1, 8, 64), operations_per_second: float = H100_OPERATIONS
 ) -> DataFrame:
-    """A row a model and one for all: runs, GB of weights in bfloat16, operations, and days on so many GPUs.
+    """A row a model and one for all: runs, GB of weights in bfloat16, operations, and hours on so many GPUs.
 
-    Days assume that every GPU reaches `operations_per_second` and always has a run.
+    Hours assume that every GPU reaches `operations_per_second` and always has a run.
 
     Raises:
         DissectError: A model of which the sizes are not in `SHAPES`.
@@ -126,13 +122,10 @@ def cost_table(
 
 
 def _row(model: str, operations: list[float], gpus: Sequence[int], rate: float) -> dict[str, Any]:
-    days = sum(operations) / rate / 86_400
-    shape = SHAPES.get(model)
-    return {
-        "model": model,
-        "runs": len(operations),
-        "weights (GB)": None if shape is None else round(2 * shape.parameters / 1e9, 2),
-        "GFLOP a token": None if shape is None else round(forward_operations(shape, min(1_000, shape.n_ctx)) / 1e9, 2),
-        "operations": f"{sum(operations):.2g}",
-        **{f"days on {count} GPU{'s' * (count > 1)}": round(days / count, 2) for count in gpus},
-    }
+    hours = {f"hours on {count} GPU{'s' * (count > 1)}": sum(operations) / rate / count / 3600 for count in gpus}
+    row: dict[str, Any] = {"model": model, "runs": len(operations)}
+    if model in SHAPES:
+        shape = SHAPES[model]
+        token = forward_operations(shape, min(1_000, shape.n_ctx), causal=not shape.masked)
+        row |= {"weights (GB)": f"{2 * shape.parameters / 1e9:.2f}", "GFLOP a token": f"{token / 1e9:.2f}"}
+    return row | {"operations": f"{sum(operations):.2g}"} | {name: f"{value:.2g}" for name, value in hours.items()}
