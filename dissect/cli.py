@@ -58,7 +58,7 @@ class OnRay:
 Ray = Annotated[OnRay, tyro.conf.arg(name="")]
 
 
-def prune(config: Annotated[PruneConfig, tyro.conf.arg(name="")], out: Out = None) -> None:
+def prune(config: Annotated[PruneConfig, tyro.conf.arg(name="")], out: Out = None, n_devices: int = 1) -> None:
     """Prune the units that matter for --forget and not for --retain, step by step, and measure both.
 
     The same command goes on where it was stopped. On many GPUs or machines: torchrun ... -m dissect prune ...
@@ -66,10 +66,11 @@ def prune(config: Annotated[PruneConfig, tyro.conf.arg(name="")], out: Out = Non
     Args:
         config: What to prune.
         out: Run folder; by default one below runs/ named after the configuration.
+        n_devices: GPUs to spread the layers of the model over, where it is larger than one of them.
     """
-    from dissect.pruning import run_config
+    from dissect.pruning import LastModel, run_config
 
-    run = run_config(config, out=out)
+    run = run_config(config, load=LastModel(n_devices), out=out)
     if is_main():
         print_summary([run])
         print(f"\nrun: {run.path}\nsee it: dissect report {run.path}")

@@ -34,16 +34,21 @@ WINDOWS = "windows:"  # how a configuration names data that was handed over as W
 
 
 class LastModel:
-    """Loads the model that a configuration names, or gives that of the last one if it is the same."""
+    """Loads the model that a configuration names, or gives that of the last one if it is the same.
 
-    def __init__(self) -> None:
+    `n_devices` is how, not what: like the number of processes it is no part of the configuration.
+    """
+
+    def __init__(self, n_devices: int = 1) -> None:
         self._key, self._model = (), None
+        self._n_devices = n_devices
 
     def __call__(self, config: PruneConfig) -> Any:
         key = (config.model, config.dtype, config.device)
         if key != self._key:
             self._key, self._model = (), None  # let go of the one before the next is loaded
-            self._model = load_model(config.model, dtype=config.dtype, device=config.device)
+            options = {"dtype": config.dtype, "device": config.device, "n_devices": self._n_devices}
+            self._model = load_model(config.model, **options)
             self._key = key
         return self._model
 
