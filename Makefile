@@ -31,7 +31,7 @@ $(VENV)/demo.installed: $(VENV)/torch.installed pyproject.toml
 	touch $@
 
 $(VENV)/test.installed: $(VENV)/torch.installed pyproject.toml
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[demo,notebook,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[demo,notebook,ray,dev]'
 	touch $@
 
 # Speed, as ratios to transformers' forward pass and to the machine's matrix product.

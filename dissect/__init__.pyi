@@ -15,6 +15,7 @@ from .corpora import CORPORA as CORPORA
 from .errors import DissectError as DissectError
 from .evaluation import METRICS as METRICS
 from .evaluation import evaluate as evaluate
+from .experiments import Cluster as Cluster
 from .experiments import Grid as Grid
 from .explorer import Explorer as Explorer
 from .explorer import explore as explore
@@ -30,6 +31,7 @@ from .models import load_model as load_model
 from .neuron_table import neurons as neurons
 from .neuron_table import units_of as units_of
 from .pruning import prune as prune
+from .ranks import distributed as distributed
 from .repetition import Repetition as Repetition
 from .repetition import rerun as rerun
 from .run_cards import top_cards as top_cards

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +14,10 @@ import tyro
 
 from dissect.command import typed
 from dissect.config import PruneConfig
+from dissect.cost import H100_OPERATIONS, cost_table
 from dissect.errors import DissectError
-from dissect.experiments import PAPER_MODELS, Experiment, Grid, all_cells, paper_grids
+from dissect.experiments import PAPER_MODELS, Cluster, Experiment, Grid, all_cells, paper_grids
+from dissect.ranks import RankLost, is_main
 
 if TYPE_CHECKING:
     from dissect.cards.heads import HeadCard
@@ -24,23 +29,59 @@ Flag = tyro.conf.arg(aliases=["-o"])
 Out = Annotated[Path | None, Flag]
 
 
-def prune(config: Annotated[PruneConfig, tyro.conf.arg(name="")], out: Out = None) -> None:
+@dataclass(frozen=True)
+class OnRay:
+    """Runs side by side, with Ray (pip install 'dissect[ray]').
+
+    Attributes:
+        ray: Run side by side on this machine, or on the Ray cluster at an address, instead of one by one.
+        cpus_per_run: Cores that a run takes with --ray.
+        gpus_per_run: GPUs that a run takes with --ray, or a part of one; one where there are any if not given.
+    """
+
+    ray: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[ADDRESS]")] = None
+    cpus_per_run: float = 1.0
+    gpus_per_run: float | None = None
+
+    def cluster(self) -> Cluster | None:
+        """What `run_grid` takes; None without --ray.
+
+        Raises:
+            DissectError: More than one address.
+        """
+        if self.ray is None:
+            return None
+        if len(self.ray) > 1:
+            raise DissectError(f"--ray takes one address, got {' '.join(self.ray)}")
+        return Cluster(next(iter(self.ray), None), self.cpus_per_run, self.gpus_per_run)
+
+
+Ray = Annotated[OnRay, tyro.conf.arg(name="")]
+
+
+def prune(config: Annotated[PruneConfig, tyro.conf.arg(name="")], out: Out = None, n_devices: int = 1) -> None:
     """Prune the units that matter for --forget and not for --retain, step by step, and measure both.
 
-    The same command goes on where it was stopped.
+    The same command goes on where it was stopped. On many GPUs or machines: torchrun ... -m dissect prune ...
 
     Args:
         config: What to prune.
         out: Run folder; by default one below runs/ named after the configuration.
+        n_devices: GPUs to spread the layers of the model over, where it is larger than one of them.
     """
-    from dissect.pruning import run_config
+    from dissect.pruning import LastModel, run_config
 
-    run = run_config(config, out=out)
-    print_summary([run])
-    print(f"\nrun: {run.path}\nsee it: dissect report {run.path}")
+    run = run_config(config, load=LastModel(n_devices), out=out)
+    if is_main():
+        print_summary([run])
+        print(f"\nrun: {run.path}\nsee it: dissect report {run.path}")
 
 
-def compare(grid: Annotated[Grid, tyro.conf.arg(name="")], out: Annotated[Path, Flag] = Path("runs/grid")) -> None:
+def compare(
+    grid: Annotated[Grid, tyro.conf.arg(name="")],
+    out: Annotated[Path, Flag] = Path("runs/grid"),
+    on: Ray = OnRay(),
+) -> None:
     """Run every combination of models, data sets, sites, importances and selectors; print the paper's Table 2.
 
     A run that is finished in the folder is not run again. Writes summary.csv and the figures beside the runs.
@@ -48,11 +89,13 @@ def compare(grid: Annotated[Grid, tyro.conf.arg(name="")], out: Annotated[Path, 
     Args:
         grid: What to combine.
         out: Folder of all runs.
+        on: Where they run.
     """
     from dissect.grid import run_grid
 
-    result = run_grid(grid, out)
-    _show_grid(result, out, result.runs)
+    result = run_grid(grid, out, cluster=on.cluster())
+    if is_main():
+        _show_grid(result, out, result.runs)
 
 
 def reproduce(
@@ -63,6 +106,7 @@ def reproduce(
     context: int = 1_000,
     offline: bool = False,
     out: Annotated[Path, Flag] = Path("runs/paper"),
+    on: Ray = OnRay(),
 ) -> None:
     """Run one of the paper's experiments at its own settings: 50 steps of 2%, both directions, both pairs.
 
@@ -76,17 +120,47 @@ def reproduce(
         context: Tokens in a window; RoBERTa, which has 512 positions, gets 512.
         offline: Pairs that need no hub: Python against Wikipedia, and C++ against Python.
         out: Folder of all runs.
+        on: Where they run.
     """
     from dissect.grid import run_grid
 
     options = {"tokens": tokens, "steps": steps, "context": context, "offline": offline}
-    result = run_grid(paper_grids(what, models, **options), out)
+    result = run_grid(paper_grids(what, models, **options), out, cluster=on.cluster())
+    if not is_main():
+        return
     drawn = result.runs
     if what == "claims":
         _show_claims(drawn, out)
         of_figure_1 = all_cells(paper_grids("fig1", models, **options), out)
         drawn = [run for run in drawn if run.config in of_figure_1]
     _show_grid(result, out, drawn)
+
+
+def cost(
+    what: tyro.conf.Positional[tuple[Experiment, ...]] = ("fig1", "fig3", "claims"),
+    models: tuple[str, ...] = PAPER_MODELS,
+    tokens: int = 100_000,
+    steps: int = 50,
+    context: int = 1_000,
+    gpus: tuple[int, ...] = (1, 8, 64),
+    operations_per_second: float = H100_OPERATIONS,
+) -> None:
+    """Calculate what the paper's experiments cost: operations, counted, and hours at an assumed rate; runs nothing.
+
+    Args:
+        what: The experiments; runs that they share count once.
+        models: The paper's models, or smollm2-135m.
+        tokens: As for reproduce.
+        steps: As for reproduce.
+        context: As for reproduce.
+        gpus: Numbers of GPUs to show hours for.
+        operations_per_second: Of one GPU, in matrix products; by default 40% of an H100's dense bfloat16 peak.
+    """
+    options = {"tokens": tokens, "steps": steps, "context": context}
+    grids = [grid for name in what for grid in paper_grids(name, models, **options)]
+    table = cost_table(all_cells(grids, Path()), gpus, operations_per_second)
+    print(table.to_string(index=False, na_rep=""))
+    print(f"\ncalculated, not measured: at {operations_per_second:.3g} operations a second and GPU")
 
 
 def _show_claims(runs: list[Run], out: Path) -> None:
@@ -270,6 +344,7 @@ COMMANDS = {
     "prune": prune,
     "compare": compare,
     "reproduce": reproduce,
+    "cost": cost,
     "export": export_command,
     "report": report,
     "rerun": rerun,
@@ -282,18 +357,40 @@ COMMANDS = {
 def main(args: list[str] | None = None) -> int:
     """Run the command line; errors of input are one line on standard error and exit status 2.
 
-    Exit status 1 is a command's own: what it was asked is not so (`rerun`).
+    Exit status 1 is a command's own: what it was asked is not so (`rerun`); or another rank was lost.
     """
+    _behave_under_torchrun()
     try:
         with typed(["dissect", *(sys.argv[1:] if args is None else args)]):
             status = tyro.extras.subcommand_cli_from_dict(
                 COMMANDS, prog="dissect", args=args, description="Which neurons of this language model do that?"
             )
     except DissectError as error:
-        print(f"dissect: error: {error}", file=sys.stderr)
+        _complain(f"error: {error}")
         return 2
+    except RankLost as error:
+        _complain(f"error: rank {os.environ['RANK']}: {error}", everybody=True)
+        return 1
     except KeyboardInterrupt as stop:
         kept = "interrupted; finished steps are kept, the same command goes on from there"
-        print(f"dissect: {stop if str(stop) else kept}", file=sys.stderr)
+        _complain(str(stop) or kept)
         return 130
     return status or 0
+
+
+def _behave_under_torchrun() -> None:
+    """Only the main rank shows progress bars, and torchrun's own signal stops as Ctrl-C does."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+    if os.environ.get("RANK") != "0":
+        os.environ["TQDM_DISABLE"] = "1"  # also those of other libraries; read when tqdm is imported
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def _complain(message: str, *, everybody: bool = False) -> None:
+    if everybody or is_main():
+        print(f"dissect: {message}", file=sys.stderr, flush=True)

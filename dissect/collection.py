@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from dissect.errors import DissectError
 from dissect.forward import default_batch_size, run_blocks
 from dissect.hooks import Hook, Read, hooked
+from dissect.ranks import dealt, is_main
 from dissect.sites import Site, get_sites, hook_points
 from dissect.stats import Stats, StatsBuilder, known_moments
 from dissect.windows import Windows
@@ -38,10 +39,11 @@ def collect(
         sites: Names of `SITES`. `head` and `pre_out` are read at one hook point and share their statistics.
         moments: Names of `stats.MOMENTS`, all by default; an importance needs some of them only.
         batch_size: Windows per forward pass; by default about 2,048 tokens.
-        progress: Show a progress bar.
+        progress: Show a progress bar (of the main rank's part, inside `distributed`).
 
     Returns:
-        The statistics by site, on the CPU; memory does not grow with the number of positions.
+        The statistics by site, on the CPU, of all ranks together inside `distributed`; memory does not grow with the
+        number of positions.
 
     Raises:
         DissectError: An unknown site or moment, a hook point that the model lacks, or an activation that is
@@ -54,7 +56,9 @@ def collect(
         by_hook.setdefault(site.hook, site)
     for site in by_hook.values():
         builders[site.hook] = StatsBuilder((model.cfg.n_layers, *site.read_shape(model.cfg)), names)
-    _run(model, windows, list(by_hook.values()), builders, batch_size, progress)
+    _run(model, windows, list(by_hook.values()), builders, batch_size, progress and is_main())
+    for builder in builders.values():
+        builder.add_ranks()
     _check_finite({site.name: builders[site.hook] for site in get_sites(sites)})
     return Stats({site.name: builders[site.hook].finish() for site in get_sites(sites)})
 
@@ -79,7 +83,7 @@ def _run(
                 yield point, Read(partial(read, layer, builders[site.hook]))
 
     bar = tqdm(
-        total=windows.n_kept,
+        total=sum(batch.n_kept for batch in dealt(windows.batches(size))),
         unit="tok",
         unit_scale=True,
         desc="statistics",
@@ -87,7 +91,7 @@ def _run(
         disable=not progress,
     )
     with torch.no_grad(), bar, hooked(watch()):
-        for batch in windows.batches(size):
+        for batch in dealt(windows.batches(size)):
             keep = batch.keep
             run_blocks(model, batch.tokens)
             for builder in builders.values():

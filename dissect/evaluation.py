@@ -19,6 +19,7 @@ from dissect.documents import DocumentSums
 from dissect.finite import not_finite
 from dissect.forward import default_batch_size, logits_per_slice, run_blocks, unembed
 from dissect.questions import Questions, questions
+from dissect.ranks import all_reduce_sum_, dealt, is_main
 from dissect.windows import Windows
 
 COMMON = 50  # the paper's skip50: accuracy without the most common tokens of a data set
@@ -82,7 +83,7 @@ def evaluate(
         reference: What `remember` kept of the whole model on the same windows, for the KL divergence from it.
         seed: Of the tokens a masked model is asked for.
         batch_size: Windows per forward pass; by default about 2,048 tokens.
-        progress: Show a progress bar.
+        progress: Show a progress bar (of the main rank's part, inside `distributed`).
 
     Returns:
         `top1` and `top10` accuracy in [0, 1], mean `loss` in nats, `perplexity` = exp(mean loss), both accuracies
@@ -112,18 +113,20 @@ def evaluate_documents(
     """
     asked = questions(model, windows, seed=seed)
     names = [name for name in METRICS if name != "kl" or reference is not None]
-    documents = asked.documents[asked.at].unique(return_inverse=True)[1]
-    sums, counts = torch.zeros(2, int(documents.max()) + 1, len(names), dtype=torch.float64)
-    bar = tqdm(total=len(documents), unit="tok", unit_scale=True, desc="evaluation", leave=False, disable=not progress)
-    start = 0
+    documents = torch.zeros_like(asked.documents)
+    documents[asked.at] = asked.documents[asked.at].unique(return_inverse=True)[1]
+    both = torch.zeros(2, int(documents.max()) + 1, len(names), dtype=torch.float64)
+    sums, counts = both
+    mine = [(asked.at[batch], documents[batch]) for batch in dealt(_batches(asked, batch_size))]
+    total, hidden = sum(int(at.sum()) for at, _ in mine), not (progress and is_main())
+    bar = tqdm(total=total, unit="tok", unit_scale=True, desc="evaluation", leave=False, disable=hidden)
     with torch.no_grad(), bar:
-        for predictions in _predictions(model, asked, reference, batch_size):
+        for (at, numbered), predictions in zip(mine, _predictions(model, asked, reference, batch_size), strict=True):
             numbers, counted = _measured(predictions, names)
-            here = documents[start : start + len(numbers)]
-            sums.index_add_(0, here, numbers)
-            counts.index_add_(0, here, counted)
-            start += len(numbers)
+            sums.index_add_(0, numbered[at], numbers)
+            counts.index_add_(0, numbered[at], counted)
             bar.update(len(numbers))
+    all_reduce_sum_(both)
     if not sums.isfinite().all():
         raise not_finite(model, (asked.tokens[batch] for batch in _batches(asked, batch_size)))
     return DocumentSums(tuple(names), sums, counts)
@@ -145,7 +148,8 @@ def _measured(
 class Reference:
     """The whole model's final residual stream at every prediction, in its own dtype: what its logits are made of.
 
-    It holds predictions x d_model numbers: 115 MB for 100,000 predictions of SmolLM2 in bfloat16.
+    It holds predictions x d_model numbers: 115 MB for 100,000 predictions of SmolLM2 in bfloat16. Inside `distributed`
+    a rank holds those of the batches that it evaluates.
     """
 
     rows: Float[Tensor, "row d_model"]
@@ -159,8 +163,9 @@ def remember(model: Any, windows: Windows, *, seed: int = 0, batch_size: int | N
     """
     asked = questions(model, windows, seed=seed)
     with torch.no_grad():
-        rows = torch.cat([rows for rows, _ in _asked_rows(model, asked, batch_size)])
-    if not rows.isfinite().all():
+        parts = [rows for rows, _ in _asked_rows(model, asked, batch_size)]
+    rows = torch.cat(parts) if parts else torch.empty(0, model.cfg.d_model, dtype=model.cfg.dtype)
+    if all_reduce_sum_((~rows.isfinite()).sum()):
         raise not_finite(model, (asked.tokens[batch] for batch in _batches(asked, batch_size)))
     return Reference(rows)
 
@@ -169,7 +174,7 @@ def _asked_rows(
     model: Any, asked: Questions, batch_size: int | None
 ) -> Iterator[tuple[Float[Tensor, "row d_model"], Int64[Tensor, " row"]]]:
     """The final residual stream where the model is asked, and the answers, a batch at a time."""
-    for batch in _batches(asked, batch_size):
+    for batch in dealt(_batches(asked, batch_size)):
         residual = run_blocks(model, asked.tokens[batch])
         at = asked.at[batch]
         yield residual[at.to(residual.device)], asked.answers[batch][at].to(residual.device)

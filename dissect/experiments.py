@@ -119,6 +119,22 @@ def cell_folder(out: Path, cell: PruneConfig) -> Path:
     return out / default_out(cell).name
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """Where a grid's runs go with Ray, and what each asks for.
+
+    Attributes:
+        address: Of a Ray cluster (`auto`, `host:port`, `ray://...`); None for the one that $RAY_ADDRESS names, or for
+            the cores and GPUs of this machine.
+        cpus_per_run: Cores that a run takes.
+        gpus_per_run: GPUs, or a part of one; None for one where the cluster has any, else none.
+    """
+
+    address: str | None = None
+    cpus_per_run: float = 1.0
+    gpus_per_run: float | None = None
+
+
 Experiment = Literal["fig1", "fig2", "fig3", "table2", "claims"]
 
 PAPER_MODELS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
+from dissect.cluster import run_on_cluster
+from dissect.config import PruneConfig
 from dissect.errors import DissectError
-from dissect.experiments import Grid, all_cells, cell_folder
+from dissect.experiments import Cluster, Grid, all_cells, cell_folder
 from dissect.pruning import LastModel, check_config, run_config
+from dissect.ranks import is_main
 from dissect.runs import Run
 from dissect.seeds import by_seed, mean_and_sd
 from dissect.storage import write_text
@@ -32,29 +35,47 @@ class GridResult:
     failures: dict[str, str] = field(default_factory=dict)
 
 
-def run_grid(grid: Grid | Sequence[Grid], out: str | Path, *, progress: bool = True) -> GridResult:
+def run_grid(
+    grid: Grid | Sequence[Grid], out: str | Path, *, cluster: Cluster | None = None, progress: bool = True
+) -> GridResult:
     """Run every cell of a grid, or of several, into a folder below `out`; what is finished there is not run again.
 
-    A cell that fails is reported and the others go on.
+    A cell that fails is reported and the others go on. Cells run one after the other, or with `cluster` side by side
+    as Ray tasks, into the same folders.
 
     Raises:
-        DissectError: A name or number of the grid is wrong, before anything is run.
+        DissectError: A name or number of the grid is wrong, before anything is run; or there is no such cluster.
     """
     out = Path(out)
     cells = all_cells(grid, out)
     for cell in cells:
         check_config(cell)
-    result, models = GridResult(), LastModel()
-    for cell in tqdm(cells, desc="grid", unit="run", disable=not progress):
-        folder = cell_folder(out, cell)
-        try:
-            result.runs.append(run_config(cell, load=models, out=folder, progress=progress))
-        except DissectError as error:
-            result.failures[folder.name] = str(error)
-            tqdm.write(f"{folder.name}: {error}")
-    if result.runs:
+    ended = _one_by_one(cells, out, progress) if cluster is None else run_on_cluster(cluster, cells, out)
+    outcomes: dict[PruneConfig, Run | str] = {}
+    for cell, outcome in tqdm(ended, total=len(cells), desc="grid", unit="run", disable=not (progress and is_main())):
+        outcomes[cell] = outcome
+        if isinstance(outcome, str) and is_main():
+            tqdm.write(f"{cell_folder(out, cell).name}: {outcome}")
+    result = GridResult()
+    for cell in cells:
+        outcome = outcomes[cell]
+        if isinstance(outcome, str):
+            result.failures[cell_folder(out, cell).name] = outcome
+        else:
+            result.runs.append(outcome)
+    if result.runs and is_main():
         write_text(out / "summary.csv", summary_table(result.runs).to_csv(index=False))
     return result
+
+
+def _one_by_one(cells: list[PruneConfig], out: Path, progress: bool) -> Iterator[tuple[PruneConfig, Run | str]]:
+    """Each cell with its run, or with what went wrong in it."""
+    models = LastModel()
+    for cell in cells:
+        try:
+            yield cell, run_config(cell, load=models, out=cell_folder(out, cell), progress=progress)
+        except DissectError as error:
+            yield cell, str(error)
 
 
 def summary_table(runs: list[Run]) -> DataFrame:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save, save_file
 from torch import Tensor
 
 from dissect.errors import DissectError
@@ -155,6 +155,15 @@ class Mask:
             return cls(load_file(path))
         except (OSError, SafetensorError, DissectError) as error:
             raise DissectError(f"{path} is not a mask that dissect saved: {error}") from error
+
+    def to_bytes(self) -> bytes:
+        """The mask in safetensors' format, as `save` writes it."""
+        return save({site: pruned.contiguous() for site, pruned in self.by_site.items()})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Mask:
+        """Read what `to_bytes` gave."""
+        return cls(load(data))
 
     def __repr__(self) -> str:
         parts = (f"{site}: {int(pruned.sum()):,} of {pruned.numel():,}" for site, pruned in self.by_site.items())

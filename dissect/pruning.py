@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -18,7 +19,8 @@ from dissect.fingerprint import model_fingerprint, versions
 from dissect.importance import get_importance
 from dissect.models import load_model
 from dissect.origin import origin
-from dissect.runs import CONFIG, SIDES, Run, config_record, open_run
+from dissect.ranks import RankLost, distributed, everywhere, from_main, is_main, on_main, rank
+from dissect.runs import CONFIG, SIDES, Run, config_record, open_run, run_bytes, run_of_bytes
 from dissect.scores import check_importance, count_of
 from dissect.sites import get_site
 from dissect.steps import Work, take_step
@@ -33,16 +35,21 @@ WINDOWS = "windows:"  # how a configuration names data that was handed over as W
 
 
 class LastModel:
-    """Loads the model that a configuration names, or gives that of the last one if it is the same."""
+    """Loads the model that a configuration names, or gives that of the last one if it is the same.
 
-    def __init__(self) -> None:
+    `n_devices` is how, not what: like the number of processes it is no part of the configuration.
+    """
+
+    def __init__(self, n_devices: int = 1) -> None:
         self._key, self._model = (), None
+        self._n_devices = n_devices
 
     def __call__(self, config: PruneConfig) -> Any:
         key = (config.model, config.dtype, config.device)
         if key != self._key:
             self._key, self._model = (), None  # let go of the one before the next is loaded
-            self._model = load_model(config.model, dtype=config.dtype, device=config.device)
+            options = {"dtype": config.dtype, "device": config.device, "n_devices": self._n_devices}
+            self._model = load_model(config.model, **options)
             self._key = key
         return self._model
 
@@ -84,6 +91,9 @@ def prune(
     Ctrl-C drops the step in progress, of which nothing counts, and says how to go on. One process at a time writes to
     a run folder.
 
+    Started by torchrun, all processes share the work of the run (see `distributed`); the main one alone writes and
+    prints. The run goes on later with any other number of them.
+
     Args:
         model: A name that `load_model` knows, or a model that is loaded already.
         forget: The corpus whose units are to go: a name that `load_windows` knows, or `(train, test)` windows.
@@ -119,6 +129,7 @@ def prune(
         DissectError: For any bad value, before anything is written; its message names the value and the fix. Also
             where the folder is damaged, in use by another process, or cannot be written to.
         KeyboardInterrupt: On Ctrl-C; its message says what is kept and how to go on.
+        RankLost: Another process of a torchrun job has ended.
     """
     config = PruneConfig(
         model=model if isinstance(model, str) else model.cfg.model_name,
@@ -165,25 +176,60 @@ def run_config(
     Raises:
         DissectError: As `prune`.
     """
-    fractions = check_config(config)
     path = Path(out) if out is not None else default_out(config)
-    run = open_run(path, config)
-    if run is not None and run.finished:
-        return run
     try:
-        with ExitStack() as lock:
+        with distributed(), ExitStack() as lock:
+            fractions = everywhere(lambda: check_config(config))
+            run = _on_every_rank(path, lambda: open_run(path, config))
+            if run is not None and run.finished:
+                return run
             if run is not None:
-                lock.enter_context(locked(path))
-            model = (load or LastModel())(config)
-            windows, record = reading(config, model, forget, retain)
+                on_main(lambda: lock.enter_context(locked(path)))
+            model, windows, record = everywhere(lambda: _prepared(config, load or LastModel(), forget, retain))
+            record = _as_main_has(record)
             matched = _matched(config, record)
             if run is None:  # only now is there something to write, and to lock
-                lock.enter_context(locked(path))
-            run = _opened(path, config, record, model)
-            _take_steps(Work(config, model, windows, fractions, run, progress, matched))
+                on_main(lambda: lock.enter_context(locked(path)))
+            run = _on_every_rank(path, lambda: _opened(path, config, record, model))
+            _take_steps(Work(config, model, windows, fractions, run, progress and is_main(), matched))
             return run
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(_how_to_go_on(path)) from error
+    except RankLost as error:
+        raise RankLost(f"{error}; {_how_to_go_on(path)}") from error
+
+
+def _prepared(
+    config: PruneConfig, load: Callable[[PruneConfig], Any], forget: Corpus | None, retain: Corpus | None
+) -> tuple[Any, dict[str, tuple[Windows, Windows]], dict[str, Any]]:
+    """Model, windows and record of a run."""
+    model = load(config)
+    return model, *reading(config, model, forget, retain)
+
+
+def _on_every_rank(path: Path, find: Callable[[], Run | None]) -> Any:
+    """The run that the main rank finds, on every rank."""
+    return from_main(find, run_bytes, lambda data: run_of_bytes(path, data))
+
+
+def _as_main_has(record: dict[str, Any]) -> dict[str, Any]:
+    """The main rank's record.
+
+    Raises:
+        DissectError: This rank, or another, has another model or other text.
+    """
+    mains = from_main(lambda: record, lambda record: json.dumps(record).encode(), json.loads)
+    everywhere(lambda: _check_ranks_agree(mains, record))
+    return mains
+
+
+def _check_ranks_agree(mains: dict[str, Any], mine: dict[str, Any]) -> None:
+    for name in ("model", "data"):
+        if json.dumps(mains[name]) != json.dumps(mine[name]):
+            raise DissectError(
+                f"rank {rank()} has another {name} than rank 0: give all machines the same files and packages "
+                f"(rank 0: {mains[name]}, rank {rank()}: {mine[name]})"
+            )
 
 
 def reading(
@@ -247,7 +293,8 @@ def _matched(config: PruneConfig, record: dict[str, Any]) -> Run | None:
     """
     if config.match is None:
         return None
-    matched = Run.load(config.match)
+    folder = Path(config.match)
+    matched = _on_every_rank(folder, lambda: Run.load(folder))
     if matched.record["model"]["units"] != record["model"]["units"]:
         raise DissectError(f"{config.match} prunes other units than this run: {matched.record['model']['units']}")
     if len(matched.history) <= config.steps:

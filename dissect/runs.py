@@ -28,6 +28,7 @@ from dissect.digests import digest_of, digest_of_file, is_intact, sealed
 from dissect.documents import DocumentSums
 from dissect.errors import DissectError
 from dissect.masks import Mask
+from dissect.ranks import from_main, on_main
 from dissect.scores import Scores, score
 from dissect.stats import Stats
 from dissect.storage import read_json, write_bytes, write_json, write_text
@@ -132,14 +133,24 @@ class Run:
         write_json(self.path / CONFIG, sealed(self.record))
 
     def commit(self, line: dict[str, Any], chosen: Mask) -> None:
-        """Add a step: first what it pruned, then the history line that makes it count."""
+        """Add a step: first what it pruned, then the history line that makes it count.
+
+        Every rank has the step then, as the main one has written it.
+        """
         pruned_at = dict(self.pruned_at)
         for site in chosen.sites:
             pruned_at[site] = torch.where(chosen[site], len(self.history), pruned_at[site]).to(torch.int16)
+        history = from_main(lambda: self._write_step(line, pruned_at), _json_bytes, json.loads)
+        self.pruned_at, self.history = pruned_at, history
+
+    def _write_step(
+        self, line: dict[str, Any], pruned_at: dict[str, Int16[Tensor, layer * unit]]
+    ) -> list[dict[str, Any]]:
+        """The history with the line in it, after all is on disk."""
         history = [*self.history, sealed({**line, "digests": self._digests_of_step(pruned_at)})]
         write_bytes(self.path / PRUNED_AT, save(pruned_at))
         write_text(self.path / HISTORY, "".join(json.dumps(line) + "\n" for line in history))
-        self.pruned_at, self.history = pruned_at, history
+        return history
 
     def _digests_of_step(self, pruned_at: dict[str, Int16[Tensor, layer * unit]]) -> dict[str, str]:
         """What a history line holds against damage: of the masks at that step, and at step 0 of the base's files."""
@@ -166,11 +177,11 @@ class Run:
 
     def save_stats(self, side: str, stats: Stats) -> None:
         """Keep the base model's statistics of `forget` or `retain`."""
-        stats.save(self._base_path("stats", side))
+        on_main(lambda: stats.save(self._base_path("stats", side)))
 
     def save_documents(self, side: str, sums: DocumentSums) -> None:
         """Keep what the base model predicts of each document of `forget` or `retain`."""
-        sums.save(self._base_path("documents", side))
+        on_main(lambda: sums.save(self._base_path("documents", side)))
 
     def stats(self, side: str) -> Stats:
         """The base model's statistics of `forget` or `retain`; a random run has none.
@@ -368,6 +379,27 @@ def open_run(path: Path, config: PruneConfig) -> Run | None:
         listed = ", ".join(f"{name} {theirs!r} there, {mine!r} here" for name, (theirs, mine) in differences.items())
         raise DissectError(f"{path} holds a run of another configuration ({listed}); choose another --out")
     return run
+
+
+def run_bytes(run: Run | None) -> bytes:
+    """All that a run holds in memory, its folder apart, for ranks that may not see the folder; nothing for None."""
+    if run is None:
+        return b""
+    pruned_at = {site: at.tolist() for site, at in run.pruned_at.items()}
+    return _json_bytes({"record": run.record, "history": run.history, "pruned_at": pruned_at})
+
+
+def run_of_bytes(path: Path, data: bytes) -> Run | None:
+    """What `run_bytes` packed."""
+    if not data:
+        return None
+    parts = json.loads(data)
+    pruned_at = {site: torch.tensor(at, dtype=torch.int16) for site, at in parts["pruned_at"].items()}
+    return Run(path, PruneConfig(**parts["record"]["config"]), parts["record"], parts["history"], pruned_at)
+
+
+def _json_bytes(value: Any) -> bytes:
+    return json.dumps(value).encode()
 
 
 def config_record(config: PruneConfig) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 from jaxtyping import Float, Float64, Int64
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from dissect.errors import DissectError, unknown
+from dissect.ranks import all_reduce_sum_
 from dissect.storage import write_bytes
 
 Activations = Float[Tensor, "window position *unit"]
@@ -98,18 +99,22 @@ class Stats(Mapping[str, UnitStats]):
         return Stats({site: stats + other[site] for site, stats in self.items()})
 
     def save(self, path: str | Path) -> None:
-        """Write all sums to one safetensors file, whole or not at all, as `site/moment` with the counts beside them.
+        """Write `to_bytes()` to a file, whole or not at all.
 
         Raises:
             DissectError: The file cannot be written.
         """
+        write_bytes(Path(path), self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """All sums in safetensors' format, as `site/moment` with the counts beside them."""
         tensors = {
             f"{site}/{name}": sums.contiguous().clone()  # head and pre_out share theirs; safetensors does not
             for site, stats in self.items()
             for name, sums in stats.moments.items()
         }
         counts = {f"{site}/count": torch.tensor(stats.count) for site, stats in self.items()}
-        write_bytes(Path(path), save(tensors | counts))
+        return save(tensors | counts)
 
     @classmethod
     def load(cls, path: str | Path) -> Stats:
@@ -119,14 +124,18 @@ class Stats(Mapping[str, UnitStats]):
             DissectError: The file is missing, damaged or holds something else.
         """
         try:
-            tensors = load_file(path)
-            by_site: dict[str, dict[str, Tensor]] = {}
-            for key, value in tensors.items():
-                site, name = key.split("/")
-                by_site.setdefault(site, {})[name] = value
-            return cls({s: UnitStats(int(sums.pop("count")), sums) for s, sums in by_site.items()})
+            return cls.from_bytes(Path(path).read_bytes())
         except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise DissectError(f"{path} is not a file of statistics that dissect saved: {error}") from error
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Stats:
+        """Read what `to_bytes` gave."""
+        by_site: dict[str, dict[str, Tensor]] = {}
+        for key, value in load(data).items():
+            site, name = key.split("/")
+            by_site.setdefault(site, {})[name] = value
+        return cls({s: UnitStats(int(sums.pop("count")), sums) for s, sums in by_site.items()})
 
 
 @dataclass
@@ -154,6 +163,8 @@ class StatsBuilder:
         """
         self._move_to(z.device)
         total = self.sums[layer]
+        if units is not None:
+            units = units.to(total.device)  # a model on several GPUs has layers elsewhere
         for part in _parts(z):
             total[:, slice(None) if units is None else units] += self._sums(part)
         if units is not None:
@@ -182,6 +193,11 @@ class StatsBuilder:
         """Sum where the activations are, so that nothing waits for a GPU (Apple's has no float64)."""
         if device.type not in ("cpu", "mps") and self.sums.device.type == "cpu":
             self.sums = self.sums.to(device)
+
+    def add_ranks(self) -> None:
+        """Add what the other ranks summed, on every rank."""
+        self.count = int(all_reduce_sum_(torch.tensor(self.count)))
+        all_reduce_sum_(self.sums)
 
     def layers_not_finite(self) -> list[int]:
         """The layers in which an activation was NaN or infinite (or so large that a sum is), in order."""

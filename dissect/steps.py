@@ -18,6 +18,7 @@ from dissect.evaluation import Reference, evaluate_documents
 from dissect.importance import get_importance
 from dissect.intervals import intervals
 from dissect.masks import Mask
+from dissect.ranks import from_main, is_main
 from dissect.runs import SIDES, Run
 from dissect.scores import Scores, score
 from dissect.selection import layer_random_units, random_units
@@ -42,7 +43,12 @@ class Work:
         """The model with `mask` pruned as the configuration says."""
         if self.config.value == "zero" or not mask:  # the means themselves come from the whole model
             return ablated(self.model, mask)
-        return ablated(self.model, mask, value="mean", stats=self.run.stats("retain"))
+        return ablated(self.model, mask, value="mean", stats=base_stats(self.run, "retain"))
+
+
+def base_stats(run: Run, side: str) -> Stats:
+    """The base model's statistics, on every rank, read by the main one."""
+    return from_main(lambda: run.stats(side), Stats.to_bytes, Stats.from_bytes)
 
 
 def take_step(work: Work, step: int) -> None:
@@ -52,7 +58,7 @@ def take_step(work: Work, step: int) -> None:
         chosen = Mask.none(work.model, work.fractions)
         _save_base_stats(work)
     else:
-        chosen = _choose(work, step)
+        chosen = _as_main_chose(_choose(work, step))
     mask = chosen if step == 0 else work.run.mask() | chosen
     with work.ablated(mask):
         found = {side: _evaluate(work, side) for side in SIDES}
@@ -67,7 +73,7 @@ def take_step(work: Work, step: int) -> None:
         "seconds": round(time.perf_counter() - start, 3),
         "metrics": {side: sums.metrics() for side, sums in found.items()},
     }
-    if work.run.has_documents:  # a run that was begun before there were any goes on without intervals
+    if is_main() and work.run.has_documents:  # a run that was begun before there were any goes on without intervals
         line["intervals"] = intervals(found, {side: work.run.documents(side) for side in SIDES})
     if len(mask.sites) > 1:
         line["sites"] = {site: mask.per_layer(site) for site in mask.sites}
@@ -114,6 +120,11 @@ def _choose(work: Work, step: int) -> Mask:
     return functools.reduce(Mask.__or__, picks)
 
 
+def _as_main_chose(mask: Mask) -> Mask:
+    """The main rank's mask: all ranks rank the same sums, and one of them has the last word."""
+    return from_main(lambda: mask, Mask.to_bytes, Mask.from_bytes)
+
+
 def _at_random(work: Work, site: str, count: int, pruned: Mask, seed: tuple[int, ...]) -> Mask:
     if work.matched is None:
         return random_units(pruned, site, count, seed)
@@ -126,7 +137,7 @@ def _scores(work: Work, step: int) -> Scores:
     """The scores that `step` ranks by: the base model's, or from step 2 on those of the pruned model."""
     once = step == 1 or not work.config.iterative
     moments = get_importance(work.config.importance).moments
-    forget, retain = (work.run.stats(side) if once else _collect(work, side, moments) for side in SIDES)
+    forget, retain = (base_stats(work.run, side) if once else _collect(work, side, moments) for side in SIDES)
     return score(
         forget=forget,
         retain=retain,

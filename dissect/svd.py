@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dissect.baking import value_parameters
+from dissect.ranks import as_on_main_
 from dissect.weights import WeightEdit
 
 
@@ -58,4 +59,5 @@ def _balanced_svd(
     q_write, r_write = torch.linalg.qr(writing.mT)
     u, s, vh = torch.linalg.svd(r_read @ r_write.mT)
     root = s.sqrt()
-    return q_read @ (u * root[..., None, :]), (root[..., None] * vh) @ q_write.mT
+    reading, writing = q_read @ (u * root[..., None, :]), (root[..., None] * vh) @ q_write.mT
+    return as_on_main_(reading), as_on_main_(writing)  # a direction's sign is free, but the same on all ranks

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from dissect.corpora import read_documents
 from dissect.errors import DissectError
 from dissect.packing import Piece, Row, as_tensors, beginning, encode, pack
+from dissect.ranks import is_main
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -189,10 +190,13 @@ def _counted(pieces: Iterator[Piece], tally: Counter[str]) -> Iterator[Piece]:
 def _collect(windows: Iterator[Row], tokens: int, label: str) -> list[Row]:
     """The first windows that together have `tokens` positions behind their BOS, or all of them."""
     rows: list[Row] = []
-    with tqdm(total=tokens, unit="tok", unit_scale=True, desc=label, leave=False, delay=1) as bar:
-        while bar.n < tokens and (row := next(windows, None)):
+    missing, hidden = tokens, not is_main()
+    with tqdm(total=tokens, unit="tok", unit_scale=True, desc=label, leave=False, delay=1, disable=hidden) as bar:
+        while missing and (row := next(windows, None)):
             rows.append(row)
-            bar.update(min(len(row.ids) - 1, tokens - bar.n))
+            found = min(len(row.ids) - 1, missing)
+            missing -= found
+            bar.update(found)
     return rows
 
 

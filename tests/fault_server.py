@@ -19,8 +19,10 @@ from typing import Any
 
 import torch
 
-from dissect import cli, pruning, steps, storage
+from dissect import cli, collect, evaluate, pruning, steps, storage
 from dissect.errors import DissectError
+from dissect.evaluation import remember
+from dissect.ranks import distributed, rank
 from dissect.runs import Run
 from tests.conftest import our_hooks, tiny_transformer
 from tests.test_pruning import guessable_sides, small_run
@@ -171,6 +173,44 @@ def command(args: list[str], at: int = -1, folder: str = "") -> None:
     sys.exit(cli.main(args))
 
 
+def ranked(environment: dict[str, str], name: str, arguments: dict[str, Any]) -> None:
+    """Another job, as one rank of a torchrun job."""
+    os.environ.update(environment)
+    JOBS[name](**arguments)
+
+
+def seen(out: str, **changes: Any) -> None:
+    """A run; print what this process then has of it in memory."""
+    result = small_run(Path(out), **changes)
+    print(json.dumps([result.history, {site: at.tolist() for site, at in result.pruned_at.items()}]))
+
+
+def alone(out: str) -> None:
+    """A run; print whether anything of many processes was touched."""
+    small_run(Path(out))
+    print("ray" in sys.modules, torch.distributed.is_initialized())
+
+
+def another_model(out: str) -> None:
+    """A run for which each rank has another model."""
+    small_run(Path(out), tiny_transformer(seed=int(os.environ["RANK"])))
+
+
+def not_finite() -> None:
+    """What is said on this rank where another's weights are broken; outside the block nobody waits for another."""
+    model, windows = tiny_transformer(), guessable_sides()["retain"][1]
+    with distributed():
+        if rank() == 1:
+            model.blocks[1].mlp.W_out[:] = torch.nan
+        for act in (collect, evaluate, remember):
+            try:
+                act(model, windows, batch_size=1)
+            except DissectError as error:
+                print(f"{act.__name__}: {str(error)[:30]}")
+    if rank() == 0:
+        print("alone", evaluate(model, windows, batch_size=1, progress=False)["n"])
+
+
 def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
     """Wait until something is so."""
     end = time.monotonic() + seconds
@@ -180,7 +220,9 @@ def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.005)
 
 
-JOBS = {job.__name__: job for job in (run, stop_at, held, late, read_only, limited, peak_of_collect, command)}
+FAULTS = (run, stop_at, held, late, read_only, limited, peak_of_collect, command)
+RANKS = (ranked, seen, alone, another_model, not_finite)
+JOBS = {job.__name__: job for job in (*FAULTS, *RANKS)}
 
 
 def child(name: str, arguments: dict[str, Any]) -> int:

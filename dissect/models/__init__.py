@@ -15,7 +15,7 @@ import torch
 from dissect.errors import DissectError, unknown
 from dissect.models.architectures import Architecture, get_architecture
 from dissect.models.convert import hooked_model
-from dissect.models.devices import resolve_device, resolve_dtype
+from dissect.models.devices import check_n_devices, resolve_device, resolve_dtype
 from dissect.models.gguf import fetch_gguf_model
 from dissect.models.hub import hub_is_reachable, is_cached
 from dissect.models.names import MODELS, WheelModel, known_models
@@ -63,6 +63,7 @@ def load_model(
     *,
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
+    n_devices: int = 1,
 ) -> Any:
     """A `HookedTransformer` (for RoBERTa a `HookedEncoder`) with the model's own, unprocessed weights.
 
@@ -71,32 +72,35 @@ def load_model(
         dtype: `bfloat16`, `float16`, `float32` or torch's; by default bfloat16 where the device computes it
             natively, else float32.
         device: By default the GPU if there is one, else the CPU.
+        n_devices: GPUs to spread the layers over, for a model that is larger than one of them.
 
     The model's logits on a short batch are compared with transformers' before it is returned. It is in evaluation
     mode, asks for no gradients, and `model.source` says where it came from. `model.tokenizer` is None where the
     folder has no tokenizer. Code from a model repository is never run.
 
     Raises:
-        DissectError: The name is unknown, the hub cannot be reached, the architecture is not supported, or the
-            logits differ from transformers'.
+        DissectError: The name is unknown, the hub cannot be reached, the architecture is not supported, there are
+            fewer GPUs than `n_devices`, or the logits differ from transformers'.
     """
     chosen_device = resolve_device(device)
     chosen_dtype = resolve_dtype(dtype, chosen_device)
     source, architecture = _find(name_or_path)
+    check_n_devices(n_devices, chosen_device, encoder=architecture.encoder)
     tokenizer = load_tokenizer(source.location, local_only=source.local_only)
-    hf_model = source.transformers_model(chosen_dtype).to(chosen_device)
+    whole = chosen_device if n_devices == 1 else torch.device("cpu")  # where transformers' model has room
+    hf_model = source.transformers_model(chosen_dtype).to(whole)
     if needs_float32_too(hf_model):
         # Read anew: widening the loaded model would keep constants that transformers has rounded (Gemma's scale).
-        _checked(source.transformers_model(torch.float32).to(chosen_device), architecture, source.name)
-    model = _checked(hf_model, architecture, source.name)
+        _checked(source.transformers_model(torch.float32).to(whole), architecture, source.name, n_devices)
+    model = _checked(hf_model, architecture, source.name, n_devices)
     attach_tokenizer(model, tokenizer, hf_model.config)
     model.source = source
     return model
 
 
-def _checked(hf_model: Any, architecture: Architecture, name: str) -> Any:
+def _checked(hf_model: Any, architecture: Architecture, name: str, n_devices: int) -> Any:
     """The TransformerLens model of a transformers model, their logits compared."""
-    model = hooked_model(hf_model, architecture, name=name)
+    model = hooked_model(hf_model, architecture, name=name, n_devices=n_devices)
     check_parity(model, hf_model)
     return model
 

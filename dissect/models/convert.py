@@ -17,21 +17,43 @@ from dissect.models.architectures import Architecture
 from dissect.models.layout import read_weights
 
 
-def hooked_model(hf_model: Any, architecture: Architecture, *, name: str) -> Any:
+def hooked_model(hf_model: Any, architecture: Architecture, *, name: str, n_devices: int = 1) -> Any:
     """A `HookedTransformer` (`HookedEncoder` for masked models) that shares the weights of `hf_model`.
 
-    It has that model's dtype and device, is in evaluation mode, and its parameters ask for no gradients.
+    It has that model's dtype and device, is in evaluation mode, and its parameters ask for no gradients. With
+    `n_devices` its layers are copied to so many GPUs, and `hf_model` stays where it is.
 
     Raises:
         DissectError: The config or a weight has no place in TransformerLens.
     """
     fields = architecture.fields(hf_model.config)
-    model = empty_model(architecture, {**fields, "dtype": hf_model.dtype, "device": str(hf_model.device)}, name=name)
+    device = str(hf_model.device) if n_devices == 1 else "cuda"
+    fields |= {"dtype": hf_model.dtype, "device": device, "n_devices": n_devices}
+    model = empty_model(architecture, fields, name=name)
     weights = read_weights(hf_model, architecture.layout, model.cfg)
     _assign(model, {key: weight.to(hf_model.dtype) for key, weight in weights.items()})
-    # Past TransformerLens' own `to`, which prints.
-    torch.nn.Module.to(model, hf_model.device)
+    for part, where in places(model):
+        # Past TransformerLens' own `to`, which prints.
+        torch.nn.Module.to(part, where)
     return model.eval().requires_grad_(False)
+
+
+def places(model: Any) -> list[tuple[Any, torch.device]]:
+    """Where each part of a model goes: all of it to its device, or its blocks where its forward pass looks for them.
+
+    TransformerLens' own way of spreading a model asks which GPU is emptiest; its forward pass goes by the block's
+    number.
+    """
+    from transformer_lens.utilities import get_device_for_block_index
+
+    if model.cfg.n_devices == 1:
+        return [(model, torch.device(model.cfg.device))]
+    at = [get_device_for_block_index(layer, model.cfg) for layer in range(model.cfg.n_layers)]
+    around = [(part, at[0] if name in FIRST else at[-1]) for name, part in model.named_children() if name != "blocks"]
+    return [*around, *zip(model.blocks, at, strict=True)]
+
+
+FIRST = ("embed", "pos_embed", "hook_embed", "hook_pos_embed", "hook_tokens")
 
 
 def empty_model(architecture: Architecture, fields: dict[str, Any], *, name: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from dissect.errors import DissectError, unknown
@@ -41,6 +43,24 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
             f"device {str(device)!r} cannot be used here ({error}); leave it out or say 'cpu'"
         ) from error
     return found
+
+
+def check_n_devices(n_devices: int, device: torch.device, *, encoder: bool) -> None:
+    """Raise `DissectError` unless a model can be spread over `n_devices` GPUs here."""
+    if not isinstance(n_devices, int) or isinstance(n_devices, bool) or n_devices < 1:
+        raise DissectError(f"n_devices must be a whole number, 1 or more, got {n_devices!r}")
+    if n_devices == 1:
+        return
+    there = torch.cuda.device_count() if device.type == "cuda" else 0
+    if there < n_devices:
+        raise DissectError(f"n_devices={n_devices} needs {n_devices} GPUs, there are {there} on device '{device}'")
+    if encoder:
+        raise DissectError(f"a masked model stays on one device, got n_devices={n_devices}")
+    if int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > 1:
+        raise DissectError(
+            f"n_devices={n_devices} takes the GPUs of the other processes on this machine; start one process a machine "
+            "(torchrun --nproc-per-node 1)"
+        )
 
 
 def resolve_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:

@@ -34,7 +34,7 @@ def check_parity(model: Any, hf_model: Any) -> float:
     """
     tokens = _random_tokens(hf_model.config, model.cfg).to(hf_model.device)
     with torch.inference_mode():
-        difference = relative_difference(model(tokens).float(), hf_model(tokens).logits.float())
+        difference = relative_difference(model(tokens).float().to(tokens.device), hf_model(tokens).logits.float())
     tolerance = TOLERANCE[hf_model.dtype]
     # Written so that NaN fails too.
     if not difference <= tolerance:

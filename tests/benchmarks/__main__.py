@@ -13,6 +13,7 @@ import torch
 
 import dissect
 from dissect import Mask, Windows
+from dissect.cost import forward_operations
 from tests.benchmarks import cases
 from tests.benchmarks.measure import Case, fastest, peak, resident
 
@@ -113,7 +114,7 @@ def row(
         return {"seconds": taken}
     reference = "transformers, logits" if name in ("evaluate", "transformers, logits") else "transformers, blocks"
     unembedded = 1 if name == reference == "transformers, logits" or name == "evaluate" else 0.5 * (passes > 1)
-    operations = cases.forward_operations(cfg, context) + unembedded * cases.unembedding_operations(cfg)
+    operations = forward_operations(cfg, context) + unembedded * cases.unembedding_operations(cfg)
     return {
         "seconds": taken,
         "tokens/s": passes * tokens / taken,

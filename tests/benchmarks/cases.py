@@ -17,15 +17,6 @@ from tests.benchmarks.measure import Case
 ROWS, REPEATS = 2048, 20  # of the matrix product
 
 
-def forward_operations(cfg: Any, context: int) -> float:
-    """Floating-point operations a token of the blocks, of a gated model under a causal mask (half of the pattern)."""
-    groups = cfg.n_key_value_heads or cfg.n_heads
-    attention = cfg.d_model * cfg.d_head * (2 * cfg.n_heads + 2 * groups)
-    feed_forward = (3 if cfg.gated_mlp else 2) * cfg.d_model * cfg.d_mlp
-    pattern = 2 * cfg.n_heads * cfg.d_head * (context + 1) / 2
-    return 2.0 * cfg.n_layers * (attention + feed_forward + pattern)
-
-
 def unembedding_operations(cfg: Any) -> float:
     """Floating-point operations a token of the unembedding."""
     return 2.0 * cfg.d_model * cfg.d_vocab
