@@ -10,7 +10,7 @@ from plotly import graph_objects as go
 
 from dissect.runs import Run, Summary
 from dissect.seeds import mean_and_sd
-from dissect.views.overlay import data_of, lines_of
+from dissect.views.overlay import Line, data_of, lines_of
 from dissect.views.report import steps_of
 from dissect.views.theme import NEUTRAL, RETAIN, legend_below, plain, styled
 
@@ -45,7 +45,7 @@ def compare(runs: Sequence[Run], *, theme: str = "light") -> go.Figure:
     styled(
         figure,
         title="How selective each run is at its best step",
-        note=f"{data_of(runs)} · difference: forget drop − retain drop",
+        note=f"{data_of(runs)} · difference: forget drop − retain drop{_whiskers_note(lines)}",
         theme=theme,
         height=190 + 46 * len(runs),
     )
@@ -76,7 +76,7 @@ def _bars(names: list[list[str]], summaries: list[list[Summary]], field: str, na
             "color": NEUTRAL,
         },
         text=[f"{value:.1f}" for value in values],
-        textposition="inside",
+        textposition=["inside" if above else "outside" for _, above in whiskers],
         insidetextanchor="start",
         textangle=0,
         cliponaxis=False,
@@ -106,6 +106,15 @@ def _mean(seeds: list[Summary], field: str) -> float:
 
 def _hover(seeds: list[Summary]) -> tuple[Any, ...]:
     return (steps_of(seeds), *(_mean(seeds, name) for name in ("forget_drop", "retain_drop", "difference")))
+
+
+def _whiskers_note(lines: Sequence[Line]) -> str:
+    """What the whiskers are, if there are any."""
+    kinds = (
+        "95% interval" if len(line.runs) == 1 else "standard deviation of the seeds" for line in lines if line.has_band
+    )
+    said = ", ".join(dict.fromkeys(kinds))
+    return f" · whiskers: {said}" if said else ""
 
 
 def _reach(seeds: list[Summary], field: str) -> tuple[float, float]:
