@@ -56,10 +56,11 @@ class DocumentSums:
         """
         try:
             tensors = load(path.read_bytes())
-            sums, counts = torch.stack(list(tensors.values()), 2).to(torch.float64).unbind(1)
+            names = tuple(sorted(tensors))  # in the file they have no order
+            sums, counts = torch.stack([tensors[name] for name in names], 2).to(torch.float64).unbind(1)
         except (OSError, SafetensorError, ValueError, RuntimeError, IndexError) as error:
             raise DissectError(f"{path} is not a file of document sums that dissect saved: {error}") from error
-        return cls(tuple(tensors), sums, counts)
+        return cls(names, sums, counts)
 
 
 def exp(loss: float) -> float:

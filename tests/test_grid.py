@@ -62,6 +62,16 @@ def test_every_combination_once(texts, tmp_path):
             )
 
 
+def test_seeds_of_the_baseline_repeat_nothing_else(texts, tmp_path):
+    one, three = (grid_of(texts, random_seeds=seeds).cells(tmp_path) for seeds in (1, 3))
+    assert set(one) < set(three)
+    for site in ("mlp", "value"):
+        added = [cell for cell in three if cell not in one and cell.site == site]
+        assert [cell.selector for cell in added] == ["random"] * 2 + ["layer-random"] * 2
+        assert [cell.seed for cell in added] == [1, 2, 1, 2]
+        assert len({cell.match for cell in added}) == 2  # None, and one run whose layers all of them match
+
+
 def test_a_grid_is_run_and_not_run_again(texts, tmp_path, monkeypatch):
     result = run_grid(grid_of(texts), tmp_path, progress=False)
     assert not result.failures
@@ -104,6 +114,7 @@ def test_a_failing_cell_does_not_stop_the_others(texts, tmp_path):
         ({"sites": ("mpl",)}, "unknown site 'mpl'"),
         ({"importances": ("freq",)}, "no activation function"),
         ({"forget": ("nowhere",)}, "unknown corpus 'nowhere'"),
+        ({"random_seeds": 0}, "random_seeds must be 1 or more, got 0"),
     ],
 )
 def test_bad_grids_run_nothing(texts, tmp_path, changes, message):

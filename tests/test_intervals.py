@@ -217,6 +217,7 @@ def test_old_folders_have_none(run, tmp_path):
     assert old.intervals("forget") == [None] * 5
     assert summary_rows([old])[0][1].endswith(" points")
     assert len(curves([old]).data) == 2
+    assert "bands" not in curves([old]).layout.title.subtitle.text
     with pytest.raises(DissectError, match="documents-forget"):
         old.documents("forget")
 

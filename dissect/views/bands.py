@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from plotly import graph_objects as go
@@ -15,18 +15,18 @@ Box = tuple[Point, Point]  # the ends across, the ends up
 ALPHA = 0.16
 
 
-def band(line: Line, boxes: Sequence[Box]) -> list[go.Scatter]:
+def band(line: Line, boxes: Sequence[Box], place: Callable[[float], float] = float) -> list[go.Scatter]:
     """A translucent trace behind a line, shown and hidden with it: the boxes of its steps, joined each to the next.
 
-    No trace where nothing has any width.
+    `place` says where on an axis a number of the boxes is drawn. No trace where nothing has any width.
     """
     shapes = [shape for a, b in pairwise(boxes) if len(shape := hull(corners(a) + corners(b))) > 2]
     if not shapes:
         return []
-    outline = [point for shape in shapes for point in [*shape, shape[0], (None, None)]][:-1]
+    outline = [point for shape in shapes for point in [None, *shape, shape[0]]][1:]
     trace = go.Scatter(
-        x=[x for x, _ in outline],
-        y=[y for _, y in outline],
+        x=[None if point is None else place(point[0]) for point in outline],
+        y=[None if point is None else place(point[1]) for point in outline],
         mode="lines",
         line={"width": 0},
         fill="toself",  # all shapes are one path, and drawn the same way round, so that none is seen through another

@@ -10,7 +10,7 @@ from plotly import graph_objects as go
 
 from dissect.runs import Run, Summary
 from dissect.seeds import mean_and_sd
-from dissect.views.overlay import data_of, lines_of
+from dissect.views.overlay import Line, data_of, lines_of
 from dissect.views.report import steps_of
 from dissect.views.theme import NEUTRAL, RETAIN, legend_below, plain, styled
 
@@ -36,7 +36,7 @@ def compare(runs: Sequence[Run], *, theme: str = "light") -> go.Figure:
             _bars(names, summaries, "retain_drop", "retain drop at that step", [RETAIN] * len(runs)),
         ]
     )
-    ends = [end for bars in figure.data for end in _ends(bars)]
+    ends = [end for seeds in summaries for field in INTERVALS for end in _reach(seeds, field)]
     most, least = max(0, *ends), min(0, *ends)
     room = 0.1 * max(most - least, 1)
     low = least - room if least < 0 else 0  # room for the numbers at the bars' ends
@@ -45,7 +45,7 @@ def compare(runs: Sequence[Run], *, theme: str = "light") -> go.Figure:
     styled(
         figure,
         title="How selective each run is at its best step",
-        note=f"{data_of(runs)} · difference: forget drop − retain drop",
+        note=f"{data_of(runs)} · difference: forget drop − retain drop{_whiskers_note(lines)}",
         theme=theme,
         height=190 + 46 * len(runs),
     )
@@ -59,7 +59,7 @@ INTERVALS = {"difference": "interval", "retain_drop": "retain_interval"}
 
 def _bars(names: list[list[str]], summaries: list[list[Summary]], field: str, name: str, colours: list[str]) -> go.Bar:
     """A bar for each list of summaries, of one run or of several seeds."""
-    values = [100 * fmean(getattr(s, field) for s in seeds) for seeds in summaries]
+    values = [_mean(seeds, field) for seeds in summaries]
     whiskers = [_whisker(seeds, field) for seeds in summaries]
     return go.Bar(
         x=values,
@@ -76,7 +76,7 @@ def _bars(names: list[list[str]], summaries: list[list[Summary]], field: str, na
             "color": NEUTRAL,
         },
         text=[f"{value:.1f}" for value in values],
-        textposition="inside",
+        textposition=["inside" if above else "outside" for _, above in whiskers],
         insidetextanchor="start",
         textangle=0,
         cliponaxis=False,
@@ -92,24 +92,35 @@ def _bars(names: list[list[str]], summaries: list[list[Summary]], field: str, na
 def _whisker(seeds: list[Summary], field: str) -> tuple[float, float]:
     """How far the whisker goes below and above, in percent; nowhere without an interval."""
     if len(seeds) > 1:
-        return (100 * mean_and_sd([getattr(s, field) for s in seeds])[1],) * 2
+        sd = 100 * mean_and_sd([getattr(s, field) for s in seeds])[1]
+        return sd, sd
     ends, value = getattr(seeds[0], INTERVALS[field]), getattr(seeds[0], field)
     # Zero where the value lies outside, as the percentile interval may.
     return (0, 0) if ends is None else (max(0, 100 * (value - ends[0])), max(0, 100 * (ends[1] - value)))
 
 
+def _mean(seeds: list[Summary], field: str) -> float:
+    """In percent."""
+    return 100 * fmean(getattr(s, field) for s in seeds)
+
+
 def _hover(seeds: list[Summary]) -> tuple[Any, ...]:
-    means = (100 * fmean(getattr(s, name) for s in seeds) for name in ("forget_drop", "retain_drop", "difference"))
-    return (steps_of(seeds), *means)
+    return (steps_of(seeds), *(_mean(seeds, name) for name in ("forget_drop", "retain_drop", "difference")))
 
 
-def _ends(bars: go.Bar) -> list[float]:
-    """Where bars and their whiskers end."""
-    return [
-        end
-        for value, below, above in zip(bars.x, bars.error_x.arrayminus, bars.error_x.array, strict=True)
-        for end in (value - below, value + above)
-    ]
+def _whiskers_note(lines: Sequence[Line]) -> str:
+    """What the whiskers are, if there are any."""
+    kinds = (
+        "95% interval" if len(line.runs) == 1 else "standard deviation of the seeds" for line in lines if line.has_band
+    )
+    said = ", ".join(dict.fromkeys(kinds))
+    return f" · whiskers: {said}" if said else ""
+
+
+def _reach(seeds: list[Summary], field: str) -> tuple[float, float]:
+    """Where a bar's whisker ends."""
+    below, above = _whisker(seeds, field)
+    return _mean(seeds, field) - below, _mean(seeds, field) + above
 
 
 def _place(run: Run) -> tuple[str, str, bool, str]:

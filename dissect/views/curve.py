@@ -31,7 +31,7 @@ def curves(runs: Sequence[Run], *, theme: str = "light") -> go.Figure:
     figure = go.Figure(curve_traces(lines))
     figure.update_xaxes(title=RETAIN_AXIS)
     figure.update_yaxes(title=FORGET_AXIS)
-    note = f"{model_of(runs)} · {data_of(runs)} · ◆ largest difference{bands_note(figure, lines)}"
+    note = f"{model_of(runs)} · {data_of(runs)} · ◆ largest difference{bands_note(lines)}"
     styled(figure, title="What pruning takes from each side", note=note, theme=theme, height=500)
     legend_below(figure, bottom=96 + 18 * ((len(lines) + 2) // 3))
     return figure
@@ -48,10 +48,9 @@ def _boxes(line: Line) -> list[Box]:
     return list(zip(across, up, strict=True))
 
 
-def bands_note(figure: go.Figure, lines: Sequence[Line]) -> str:
-    """What the bands in a figure are, to end its note with; empty where it has none."""
-    names = {trace.name for trace in figure.data}
-    kinds = dict.fromkeys(line.band_is for line in lines if f"{line.name}, {line.band_is}" in names)
+def bands_note(lines: Sequence[Line]) -> str:
+    """What the bands of lines are, to end a figure's note with; empty where they have none."""
+    kinds = dict.fromkeys(line.band_is for line in lines if line.has_band)
     return f" · bands: {', '.join(kinds)}" if kinds else ""
 
 

@@ -39,7 +39,7 @@ def dashboard(run: Run, *others: Run, theme: str = "light") -> go.Figure:
     _draw(figure, lines, panels, step, colours)
     title = f"{plain(run.config.model)}: what is lost, and where the pruned units sit"
     height = ABOVE + BELOW + ROW * max(1, len(sites)) - 40 * (len(sites) > 1)
-    styled(figure, title=title, note=data_of([run, *others]) + bands_note(figure, lines), theme=theme, height=height)
+    styled(figure, title=title, note=data_of([run, *others]) + bands_note(lines), theme=theme, height=height)
     _place(figure, height - ABOVE - BELOW)
     _add_slider(figure, slider(lines, panels, step), height - ABOVE - BELOW)
     return figure

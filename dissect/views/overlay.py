@@ -50,6 +50,11 @@ class Line:
         """What the band around the line is."""
         return "95% interval" if len(self.runs) == 1 else "smallest to largest of the seeds"
 
+    @property
+    def has_band(self) -> bool:
+        """True where a step has an interval on either side, or the seeds differ."""
+        return any(low < high for side in OTHER for low, high in self.spans(side, "drop"))
+
     def side(self, side: str) -> str:
         """What the run itself calls the figure's `forget` or `retain`."""
         return OTHER[side] if self.swapped else side

@@ -32,7 +32,7 @@ def perplexity(runs: Sequence[Run], *, theme: str = "light") -> go.Figure:
     figure.update_yaxes(title="forget: perplexity / base model's", type="log")
     figure.update_xaxes(_ticks(retain))
     figure.update_yaxes(_ticks(forget))
-    note = f"{model_of(runs)} · {data_of(runs)}{bands_note(figure, lines)}"
+    note = f"{model_of(runs)} · {data_of(runs)}{bands_note(lines)}"
     styled(figure, title="How perplexity grows on each side", note=note, theme=theme, height=500)
     legend_below(figure, bottom=96 + 18 * ((len(lines) + 2) // 3))
     return figure
@@ -50,10 +50,7 @@ def _ratio(rise: float) -> float:
 def _band(line: Line) -> list[go.Scatter]:
     """The band of the loss's rise, joined as straight as lines are on these axes."""
     boxes: list[Box] = list(zip(line.spans("retain", "loss_rise"), line.spans("forget", "loss_rise"), strict=True))
-    traces = band(line, boxes)
-    for trace in traces:
-        trace.x, trace.y = ([None if at is None else _ratio(at) for at in axis] for axis in (trace.x, trace.y))
-    return traces
+    return band(line, boxes, place=_ratio)
 
 
 def _ticks(values: list[float]) -> dict[str, list]:
