@@ -163,7 +163,7 @@ class Mask:
     @classmethod
     def from_bytes(cls, data: bytes) -> Mask:
         """Read what `to_bytes` gave."""
-        return cls(load(data))
+        return cls(dict(sorted(load(data).items())))  # safetensors gives them in any order
 
     def __repr__(self) -> str:
         parts = (f"{site}: {int(pruned.sum()):,} of {pruned.numel():,}" for site, pruned in self.by_site.items())

@@ -132,7 +132,7 @@ class Stats(Mapping[str, UnitStats]):
     def from_bytes(cls, data: bytes) -> Stats:
         """Read what `to_bytes` gave."""
         by_site: dict[str, dict[str, Tensor]] = {}
-        for key, value in load(data).items():
+        for key, value in sorted(load(data).items()):  # safetensors gives them in any order
             site, name = key.split("/")
             by_site.setdefault(site, {})[name] = value
         return cls({s: UnitStats(int(sums.pop("count")), sums) for s, sums in by_site.items()})

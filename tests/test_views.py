@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 from safetensors.torch import save_file
 
 from dissect import DissectError, Mask, PruneConfig, Run, Scores, Stats, UnitStats, neuron_cards
+from dissect.digests import sealed
 from dissect.scores import SiteScores
 from dissect.views import (
     compare,
@@ -374,7 +375,7 @@ def test_what_others_wrote_is_text(runs, tmp_path):
     record = json.loads((hostile.path / "config.json").read_text())
     del record["sha256"]
     record["config"]["forget"] = "<script>alert(1)</script>"
-    (hostile.path / "config.json").write_text(json.dumps(record))
+    (hostile.path / "config.json").write_text(json.dumps(sealed(record)))
     loaded = type(hostile).load(hostile.path)
     page = write_report([loaded], tmp_path / "page.html").read_text()
     assert "<script>alert(1)" not in page
