@@ -160,8 +160,10 @@ def test_another_model_or_text_is_not_run(folder, run, capsys, tmp_path, what):
     finally:
         shutil.rmtree(folder)
         shutil.copytree(aside, folder)
+    printed = capsys.readouterr().out
+    assert "the same versions and machine" in printed
     field = "model.fingerprint" if what == "model" else "data.retain.train"
-    assert f"first: before step 0, config.json, {field}" in capsys.readouterr().out
+    assert f"first: before step 0, config.json, {field}" in printed
     assert not run.path.with_name("run-rerun").exists()
 
 
