@@ -104,9 +104,9 @@ def _stats_differences(file: str, there: Stats, here: Stats, tolerance: Toleranc
             apart = _apart_in_layer(sums, here[site][moment])
             if apart.any():
                 unit = tuple(torch.stack(torch.unravel_index(apart.argmax(), apart.shape)).tolist())
-                values = sums[unit].item(), here[site][moment][unit].item()
+                one, other = sums[unit].item(), here[site][moment][unit].item()
                 what = f"{site}/{moment} of unit {unit}"
-                yield Difference(0, file, what, *values, apart[unit].item(), tolerance.stats)
+                yield Difference(0, file, what, one, other, apart[unit].item(), tolerance.stats)
 
 
 def _apart_in_layer(
@@ -125,9 +125,9 @@ def _mask_differences(there: Run, here: Run, step: int, tolerance: Tolerance) ->
         if len(units):
             unit = tuple(units[0].tolist())
             what = f"{site} unit {unit}, the first of {len(units)} that one has pruned and the other has not"
-            values = (_pruned(run.pruned_at[site][unit].item(), step) for run in (there, here))
+            one, other = (_pruned(run.pruned_at[site][unit].item(), step) for run in (there, here))
             size = 1 - jaccard(Mask({site: mine[site]}), Mask({site: theirs[site]}))
-            yield Difference(step, PRUNED_AT, what, *values, size, tolerance.masks)
+            yield Difference(step, PRUNED_AT, what, one, other, size, tolerance.masks)
 
 
 def _pruned(at: float, step: int) -> str:

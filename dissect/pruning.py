@@ -133,8 +133,8 @@ def prune(
     """
     config = PruneConfig(
         model=model if isinstance(model, str) else model.cfg.model_name,
-        forget=label_of(forget),
-        retain=label_of(retain),
+        forget=_label(forget),
+        retain=_label(retain),
         site=site if isinstance(site, str) else ",".join(f"{name}={part}" for name, part in site.items()),
         importance=importance,
         eps=eps,
@@ -190,7 +190,7 @@ def run_config(
             matched = _matched(config, record)
             if run is None:  # only now is there something to write, and to lock
                 on_main(lambda: lock.enter_context(locked(path)))
-            run = _on_every_rank(path, lambda: _opened(path, config, record, model))
+            run = _on_every_rank(path, lambda: _opened(path, config, record))
             _take_steps(Work(config, model, windows, fractions, run, progress and is_main(), matched))
             return run
     except KeyboardInterrupt as error:
@@ -232,32 +232,10 @@ def _check_ranks_agree(mains: dict[str, Any], mine: dict[str, Any]) -> None:
             )
 
 
-def reading(
-    config: PruneConfig, model: Any, forget: Corpus | None = None, retain: Corpus | None = None
-) -> tuple[dict[str, tuple[Windows, Windows]], dict[str, Any]]:
-    """What a run of `config` reads, its (train, test) windows of each side, and what its record says of it."""
-    corpora = {"forget": forget or config.forget, "retain": retain or config.retain}
-    windows = {side: _windows(corpora[side], model, config) for side in SIDES}
-    return windows, _record(config, model, windows, parse_sites(config.site, config.fraction))
-
-
-def load_again(run: Run, fix: str, device: str | None = None) -> Any:
-    """The model that a run's record names, in the dtype it had.
-
-    Raises:
-        DissectError: It cannot be had; the message ends with `fix`.
-    """
-    name, dtype = run.config.model, run.record["model"]["dtype"]
-    try:
-        return load_model(name, dtype=dtype, device=device or run.config.device)
-    except DissectError as error:
-        raise DissectError(f"cannot load the model of {run.path} again: {error}; {fix}") from error
-
-
-def _opened(path: Path, config: PruneConfig, record: dict[str, Any], model: Any) -> Run:
+def _opened(path: Path, config: PruneConfig, record: dict[str, Any]) -> Run:
     """The run in a folder that is locked, as the process before has left it; begun where there is none."""
     if open_run(path, config) is None:
-        Run(path, config, record | {"began": origin(model)}).create()
+        Run(path, config, record).create()
     run = Run.load(path)
     _check_same(run, record)
     return run
@@ -329,12 +307,7 @@ def check_config(config: PruneConfig) -> dict[str, float]:
     return fractions
 
 
-def label_of(corpus: Corpus) -> str:
-    """How a configuration names a corpus: by its name, or by the fingerprints of its windows.
-
-    Raises:
-        DissectError: It is neither a name nor two Windows.
-    """
+def _label(corpus: Corpus) -> str:
     if isinstance(corpus, str):
         return corpus
     if not (isinstance(corpus, tuple) and len(corpus) == 2 and all(isinstance(part, Windows) for part in corpus)):
@@ -374,6 +347,7 @@ def _record(
             "fingerprint": model_fingerprint(model),
         },
         "data": {side: {"train": train.describe(), "test": test.describe()} for side, (train, test) in windows.items()},
+        "began": origin(model),
     }
 
 
@@ -385,3 +359,31 @@ def _check_same(run: Run, record: dict[str, Any]) -> None:
                 f"{run.path} began with another {name} than there is now; choose another --out "
                 f"(then: {run.record[name]}, now: {record[name]})"
             )
+
+
+def reading(
+    config: PruneConfig, model: Any, forget: Corpus | None = None, retain: Corpus | None = None
+) -> tuple[dict[str, tuple[Windows, Windows]], dict[str, Any]]:
+    """What a run of `config` reads, its (train, test) windows of each side, and what its record would say now.
+
+    Raises:
+        DissectError: A corpus is neither a name nor two Windows, or cannot be read.
+    """
+    corpora = {"forget": forget or config.forget, "retain": retain or config.retain}
+    for corpus in corpora.values():
+        _label(corpus)
+    windows = {side: _windows(corpora[side], model, config) for side in SIDES}
+    return windows, _record(config, model, windows, parse_sites(config.site, config.fraction))
+
+
+def load_again(run: Run, fix: str, device: str | None = None) -> Any:
+    """The model that a run's record names, in the dtype it had.
+
+    Raises:
+        DissectError: It cannot be had; the message ends with `fix`.
+    """
+    name, dtype = run.config.model, run.record["model"]["dtype"]
+    try:
+        return load_model(name, dtype=dtype, device=device or run.config.device)
+    except DissectError as error:
+        raise DissectError(f"cannot load the model of {run.path} again: {error}; {fix}") from error

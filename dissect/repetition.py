@@ -8,14 +8,14 @@ from typing import Any
 
 from dissect.differences import Difference, Tolerance, changes, record_differences, run_differences
 from dissect.errors import DissectError
-from dissect.pruning import WINDOWS, Corpus, label_of, load_again, reading, run_config
-from dissect.runs import SIDES, Run
+from dissect.pruning import WINDOWS, Corpus, load_again, reading, run_config
+from dissect.runs import HISTORY, PRUNED_AT, SIDES, Run
 
 # Between machines and versions; on one machine with the same versions nothing may differ.
 TOLERANCES = {
-    "float32": Tolerance(metric=0.01, stats=1e-3, masks=0.05),
-    "bfloat16": Tolerance(metric=0.03, stats=0.05, masks=0.2),
-    "float16": Tolerance(metric=0.03, stats=0.05, masks=0.2),
+    "float32": Tolerance(metric=0.01, stats=0.01, masks=0.05),
+    "bfloat16": Tolerance(metric=0.03, stats=0.1, masks=0.1),
+    "float16": Tolerance(metric=0.03, stats=0.1, masks=0.1),
 }
 BY_HAND = "in Python: dissect.rerun(run, model=model, forget=(train, test), retain=(train, test))"
 
@@ -64,23 +64,27 @@ class Repetition:
         """What was allowed, and how much of it was needed."""
         if not self.changed or not self.differences or self.again is None:
             return []
-        earliest = (
-            [] if self.first is self.differences[0] else [f"first that is not bit for bit: {self.differences[0]}"]
-        )
-        allowed = {"metric": "history.jsonl", "stats": "stats-", "masks": "pruned_at"}
-        most = {
+        files = {"metric": HISTORY, "stats": "stats-", "masks": PRUNED_AT}
+        sizes = {
             name: max((each.size for each in self.differences if each.file.startswith(file)), default=0.0)
-            for name, file in allowed.items()
+            for name, file in files.items()
         }
-        parts = (f"{name} {size:.2g} ({getattr(self.tolerance, name):g} allowed)" for name, size in most.items())
+        parts = (f"{name} {size:.2g} ({getattr(self.tolerance, name):g} allowed)" for name, size in sizes.items())
+        allowed = self.first is not self.differences[0]
+        earliest = [f"first that is allowed to differ: {self.differences[0]}"] if allowed else []
         return [*earliest, "furthest apart: " + ", ".join(parts)]
 
     def _circumstances(self) -> list[str]:
         if not self.changed:
             return ["the same versions and machine."]
-        shown = ({None: "not known"}.get(value, value) for pair in self.changed.values() for value in pair)
-        pairs = zip(self.changed, zip(shown, shown, strict=True), strict=True)
-        return ["what changed:", *(f"  {name}: {there} there, {here} here" for name, (there, here) in pairs)]
+        lines = (
+            f"  {name}: {_known(there)} there, {_known(here)} here" for name, (there, here) in self.changed.items()
+        )
+        return ["what changed:", *lines]
+
+
+def _known(value: Any) -> str:
+    return "not known" if value is None else str(value)
 
 
 def rerun(
@@ -122,10 +126,10 @@ def rerun(
     tolerance = TOLERANCES[run.record["model"]["dtype"]]
     before = tuple(record_differences(run.record, record))
     if before:
-        return Repetition(run, None, {}, before, tolerance)
+        return Repetition(run, None, _changed(run.record, record), before, tolerance)
     again = run_config(run.config, load=lambda config: model, **windows, out=path, progress=progress)
-    changed = changes(_deciding(run.record), _deciding(again.record))
-    return Repetition(run, again, changed, tuple(run_differences(run, again, tolerance)), tolerance)
+    differences = tuple(run_differences(run, again, tolerance))
+    return Repetition(run, again, _changed(run.record, again.record), differences, tolerance)
 
 
 def _other_folder(run: Run, out: str | Path | None) -> Path:
@@ -143,15 +147,16 @@ def _check(run: Run, corpora: dict[str, Corpus | None]) -> None:
             "finish it with its own command, then repeat it"
         )
     for side in SIDES:
-        name, given = getattr(run.config, side), corpora[side]
-        if name.startswith(WINDOWS) and given is None:
+        if getattr(run.config, side).startswith(WINDOWS) and corpora[side] is None:
             raise DissectError(f"the {side} data of {run.path} were given as Windows, which no name loads; {BY_HAND}")
-        if name.startswith(WINDOWS) and label_of(given) != name:
-            raise DissectError(f"these are not the {side} windows of {run.path}: {label_of(given)}, and it had {name}")
+
+
+def _changed(there: dict[str, Any], here: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What decides whether the last bits are the same, where two records differ in it."""
+    return changes(_deciding(there), _deciding(here))
 
 
 def _deciding(record: dict[str, Any]) -> dict[str, Any]:
-    """Of a record, what decides whether the last bits are the same."""
     began = record.get("began", {})
     return {
         "versions": record["versions"],

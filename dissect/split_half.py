@@ -64,24 +64,20 @@ class Stability:
         A row for each `site` and `importance`, a column for each level; missing where no number reaches it.
         """
         rows = []
-        for (site, importance), group in self.means().groupby(["site", "importance"], sort=False):
+        for _, group in self.means().groupby(["site", "importance"], sort=False):
+            first = group.iloc[0]
             reached = {level: _reached(group, level) for level in levels}
-            rows.append({"site": site, "importance": importance, **reached})
+            rows.append({"site": first["site"], "importance": first["importance"], **reached})
         return pd.DataFrame(rows).astype(dict.fromkeys(levels, "Int64"))
 
     def __repr__(self) -> str:
         wide = self.means().pivot(index="predictions", columns=["site", "importance"], values="mean")
-        enough = self.enough().set_index(["site", "importance"])
-        lines = [
-            f"{site} {importance}: " + ", ".join(f"{level:g} {_from(row[level])}" for level in enough.columns)
-            for (site, importance), row in zip(enough.index, enough.to_dict("records"), strict=True)
-        ]
+        title = f"Jaccard index of two halves' masks, by predictions in each half; {self.chance:.3f} by chance"
+        enough = "predictions from which on it is on average at least"
         return "\n".join(
             [
-                f"Jaccard index of the masks of two halves, by predictions in each half (by chance {self.chance:.3f}):",
-                wide.to_string(float_format="{:.3f}".format),
-                "\nPredictions of each data set from which on it is, on average, at least",
-                *lines,
+                f"{title}\n{wide.to_string(float_format='{:.3f}'.format)}",
+                f"\n{enough}\n{self.enough().astype('string').fillna('not reached').to_string(index=False)}",
             ]
         )
 
@@ -96,10 +92,6 @@ class Stability:
         from dissect.views import stability_figure
 
         return stability_figure(self, theme=theme)
-
-
-def _from(predictions: Any) -> str:
-    return "not reached" if pd.isna(predictions) else f"from {predictions:,}"
 
 
 def _reached(group: pd.DataFrame, level: float) -> int | None:
@@ -204,7 +196,12 @@ def _rows(
     for split in range(splits):
         halves = list(_halves(chunks, sizes, np.random.default_rng((seed, split))))
         for site, importance, (size, *two) in product(sites, importances, halves):
-            masks = [score(**half, importance=importance, sites=site)[site].top(fraction) for half in two]
+            masks = [
+                score(forget=half["forget"], retain=half["retain"], importance=importance, sites=site)[site].top(
+                    fraction
+                )
+                for half in two
+            ]
             yield {
                 "site": site,
                 "importance": importance,

@@ -160,8 +160,10 @@ def test_another_model_or_text_is_not_run(folder, run, capsys, tmp_path, what):
     finally:
         shutil.rmtree(folder)
         shutil.copytree(aside, folder)
+    printed = capsys.readouterr().out
+    assert "the same versions and machine" in printed
     field = "model.fingerprint" if what == "model" else "data.retain.train"
-    assert f"first: before step 0, config.json, {field}" in capsys.readouterr().out
+    assert f"first: before step 0, config.json, {field}" in printed
     assert not run.path.with_name("run-rerun").exists()
 
 
@@ -171,8 +173,11 @@ def test_windows_are_repeated_from_python_only(tmp_path, capsys):
     assert "dissect.rerun(run, model=model, forget=(train, test), retain=(train, test))" in capsys.readouterr().err
     windows = guessable_sides()
     assert rerun(run, model=tiny_transformer(), **windows, progress=False).differences == ()
-    with pytest.raises(DissectError, match="these are not the forget windows of"):
-        rerun(run, model=tiny_transformer(), forget=windows["retain"], retain=windows["retain"])
+    others = rerun(run, model=tiny_transformer(), forget=windows["retain"], retain=windows["retain"])
+    assert others.again is None
+    assert others.first.what == "data.forget.train.fingerprint"
+    with pytest.raises(DissectError, match=r"a \(train, test\) pair of Windows"):
+        rerun(run, model=tiny_transformer(), **windows | {"forget": windows["forget"][0]})
     with pytest.raises(DissectError, match=r"cannot load the model .* again: .*in Python: dissect\.rerun"):
         rerun(run, **windows)
 

@@ -22,7 +22,7 @@ def stability_figure(result: Stability, *, theme: str = "light") -> go.Figure:
     importances = list(means["importance"].unique())
     for column, site in enumerate(sites, 1):
         for place, importance in enumerate(importances):
-            rows = means[(means["site"] == site) & (means["importance"] == importance)]
+            rows = means.loc[means["site"].eq(site) & means["importance"].eq(importance)]
             for trace in (_band(rows, RUNS[place % len(RUNS)]), _line(rows, importance, RUNS[place % len(RUNS)])):
                 trace.showlegend = trace.name is not None and column == 1
                 figure.add_trace(trace, row=1, col=column)
