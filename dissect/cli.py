@@ -156,8 +156,7 @@ def cost(
         gpus: Numbers of GPUs to show hours for.
         operations_per_second: Of one GPU, in matrix products; by default 40% of an H100's dense bfloat16 peak.
     """
-    options = {"tokens": tokens, "steps": steps, "context": context}
-    grids = [grid for name in what for grid in paper_grids(name, models, **options)]
+    grids = [grid for name in what for grid in paper_grids(name, models, tokens=tokens, steps=steps, context=context)]
     table = cost_table(all_cells(grids, Path()), gpus, operations_per_second)
     print(table.to_string(index=False, na_rep=""))
     print(f"\ncalculated, not measured: at {operations_per_second:.3g} operations a second and GPU")

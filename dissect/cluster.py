@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -126,7 +127,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         yield ray
         return
     try:
-        ray.init(address=cluster.address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=cluster.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise DissectError(f"cannot connect to the Ray cluster at {cluster.address!r}: {error}") from error
     try:

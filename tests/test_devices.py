@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformer_lens.utilities import get_device_for_block_index
+from transformer_lens.utilities.multi_gpu import get_device_for_block_index
 
 from dissect import DissectError, Mask, ablated, cli, collect, evaluate, load_model
 from dissect.models import devices

@@ -44,7 +44,7 @@ def places(model: Any) -> list[tuple[Any, torch.device]]:
     TransformerLens' own way of spreading a model asks which GPU is emptiest; its forward pass goes by the block's
     number.
     """
-    from transformer_lens.utilities import get_device_for_block_index
+    from transformer_lens.utilities.multi_gpu import get_device_for_block_index
 
     if model.cfg.n_devices == 1:
         return [(model, torch.device(model.cfg.device))]
