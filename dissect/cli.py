@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from dissect.checks import check_whole
 from dissect.config import PruneConfig
 from dissect.errors import DissectError
 from dissect.experiments import PAPER_MODELS, Experiment, Grid, all_cells, paper_grids
@@ -149,6 +150,7 @@ def report(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], cards: int =
 def _cards(runs: list[Run], n: int) -> Sequence[NeuronCard | HeadCard]:
     from dissect.run_cards import top_cards
 
+    check_whole("cards", n, 0)
     if n == 0:
         return ()
     return top_cards(next((run for run in runs if run.has_stats), runs[0]), n)
@@ -205,7 +207,7 @@ def main(args: list[str] | None = None) -> int:
             COMMANDS, prog="dissect", args=args, description="Which neurons of this language model do that?"
         )
     except DissectError as error:
-        print(f"dissect: error: {error}", file=sys.stderr)
+        print("dissect: error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         kept = "interrupted; finished steps are kept, the same command goes on from there"

@@ -16,6 +16,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from dissect.checks import check_batch_size, check_kind
+from dissect.errors import DissectError
 from dissect.finite import not_finite
 from dissect.forward import default_batch_size, logits_per_slice, run_blocks, unembed
 from dissect.questions import Questions, questions
@@ -83,6 +85,8 @@ def evaluate(
             either), or a masked model has no mask token.
     """
     asked = questions(model, windows, seed=seed)
+    check_batch_size(batch_size)
+    _check_reference(reference, asked)
     sums, counts = dict.fromkeys(METRICS, 0.0), dict.fromkeys(METRICS, 0)
     total = int(asked.at.sum())
     bar = tqdm(total=total, unit="tok", unit_scale=True, desc="evaluation", leave=False, disable=not progress)
@@ -118,11 +122,23 @@ def remember(model: Any, windows: Windows, *, seed: int = 0, batch_size: int | N
         DissectError: As `evaluate`.
     """
     asked = questions(model, windows, seed=seed)
+    check_batch_size(batch_size)
     with torch.no_grad():
         rows = torch.cat([rows for rows, _ in _asked_rows(model, asked, batch_size)])
     if not rows.isfinite().all():
         raise not_finite(model, (asked.tokens[batch] for batch in _batches(asked, batch_size)))
     return Reference(rows)
+
+
+def _check_reference(reference: Any, asked: Questions) -> None:
+    if reference is None:
+        return
+    check_kind("reference", reference, Reference, "what dissect.evaluation.remember(model, windows) gave")
+    if len(reference.rows) != int(asked.at.sum()):
+        raise DissectError(
+            f"reference is of {len(reference.rows)} predictions, the windows ask for {int(asked.at.sum())}; "
+            "remember the same windows with the same seed"
+        )
 
 
 def exp(loss: float) -> float:

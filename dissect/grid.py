@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
+from dissect.checks import as_list, as_path, check_kind
 from dissect.errors import DissectError
 from dissect.experiments import Grid, all_cells, cell_folder
 from dissect.pruning import LastModel, check_config, run_config
@@ -38,8 +39,13 @@ def run_grid(grid: Grid | Sequence[Grid], out: str | Path, *, progress: bool = T
     Raises:
         DissectError: A name or number of the grid is wrong, before anything is run.
     """
-    out = Path(out)
+    out = as_path("out", out)
+    for each in [grid] if isinstance(grid, Grid) else as_list("grid", grid, "Grids"):
+        check_kind("a grid", each, Grid, "a dissect.Grid")
+        each.check()
     cells = all_cells(grid, out)
+    if not cells:
+        raise DissectError("the grid has no run; give each of models, forget, retain, sites and selectors")
     for cell in cells:
         check_config(cell)
     result, models = GridResult(), LastModel()

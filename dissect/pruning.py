@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from dissect.checks import as_path, check_fraction, check_kind, check_model
 from dissect.config import HeadScore, PruneConfig, Selector, Value, default_out, parse_sites
 from dissect.corpora import find_source
-from dissect.errors import DissectError
+from dissect.errors import DissectError, shown
 from dissect.evaluation import Reference, remember
 from dissect.fingerprint import model_fingerprint, versions
 from dissect.importance import get_importance
@@ -119,18 +120,20 @@ def prune(
             where the folder is damaged, in use by another process, or cannot be written to.
         KeyboardInterrupt: On Ctrl-C; its message says what is kept and how to go on.
     """
+    if not isinstance(model, str):
+        check_model(model)
     config = PruneConfig(
         model=model if isinstance(model, str) else model.cfg.model_name,
         forget=_label(forget),
         retain=_label(retain),
-        site=site if isinstance(site, str) else ",".join(f"{name}={part}" for name, part in site.items()),
+        site=_sites(site),
         importance=importance,
         eps=eps,
         fraction=fraction,
         steps=steps,
         iterative=iterative,
         selector=selector,
-        match=None if match is None else str(match),
+        match=None if match is None else str(as_path("match", match)),
         head=head,
         value=value,
         svd=svd,
@@ -165,7 +168,7 @@ def run_config(
         DissectError: As `prune`.
     """
     fractions = check_config(config)
-    path = Path(out) if out is not None else default_out(config)
+    path = as_path("out", out) if out is not None else default_out(config)
     run = open_run(path, config)
     if run is not None and run.finished:
         return run
@@ -244,6 +247,8 @@ def check_config(config: PruneConfig) -> dict[str, float]:
     """
     config.check()
     fractions = parse_sites(config.site, config.fraction)
+    if config.match is not None:
+        as_path("match", config.match)
     for corpus in (config.forget, config.retain):
         if not corpus.startswith(WINDOWS):
             find_source(corpus)
@@ -261,11 +266,22 @@ def check_config(config: PruneConfig) -> dict[str, float]:
     return fractions
 
 
+def _sites(site: Any) -> str:
+    """Sites as a configuration holds them."""
+    if isinstance(site, str):
+        return site
+    check_kind("site", site, Mapping, "a name, or a fraction by name such as {'mlp': 0.02, 'pre_out': 0.01}")
+    for name, fraction in site.items():
+        get_site(name)
+        check_fraction(fraction)
+    return ",".join(f"{name}={part}" for name, part in site.items())
+
+
 def _label(corpus: Corpus) -> str:
     if isinstance(corpus, str):
         return corpus
     if not (isinstance(corpus, tuple) and len(corpus) == 2 and all(isinstance(part, Windows) for part in corpus)):
-        raise DissectError(f"a corpus is a name or a (train, test) pair of Windows, got {type(corpus).__name__}")
+        raise DissectError(f"a corpus is a name or a (train, test) pair of Windows, got {shown(corpus)}")
     return WINDOWS + "+".join(part.fingerprint[:12] for part in corpus)
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from dissect.checks import as_text_or_path, check_kind, check_seed, check_whole
 from dissect.corpora import read_documents
 from dissect.errors import DissectError
 from dissect.packing import Piece, as_tensors, beginning, encode, pack
@@ -93,8 +94,7 @@ class Windows:
         Raises:
             DissectError: `size` is below 1.
         """
-        if size < 1:
-            raise DissectError(f"a batch must have at least 1 window, got {size}")
+        check_whole("the size of a batch", size, 1)
         return (self[start : start + size] for start in range(0, len(self), size))
 
     def __repr__(self) -> str:
@@ -131,7 +131,8 @@ def load_windows(
             it has); `context` does not fit the model; the model has no tokenizer, or one that does not fit it.
     """
     _check_request(model, tokens, context)
-    name = os.fspath(corpus)
+    check_seed(seed)
+    name = as_text_or_path("corpus", corpus)
     bos, width = beginning(model.tokenizer), min(context, tokens + 1)
     tally: Counter[str] = Counter()
     documents = read_documents(name, split=split, seed=seed, tally=tally)
@@ -152,12 +153,10 @@ def load_windows(
 
 def _check_request(model: Any, tokens: int, context: int) -> None:
     """The errors that can be known before anything is read."""
-    if model.tokenizer is None:
+    if getattr(model, "tokenizer", None) is None:
         raise DissectError("the model has no tokenizer; make windows of your own ids with Windows.from_tokens(ids)")
-    if tokens < 1:
-        raise DissectError(f"tokens must be at least 1, got {tokens}")
-    if context < 2:
-        raise DissectError(f"context must be at least 2 (BOS and one token to predict), got {context}")
+    check_whole("tokens", tokens, 1)
+    check_whole("context", context, 2)  # BOS and one token to predict
     if context > model.cfg.n_ctx:
         raise DissectError(
             f"context={context} is more than the {model.cfg.n_ctx} positions of the model (n_ctx); "
@@ -177,10 +176,12 @@ def _counted(pieces: Iterator[Piece], tally: Counter[str]) -> Iterator[Piece]:
 def _collect(windows: Iterator[list[int]], tokens: int, label: str) -> list[list[int]]:
     """The first windows that together have `tokens` positions behind their BOS, or all of them."""
     rows: list[list[int]] = []
+    left = tokens  # not the bar's own count, which stands still under TQDM_DISABLE
     with tqdm(total=tokens, unit="tok", unit_scale=True, desc=label, leave=False, delay=1) as bar:
-        while bar.n < tokens and (row := next(windows, None)):
+        while left > 0 and (row := next(windows, None)):
             rows.append(row)
-            bar.update(min(len(row) - 1, tokens - bar.n))
+            bar.update(min(len(row) - 1, left))
+            left -= len(row) - 1
     return rows
 
 
@@ -193,6 +194,9 @@ def _check_vocabulary(ids: Int64[Tensor, "window position"], model: Any) -> None
 
 
 def _check_tokens(tokens: Tensor) -> None:
+    check_kind("tokens", tokens, Tensor, "a tensor of token ids, `window position`")
+    if tokens.is_meta or tokens.layout != torch.strided:
+        raise DissectError(f"tokens must be a plain tensor with values, got {tokens.layout} on {tokens.device}")
     integer = not (tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool)
     if tokens.ndim != 2 or not integer:
         raise DissectError(
@@ -201,11 +205,13 @@ def _check_tokens(tokens: Tensor) -> None:
         )
     if tokens.shape[0] < 1 or tokens.shape[1] < 2:
         raise DissectError(f"tokens needs at least 1 window of 2 positions, got shape {tuple(tokens.shape)}")
-    if int(tokens.min()) < 0:
-        raise DissectError(f"token ids must be 0 or more, got {int(tokens.min())}; mark padding in `keep` instead")
+    lowest = int(tokens.to(torch.int64).min())
+    if lowest < 0:
+        raise DissectError(f"token ids must be 0 or more, got {lowest}; mark padding in `keep` instead")
 
 
 def _check_keep(keep: Tensor, tokens: Tensor) -> None:
+    check_kind("keep", keep, Tensor, "a bool tensor of tokens' shape")
     if keep.dtype != torch.bool or keep.shape != tokens.shape:
         raise DissectError(
             f"keep must be bool of tokens' shape {tuple(tokens.shape)}, got {keep.dtype} of shape {tuple(keep.shape)}"

@@ -20,7 +20,7 @@ CORPORA IMPORTANCE METRICS MODELS SITES
 DissectError Mask PruneConfig Run Scores Site Stats Summary UnitStats Windows""".split()
 
 # Each module may import those before it, and none after it.
-ORDER = """errors undo storage digests sites config
+ORDER = """errors checks undo storage digests sites config records
 stats importance masks
 corpora packing windows models
 hooks fast forward finite collection scores ablation weights baking svd questions evaluation fingerprint cards
