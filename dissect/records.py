@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dissect.checks import check_whole
-from dissect.config import MOST_STEPS, PruneConfig
+from dissect.config import MOST_STEPS, PruneConfig, parse_sites
 from dissect.errors import DissectError, shown
 from dissect.sites import get_site
 
@@ -29,6 +29,7 @@ def read_config(record: Mapping[str, Any]) -> tuple[PruneConfig, dict[str, tuple
     except TypeError as error:
         raise DissectError(f"its config does not fit this version of dissect: {error}") from error
     config.check()
+    sites = parse_sites(config.site, config.fraction)
     model = _mapping("model", record.get("model"))
     for name in ("fingerprint", "dtype"):
         _text(f"model.{name}", model.get(name))
@@ -38,7 +39,10 @@ def read_config(record: Mapping[str, Any]) -> tuple[PruneConfig, dict[str, tuple
     for side in SIDES:
         for split, windows in _mapping(f"data.{side}", data.get(side)).items():
             _text(f"data.{side}.{split}.fingerprint", _mapping(f"data.{side}.{split}", windows).get("fingerprint"))
-    return config, {site: _shape(site, shape) for site, shape in _mapping("model.units", model.get("units")).items()}
+    units = _mapping("model.units", model.get("units"))
+    if set(units) != set(sites):
+        raise DissectError(f"model.units must be of {', '.join(sites)}, as its config says, got {shown(list(units))}")
+    return config, {site: _shape(site, shape) for site, shape in units.items()}
 
 
 def check_line(line: Mapping[str, Any], units: Mapping[str, tuple[int, ...]]) -> None:

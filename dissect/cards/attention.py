@@ -66,7 +66,7 @@ def attentions(
         for batch in windows.batches(size):
             run_blocks(model, batch.tokens)
             for row, head in enumerate(heads):
-                sums[row] += _finite(head, _sums(seen[head], batch.tokens, batch.keep))
+                sums[row] += _sums(_finite(head, seen[head], batch.keep), batch.tokens, batch.keep)
             bar.update(batch.n_kept)
     return [_attention(row, windows.n_kept) for row in (sums / windows.n_kept).tolist()]
 
@@ -90,10 +90,13 @@ def _hooks(model: Any, heads: Sequence[Unit], seen: dict[Unit, Tensor]) -> Itera
         yield model.hook_dict[name], watch
 
 
-def _finite(head: Unit, sums: Float[Tensor, " measure"]) -> Float[Tensor, " measure"]:
-    if not sums.isfinite().all():
+def _finite(
+    head: Unit, pattern: Float[Tensor, "window position key"], keep: Bool[Tensor, "window position"]
+) -> Float[Tensor, "window position key"]:
+    """The pattern, whose rows sum to one; TransformerLens puts 0 where it is not a number."""
+    if not (pattern[keep].sum(-1) > 0.5).all():
         raise DissectError(f"the attention of {head} is not finite; load the model with dtype='float32'")
-    return sums
+    return pattern
 
 
 def _sums(

@@ -68,7 +68,7 @@ def check_sizes(config: Mapping[str, Any], location: str) -> None:
                 check_whole(f"{name} in the config of {location!r}", config[name], 0, most)
 
 
-def get_architecture(names: list[str] | None) -> Architecture:
+def get_architecture(names: Any) -> Architecture:
     """The architecture a config's `architectures` names.
 
     Raises:
