@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from dissect.checks import as_path, check_fraction, check_kind, check_model
 from dissect.config import HeadScore, PruneConfig, Selector, Value, default_out, parse_sites
@@ -20,6 +21,7 @@ from dissect.importance import get_importance
 from dissect.models import load_model
 from dissect.runs import CONFIG, SIDES, Run, config_record, open_run
 from dissect.scores import check_importance, count_of
+from dissect.sharing import shared_documents, warning
 from dissect.sites import get_site
 from dissect.steps import Work, take_step
 from dissect.storage import locked
@@ -183,6 +185,8 @@ def run_config(
             matched = _matched(config, record)
             if run is None:  # only now is there something to write, and to lock
                 lock.enter_context(locked(path))
+                if text := warning(windows):
+                    tqdm.write(f"note: {text}")
             run = _opened(path, config, record)
             _take_steps(Work(config, model, windows, fractions, run, progress, matched))
             return run
@@ -317,6 +321,7 @@ def _record(
             "fingerprint": model_fingerprint(model),
         },
         "data": {side: {"train": train.describe(), "test": test.describe()} for side, (train, test) in windows.items()},
+        "shared_documents": shared_documents(windows),
     }
 
 

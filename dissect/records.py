@@ -35,6 +35,8 @@ def read_config(record: Mapping[str, Any]) -> tuple[PruneConfig, dict[str, tuple
         _text(f"model.{name}", model.get(name))
     for name, version in _mapping("versions", record.get("versions")).items():
         _text(f"versions.{name}", version)
+    for split, count in _mapping("shared_documents", record.get("shared_documents", {})).items():
+        check_whole(f"shared_documents.{split}", count, 0)
     data = _mapping("data", record.get("data"))
     for side in SIDES:
         for split, windows in _mapping(f"data.{side}", data.get(side)).items():

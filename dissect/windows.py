@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from dissect.checks import as_text_or_path, check_kind, check_seed, check_whole
 from dissect.corpora import read_documents
+from dissect.corpora.splits import digest
 from dissect.errors import DissectError
 from dissect.packing import Piece, as_tensors, beginning, encode, pack
 
@@ -31,6 +32,7 @@ class Windows:
         tokens: Token ids, on the CPU.
         keep: True where a position counts.
         provenance: Where the tokens come from: with `load_windows`, its arguments and what it read.
+        texts: Digests of the documents they are of, to know those of another data set by; in no record.
 
     Raises:
         DissectError: `tokens` is not `window position`, or `keep` does not fit it or keeps a position 0.
@@ -39,6 +41,7 @@ class Windows:
     tokens: Int64[Tensor, "window position"]
     keep: Bool[Tensor, "window position"]
     provenance: dict[str, Any] = field(default_factory=dict)
+    texts: frozenset[bytes] = frozenset()
 
     def __post_init__(self) -> None:
         _check_tokens(self.tokens)
@@ -71,10 +74,10 @@ class Windows:
     @property
     def fingerprint(self) -> str:
         """sha256 (hex) over the shape, the tokens and what is kept of them."""
-        digest = hashlib.sha256(repr(tuple(self.tokens.shape)).encode())
-        digest.update(self.tokens.numpy().astype("<i8").tobytes())
-        digest.update(self.keep.numpy().tobytes())
-        return digest.hexdigest()
+        found = hashlib.sha256(repr(tuple(self.tokens.shape)).encode())
+        found.update(self.tokens.numpy().astype("<i8").tobytes())
+        found.update(self.keep.numpy().tobytes())
+        return found.hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """What identifies these windows, for a run's record; ready for JSON."""
@@ -86,7 +89,7 @@ class Windows:
 
     def __getitem__(self, windows: slice) -> Windows:
         """Some of the windows, as a view of the same memory."""
-        return Windows(self.tokens[windows], self.keep[windows], self.provenance)
+        return Windows(self.tokens[windows], self.keep[windows], self.provenance, self.texts)
 
     def batches(self, size: int) -> Iterator[Windows]:
         """All windows in order, `size` at a time; the last time those that are left.
@@ -135,7 +138,8 @@ def load_windows(
     name = as_text_or_path("corpus", corpus)
     bos, width = beginning(model.tokenizer), min(context, tokens + 1)
     tally: Counter[str] = Counter()
-    documents = read_documents(name, split=split, seed=seed, tally=tally)
+    digests: list[bytes] = []
+    documents = _noted(read_documents(name, split=split, seed=seed, tally=tally), digests)
     pieces = _counted(encode(documents, model.tokenizer), tally)
     rows = _collect(pack(pieces, bos, width), tokens, f"{name} {split}")
     found = sum(len(row) - 1 for row in rows)
@@ -148,7 +152,7 @@ def load_windows(
     _check_vocabulary(ids, model)
     request = {"corpus": name, "split": split, "seed": seed, "context": context, "tokens": tokens}
     read = {"documents": tally["used"], "empty": tally["empty"], "duplicates": tally["duplicate"]}
-    return Windows(ids, keep, request | read)
+    return Windows(ids, keep, request | read, frozenset(digests[: tally["last"] + 1]))
 
 
 def _check_request(model: Any, tokens: int, context: int) -> None:
@@ -164,12 +168,19 @@ def _check_request(model: Any, tokens: int, context: int) -> None:
         )
 
 
+def _noted(documents: Iterator[str], digests: list[bytes]) -> Iterator[str]:
+    """The same documents; `digests` gets what each is known by."""
+    for document in documents:
+        digests.append(digest(document)[:16])
+        yield document
+
+
 def _counted(pieces: Iterator[Piece], tally: Counter[str]) -> Iterator[Piece]:
-    """The same pieces; `tally["used"]` counts the documents they are of."""
+    """The same pieces; `tally["used"]` counts the documents they are of, `tally["last"]` is the last one's number."""
     document = None
     for piece in pieces:
         tally["used"] += piece.document != document
-        document = piece.document
+        document = tally["last"] = piece.document
         yield piece
 
 

@@ -24,7 +24,7 @@ ORDER = """errors checks undo storage digests sites config records
 stats importance masks
 corpora packing windows models
 hooks fast forward finite collection scores ablation weights baking svd questions evaluation fingerprint cards
-runs selection steps pruning exporting neuron_table run_cards experiments grid claims
+runs selection steps sharing pruning exporting neuron_table run_cards experiments grid claims
 views explorer demo cli""".split()
 
 # Runs and cards draw themselves; the drawing is only imported when they do.
