@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
+from dissect.checks import check_kind, check_model
 from dissect.config import Value
 from dissect.errors import DissectError, unknown
 from dissect.hooks import Handle, Hook, Zero, attach
@@ -54,29 +55,50 @@ def read_mask(site: Site, pruned: Bool[Tensor, layer * unit], cfg: Any) -> Bool[
     return spread.expand(cfg.n_layers, *site.read_shape(cfg)).clone()
 
 
-def replacement(site: Site, value: str, stats: Stats | None) -> Float64[Tensor, layer * read] | None:
+def replacement(site: Site, value: str, stats: Stats | None, cfg: Any) -> Float64[Tensor, layer * read] | None:
     """What pruned units are set to: their means, or None for zero.
 
     Raises:
-        DissectError: `value` is neither, or the statistics are missing.
+        DissectError: The statistics are missing, of another model, or not finite.
     """
     if value == "zero":
         return None
-    if value != "mean":
-        raise unknown("value to ablate with", value, ("zero", "mean"))
-    if stats is None:
-        raise DissectError("mean ablation needs stats=, usually the retain data set's: stats=collect(model, retain)")
-    return stats[site.name]["sum"] / stats[site.name].count
+    if not isinstance(stats, Stats):
+        raise DissectError(
+            "mean ablation needs stats=, usually the retain data set's: stats=collect(model, retain), "
+            f"got {type(stats).__name__}"
+        )
+    sums, expected = stats[site.name]["sum"], (cfg.n_layers, *site.read_shape(cfg))
+    if tuple(sums.shape) != expected:
+        raise DissectError(
+            f"statistics of another model: site {site.name!r} has shape {tuple(sums.shape)}, the model has {expected}"
+        )
+    means = sums / stats[site.name].count
+    if not means.isfinite().all():
+        raise DissectError(
+            f"the means of site {site.name!r} are not finite, of {stats[site.name].count} positions; "
+            "collect the statistics again"
+        )
+    return means
+
+
+def check_cut(model: Any, mask: Any, value: Any) -> None:
+    """Raise `DissectError` unless this is a model, a mask of its units, and something to set them to."""
+    check_model(model)
+    check_kind("mask", mask, Mask, "a Mask, such as scores['mlp'].top(0.02)")
+    mask.check(model)
+    if not isinstance(value, str) or value not in get_args(Value):
+        raise unknown("value to ablate with", value, get_args(Value))
 
 
 def _pairs(model: Any, mask: Mask, value: Value, stats: Stats | None) -> list[tuple[Any, Hook]]:
     """What to attach where. Everything is checked before the first hook is."""
-    mask.check(model)
+    check_cut(model, mask, value)
     return [pair for name in mask.sites for pair in _of_site(model, get_site(name), mask[name], value, stats)]
 
 
 def _of_site(model: Any, site: Site, pruned: Tensor, value: Value, stats: Stats | None) -> Iterator[tuple[Any, Hook]]:
-    read, means = read_mask(site, pruned, model.cfg), replacement(site, value, stats)
+    read, means = read_mask(site, pruned, model.cfg), replacement(site, value, stats, model.cfg)
     for layer, point in enumerate(hook_points(model, site)):
         if read[layer].any():
             yield point, _overwrite(read[layer], None if means is None else means[layer])

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dissect.ablation import read_mask, replacement
+from dissect.ablation import check_cut, read_mask, replacement
 from dissect.config import Value
 from dissect.masks import Mask
 from dissect.sites import get_site, n_value_heads
@@ -41,12 +41,12 @@ def bake(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None =
     Raises:
         DissectError: The mask is of another model's shape, or `mean` has no statistics.
     """
-    mask.check(model)
+    check_cut(model, mask, value)
     edit = WeightEdit()
     with torch.no_grad(), edit.or_nothing():
         for name in mask.sites:
             site = get_site(name)
-            pruned, means = read_mask(site, mask[name], model.cfg), replacement(site, value, stats)
+            pruned, means = read_mask(site, mask[name], model.cfg), replacement(site, value, stats, model.cfg)
             for layer in mask[name].flatten(1).any(1).nonzero().flatten().tolist():
                 block = model.blocks[layer]
                 instead = torch.zeros(pruned[layer].shape, dtype=torch.float64) if means is None else means[layer]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from dissect.checks import check_whole
 from dissect.command import typed
 from dissect.config import PruneConfig
 from dissect.cost import H100_OPERATIONS, cost_table
@@ -223,6 +224,7 @@ def report(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], cards: int =
 def _cards(runs: list[Run], n: int) -> Sequence[NeuronCard | HeadCard]:
     from dissect.run_cards import top_cards
 
+    check_whole("cards", n, 0)
     if n == 0:
         return ()
     return top_cards(next((run for run in runs if run.has_stats), runs[0]), n)
@@ -365,7 +367,7 @@ def main(args: list[str] | None = None) -> int:
                 COMMANDS, prog="dissect", args=args, description="Which neurons of this language model do that?"
             )
     except DissectError as error:
-        _complain(f"error: {error}")
+        _complain("error: " + " ".join(str(error).split()))
         return 2
     except RankLost as error:
         _complain(f"error: rank {os.environ['RANK']}: {error}", everybody=True)

@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from dissect.checks import check_batch_size
 from dissect.errors import DissectError
-from dissect.forward import default_batch_size, run_blocks
+from dissect.forward import check_readable, default_batch_size, run_blocks
 from dissect.hooks import Hook, Read, hooked
 from dissect.ranks import dealt, is_main
 from dissect.sites import Site, get_sites, hook_points
@@ -46,9 +47,11 @@ def collect(
         number of positions.
 
     Raises:
-        DissectError: An unknown site or moment, a hook point that the model lacks, or an activation that is
-            not finite (with its layer and site).
+        DissectError: An unknown site or moment, a hook point that the model lacks, windows that it cannot read, or an
+            activation that is not finite (with its layer and site).
     """
+    check_readable(model, windows)
+    check_batch_size(batch_size)
     builders: dict[str, StatsBuilder] = {}
     by_hook: dict[str, Site] = {}
     names = known_moments(moments)

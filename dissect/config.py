@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from dissect.checks import check_eps, check_fields, check_fraction, check_seed, check_whole
 from dissect.errors import DissectError, unknown
 from dissect.sites import get_site
 
 Selector = Literal["score", "random", "layer-random"]
 Value = Literal["zero", "mean"]
 HeadScore = Literal["mean", "median"]
+
+MOST_STEPS = 32_767  # the step that pruned a unit is an int16
 
 
 @dataclass(frozen=True)
@@ -74,30 +77,25 @@ class PruneConfig:
 
     def check(self) -> None:
         """Raise `DissectError` for a value that no run can have; names are checked where their registries are."""
+        check_fields(self)
         for name, kind in (("selector", Selector), ("value", Value), ("head", HeadScore)):
             if getattr(self, name) not in get_args(kind):
                 raise unknown(name, getattr(self, name), get_args(kind))
         if (self.selector == "layer-random") != (self.match is not None):
             raise DissectError("selector layer-random and match go together: match is the run whose layers are matched")
         check_eps(self.eps)
-        _check_at_least("steps", self.steps, 1)
-        _check_at_least("tokens", self.tokens, 1)
-        _check_at_least("context", self.context, 2)
+        check_seed(self.seed)
+        check_whole("steps", self.steps, 1, MOST_STEPS)
+        check_whole("tokens", self.tokens, 1)
+        check_whole("context", self.context, 2)
         for name in ("eval_tokens", "batch_size"):
             if getattr(self, name) is not None:
-                _check_at_least(name, getattr(self, name), 1)
-        if self.steps > 32_767:
-            raise DissectError(f"steps must be at most 32767, got {self.steps}")
+                check_whole(name, getattr(self, name), 1)
 
     def differences(self, other: PruneConfig) -> dict[str, tuple[Any, Any]]:
         """The fields in which two configurations differ, with both values."""
         mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
         return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
-
-
-def _check_at_least(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise DissectError(f"{name} must be a whole number, {least} or more, got {value!r}")
 
 
 def parse_sites(site: str, fraction: float) -> dict[str, float]:
@@ -117,18 +115,6 @@ def parse_sites(site: str, fraction: float) -> dict[str, float]:
             raise DissectError(f"site {part!r} has no number after '='; write e.g. mlp=0.02,pre_out=0.01") from error
         check_fraction(fractions[name])
     return fractions
-
-
-def check_fraction(fraction: float | None) -> None:
-    """Raise `DissectError` unless `fraction` is a number in (0, 1]."""
-    if not isinstance(fraction, (int, float)) or isinstance(fraction, bool) or not 0 < fraction <= 1:
-        raise DissectError(f"fraction must be in (0, 1], got {fraction} (2% is 0.02)")
-
-
-def check_eps(eps: float | None) -> None:
-    """Raise `DissectError` unless `eps` is None or a number from 0 up."""
-    if eps is not None and not 0 <= eps < float("inf"):
-        raise DissectError(f"eps must be a finite number, 0 or more, got {eps} (the paper uses 1e-3 and 1e-4)")
 
 
 def default_out(config: PruneConfig) -> Path:

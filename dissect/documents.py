@@ -8,12 +8,11 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float64
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
 from dissect.errors import DissectError
-from dissect.storage import write_bytes
+from dissect.storage import read_tensors, write_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +53,13 @@ class DocumentSums:
         Raises:
             DissectError: The file is missing, damaged or holds something else.
         """
-        try:
-            tensors = load(path.read_bytes())
-            names = tuple(sorted(tensors))  # in the file they have no order
-            sums, counts = torch.stack([tensors[name] for name in names], 2).to(torch.float64).unbind(1)
-        except (OSError, SafetensorError, ValueError, RuntimeError, IndexError) as error:
-            raise DissectError(f"{path} is not a file of document sums that dissect saved: {error}") from error
-        return cls(names, sums, counts)
+        tensors = read_tensors(path)
+        shapes = {(tuple(tensor.shape[1:]), len(tensor) if tensor.ndim else 0) for tensor in tensors.values()}
+        alike = len(shapes) == 1 and next(iter(shapes))[0] == (2,)
+        if not alike or any(tensor.dtype != torch.float64 or bool((tensor < 0).any()) for tensor in tensors.values()):
+            raise DissectError(f"{path} is not a file of document sums that dissect saved")
+        sums, counts = torch.stack([*tensors.values()], 2).unbind(1)
+        return cls(tuple(tensors), sums, counts)
 
 
 def exp(loss: float) -> float:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+Entry = TypeVar("Entry")
+
+LONGEST = 100  # characters of a value in a message
 
 
 class DissectError(ValueError):
@@ -13,6 +18,28 @@ class DissectError(ValueError):
 def unknown(kind: str, value: object, known: Iterable[str]) -> DissectError:
     """The error for a name that is not in a registry: lists the known names and the closest one."""
     names = list(known)
-    close = difflib.get_close_matches(str(value), names, n=1)
+    close = difflib.get_close_matches(str(value)[:LONGEST], names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    return DissectError(f"unknown {kind} {value!r}{hint} (known: {', '.join(names)})")
+    return DissectError(f"unknown {kind} {shown(value)}{hint} (known: {', '.join(names)})")
+
+
+def look_up(kind: str, name: object, registry: Mapping[str, Entry]) -> Entry:
+    """The entry of a registry that is called `name`.
+
+    Raises:
+        DissectError: There is none, or `name` is no name at all; the message lists those there are.
+    """
+    if not isinstance(name, str) or name not in registry:
+        raise unknown(kind, name, registry)
+    return registry[name]
+
+
+def summary(error: BaseException) -> str:
+    """The kind of a library's error and the first line of its message."""
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+
+
+def shown(value: object) -> str:
+    """A value as a message names it: in one line, and cut where it is long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

@@ -15,7 +15,9 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from dissect.checks import check_batch_size, check_kind
 from dissect.documents import DocumentSums
+from dissect.errors import DissectError
 from dissect.finite import not_finite
 from dissect.forward import default_batch_size, logits_per_slice, run_blocks, unembed
 from dissect.questions import Questions, questions
@@ -112,6 +114,7 @@ def evaluate_documents(
     The documents are those of which anything is asked, in the order of their numbers in `windows.documents`.
     """
     asked = questions(model, windows, seed=seed)
+    check_batch_size(batch_size)
     names = [name for name in METRICS if name != "kl" or reference is not None]
     documents = torch.zeros_like(asked.documents)
     documents[asked.at] = asked.documents[asked.at].unique(return_inverse=True)[1]
@@ -119,6 +122,7 @@ def evaluate_documents(
     sums, counts = both
     mine = [(asked.at[batch], documents[batch]) for batch in dealt(_batches(asked, batch_size))]
     total, hidden = sum(int(at.sum()) for at, _ in mine), not (progress and is_main())
+    _check_reference(reference, total)
     bar = tqdm(total=total, unit="tok", unit_scale=True, desc="evaluation", leave=False, disable=hidden)
     with torch.no_grad(), bar:
         for (at, numbered), predictions in zip(mine, _predictions(model, asked, reference, batch_size), strict=True):
@@ -162,12 +166,24 @@ def remember(model: Any, windows: Windows, *, seed: int = 0, batch_size: int | N
         DissectError: As `evaluate`.
     """
     asked = questions(model, windows, seed=seed)
+    check_batch_size(batch_size)
     with torch.no_grad():
         parts = [rows for rows, _ in _asked_rows(model, asked, batch_size)]
     rows = torch.cat(parts) if parts else torch.empty(0, model.cfg.d_model, dtype=model.cfg.dtype)
     if all_reduce_sum_((~rows.isfinite()).sum()):
         raise not_finite(model, (asked.tokens[batch] for batch in _batches(asked, batch_size)))
     return Reference(rows)
+
+
+def _check_reference(reference: Any, total: int) -> None:
+    if reference is None:
+        return
+    check_kind("reference", reference, Reference, "what dissect.evaluation.remember(model, windows) gave")
+    if len(reference.rows) != total:
+        raise DissectError(
+            f"reference is of {len(reference.rows)} predictions, the windows ask for {total}; "
+            "remember the same windows with the same seed"
+        )
 
 
 def _asked_rows(

@@ -7,10 +7,11 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
+from dissect.checks import check_fields
 from dissect.config import PruneConfig, Selector, Value, default_out
-from dissect.errors import DissectError
+from dissect.errors import DissectError, unknown
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,15 @@ class Grid:
     dtype: str | None = None
     device: str | None = None
     batch_size: int | None = None
+
+    def check(self) -> None:
+        """Raise `DissectError` for a field of another type; names and numbers are checked run by run."""
+        check_fields(self)
+        for selector in self.selectors:
+            if selector not in get_args(Selector):
+                raise unknown("selector", selector, get_args(Selector))
+        if "layer-random" in self.selectors and not self.importances:
+            raise DissectError("selector layer-random matches a run that scores; give an importance")
 
     def pairs(self) -> list[tuple[str, str]]:
         """Every (forget, retain), the swapped ones behind.

@@ -14,6 +14,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from dissect.baking import bake
+from dissect.checks import as_path, check_model
 from dissect.errors import DissectError
 from dissect.fingerprint import model_fingerprint
 from dissect.models import load_model, source_of
@@ -67,10 +68,11 @@ def export(model_or_run: Any, path: str | Path, *, step: int | None = None, shri
             loaded by `load_model`; the run was made of another model than its name gives now; or the folder would
             not compute the same, for instance because transformers has no bias where mean ablation needs one.
     """
-    path = Path(path)
+    path = as_path("path", path)
     if path.exists():
         raise DissectError(f"{path} exists already; choose another folder")
     if not isinstance(model_or_run, Run):
+        check_model(model_or_run)
         if step is not None:
             raise DissectError(f"step {step} is of a run; a model is exported as it is")
         return _export_model(model_or_run, path, shrink)
@@ -83,13 +85,14 @@ def pruned_model(run: Run, step: int | None = None) -> Any:
     Raises:
         DissectError: What the run's model name gives now is not what the run was made of.
     """
+    mask = run.mask(step)  # first: a step that is not there need not wait for a model
     model = load_model(run.config.model, dtype=run.record["model"]["dtype"], device=run.config.device)
     if model_fingerprint(model) != run.record["model"]["fingerprint"]:
         raise DissectError(f"{run.config.model!r} is not the model of {run.path} any more: its weights are others")
     if run.config.svd:
         rotate_to_svd(model)
     stats = run.stats("retain") if run.config.value == "mean" else None
-    bake(model, run.mask(step), value=run.config.value, stats=stats)
+    bake(model, mask, value=run.config.value, stats=stats)
     return model
 
 

@@ -10,6 +10,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from dissect import fast
+from dissect.checks import check_kind, check_model
+from dissect.errors import DissectError
+from dissect.windows import Windows
 
 TOKENS_PER_BATCH = 2048  # fewer make the products slow, more push activations out of a CPU's cache
 ROWS_PER_PRODUCT = 512  # logits in memory at once, in the model's dtype
@@ -19,6 +22,22 @@ ROWS_PER_SLICE = 16  # and of these in float32
 def default_batch_size(context: int) -> int:
     """Windows per batch for windows of `context` tokens: about `TOKENS_PER_BATCH` tokens together."""
     return max(1, TOKENS_PER_BATCH // context)
+
+
+def check_readable(model: Any, windows: Any) -> None:
+    """Raise `DissectError` unless `model` can read `windows`: their kind, their tokens and their length."""
+    check_model(model)
+    check_kind("windows", windows, Windows, "Windows, as dissect.load_windows(corpus, model, tokens=...) gives them")
+    highest, width = int(windows.tokens.max()), windows.tokens.shape[1]
+    if highest >= model.cfg.d_vocab:
+        raise DissectError(
+            f"windows hold token {highest}, but the model's vocabulary has {model.cfg.d_vocab} (d_vocab); "
+            "make windows with this model"
+        )
+    if width > model.cfg.n_ctx:
+        raise DissectError(
+            f"windows have {width} positions, more than the {model.cfg.n_ctx} of the model (n_ctx); make shorter ones"
+        )
 
 
 def is_masked(model: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
+from dissect.checks import as_list, as_path, check_kind
 from dissect.cluster import run_on_cluster
 from dissect.config import PruneConfig
 from dissect.errors import DissectError
@@ -46,8 +47,13 @@ def run_grid(
     Raises:
         DissectError: A name or number of the grid is wrong, before anything is run; or there is no such cluster.
     """
-    out = Path(out)
+    out = as_path("out", out)
+    for each in [grid] if isinstance(grid, Grid) else as_list("grid", grid, "Grids"):
+        check_kind("a grid", each, Grid, "a dissect.Grid")
+        each.check()
     cells = all_cells(grid, out)
+    if not cells:
+        raise DissectError("the grid has no run; give each of models, forget, retain, sites and selectors")
     for cell in cells:
         check_config(cell)
     ended = _one_by_one(cells, out, progress) if cluster is None else run_on_cluster(cluster, cells, out)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from jaxtyping import Float64
 from torch import Tensor
 
-from dissect.errors import unknown
+from dissect.errors import look_up
 from dissect.stats import UnitStats
 
 
@@ -45,6 +45,4 @@ def get_importance(name: str) -> Importance:
     Raises:
         DissectError: There is none; the message lists those there are.
     """
-    if name not in IMPORTANCE:
-        raise unknown("importance", name, IMPORTANCE)
-    return IMPORTANCE[name]
+    return look_up("importance", name, IMPORTANCE)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Bool
-from safetensors import SafetensorError
-from safetensors.torch import load, load_file, save, save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from dissect.errors import DissectError
+from dissect.checks import as_list, as_path, check_kind, check_model
+from dissect.errors import DissectError, shown
 from dissect.sites import get_site, get_sites
+from dissect.storage import read_tensors, tensors_of, write_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,14 +30,22 @@ class Mask:
     by_site: Mapping[str, Bool[Tensor, layer * unit]]
 
     def __post_init__(self) -> None:
+        check_kind("a mask", self.by_site, Mapping, "made of one bool tensor a site: Mask({'mlp': pruned})")
         for site, pruned in self.by_site.items():
             get_site(site)
+            check_kind(f"the mask of site {site!r}", pruned, Tensor, "a bool tensor of shape `layer *unit`")
+            if pruned.ndim != 1 + len(get_site(site).unit):
+                raise DissectError(
+                    f"the mask of site {site!r} has {1 + len(get_site(site).unit)} dimensions, "
+                    f"layer and {', '.join(get_site(site).unit)}, got shape {tuple(pruned.shape)}"
+                )
             if pruned.dtype != torch.bool:
                 raise DissectError(f"a mask is bool (True = pruned), got {pruned.dtype} for site {site!r}")
 
     @classmethod
     def none(cls, model: Any, sites: str | Iterable[str]) -> Mask:
         """The empty mask of `model` at `sites`."""
+        check_model(model)
         shapes = {site.name: site.mask_shape(model.cfg) for site in get_sites(sites)}
         return cls({name: torch.zeros(shape, dtype=torch.bool) for name, shape in shapes.items()})
 
@@ -44,21 +54,24 @@ class Mask:
         """The mask of single units, each `(layer, *unit)`: `Mask.of(model, "mlp", [(3, 17)])`.
 
         Raises:
-            DissectError: A unit is outside the model.
+            DissectError: A unit is none, or outside the model.
         """
-        mask = cls.none(model, site)
+        mask = cls.none(model, get_site(site).name)
         pruned = mask[site]
-        for unit in units:
+        for unit in as_list("units", units, "units, each (layer, *unit)"):
+            if not isinstance(unit, Sequence) or not all(isinstance(i, Integral) for i in unit):
+                raise DissectError(f"a unit of a mask is (layer, *unit) such as (3, 17), got {shown(unit)}")
             if len(unit) != pruned.ndim or any(not 0 <= i < n for i, n in zip(unit, pruned.shape, strict=True)):
                 raise DissectError(
-                    f"unit {unit} of site {site!r} is outside {tuple(pruned.shape)} (layer first, counted from 0)"
+                    f"unit {shown(tuple(unit))} of site {site!r} is outside {tuple(pruned.shape)} "
+                    "(layer first, counted from 0)"
                 )
-            pruned[unit] = True
+            pruned[tuple(unit)] = True
         return mask
 
     def __getitem__(self, site: str) -> Bool[Tensor, layer * unit]:
-        if site not in self.by_site:
-            raise DissectError(f"this mask holds no site {site!r}, only {', '.join(self.by_site) or 'none'}")
+        if not isinstance(site, str) or site not in self.by_site:
+            raise DissectError(f"this mask holds no site {shown(site)}, only {', '.join(self.by_site) or 'none'}")
         return self.by_site[site]
 
     @property
@@ -105,6 +118,7 @@ class Mask:
     __hash__ = None  # type: ignore[assignment]
 
     def _combine(self, other: Mask, operation: Callable[[Tensor, Tensor], Tensor]) -> Mask:
+        check_kind("what is combined with a mask", other, Mask, "a mask")
         combined = {}
         for site in dict.fromkeys((*self.by_site, *other.by_site)):
             mine, theirs = self.by_site.get(site), other.by_site.get(site)
@@ -132,6 +146,7 @@ class Mask:
 
     def check(self, model: Any) -> None:
         """Raise `DissectError` unless the mask has the shape of `model`'s units."""
+        check_model(model)
         for name, pruned in self.by_site.items():
             expected = get_site(name).mask_shape(model.cfg)
             if tuple(pruned.shape) != expected:
@@ -141,8 +156,12 @@ class Mask:
                 )
 
     def save(self, path: str | Path) -> None:
-        """Write the mask to a safetensors file, one bool tensor a site."""
-        save_file({site: pruned.contiguous() for site, pruned in self.by_site.items()}, path)
+        """Write the mask to a safetensors file, whole or not at all, one bool tensor a site.
+
+        Raises:
+            DissectError: The file cannot be written.
+        """
+        write_bytes(as_path("path", path), save({site: pruned.contiguous() for site, pruned in self.by_site.items()}))
 
     @classmethod
     def load(cls, path: str | Path) -> Mask:
@@ -152,8 +171,8 @@ class Mask:
             DissectError: The file is missing, damaged or not a mask.
         """
         try:
-            return cls(load_file(path))
-        except (OSError, SafetensorError, DissectError) as error:
+            return cls(read_tensors(as_path("path", path).resolve()))
+        except DissectError as error:
             raise DissectError(f"{path} is not a mask that dissect saved: {error}") from error
 
     def to_bytes(self) -> bytes:
@@ -163,7 +182,7 @@ class Mask:
     @classmethod
     def from_bytes(cls, data: bytes) -> Mask:
         """Read what `to_bytes` gave."""
-        return cls(dict(sorted(load(data).items())))  # safetensors gives them in any order
+        return cls(tensors_of(data))
 
     def __repr__(self) -> str:
         parts = (f"{site}: {int(pruned.sum()):,} of {pruned.numel():,}" for site, pruned in self.by_site.items())

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dissect.cards.units import Unit
+from dissect.checks import check_kind
 from dissect.errors import DissectError
 from dissect.runs import KEPT, Run
-from dissect.scores import Scores, SiteScores
+from dissect.scores import Scores, SiteScores, sites_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -34,14 +35,24 @@ def neurons(scores: Scores | SiteScores, run: Run | None = None) -> DataFrame:
     """
     import pandas
 
-    sites = [scores] if isinstance(scores, SiteScores) else list(scores.values())
+    sites = sites_of(scores)
+    if run is not None:
+        check_kind("run", run, Run, "a Run, as dissect.Run.load(folder) gives it")
     table = pandas.concat([_site_table(site, run) for site in sites], ignore_index=True)
     return table.sort_values(["score", "rank"], ascending=[False, True], kind="stable", ignore_index=True)
 
 
 def units_of(table: DataFrame) -> list[Unit]:
     """The units of a table's rows, in order: `neuron_cards(model, units_of(table.head(5)), ...)`."""
-    places = table[["layer", "head", "unit"]].astype("Int64").to_numpy(dtype=object, na_value=None)
+    import pandas
+
+    check_kind("table", table, pandas.DataFrame, "a table, as dissect.neurons(scores) gives it")
+    if missing := [name for name in ("site", "layer", "head", "unit") if name not in table]:
+        raise DissectError(f"a table of units has the columns site, layer, head and unit; this one lacks {missing}")
+    try:
+        places = table[["layer", "head", "unit"]].astype("Int64").to_numpy(dtype=object, na_value=None)
+    except (TypeError, ValueError) as error:
+        raise DissectError(f"layer, head and unit of a table must be whole numbers: {error}") from error
     return [
         Unit(str(site), layer, tuple(part for part in index if part is not None))
         for site, (layer, *index) in zip(table["site"], places.tolist(), strict=True)

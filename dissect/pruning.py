@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
+from dissect.checks import as_path, check_fraction, check_kind, check_model
 from dissect.config import HeadScore, PruneConfig, Selector, Value, default_out, parse_sites
 from dissect.corpora import find_source
-from dissect.errors import DissectError
+from dissect.errors import DissectError, shown
 from dissect.evaluation import Reference, remember
 from dissect.fingerprint import model_fingerprint, versions
 from dissect.importance import get_importance
@@ -22,6 +24,7 @@ from dissect.origin import origin
 from dissect.ranks import RankLost, distributed, everywhere, from_main, is_main, on_main, rank
 from dissect.runs import CONFIG, SIDES, Run, config_record, open_run, run_bytes, run_of_bytes
 from dissect.scores import check_importance, count_of
+from dissect.sharing import shared_documents, warning
 from dissect.sites import get_site
 from dissect.steps import Work, take_step
 from dissect.storage import locked
@@ -131,18 +134,20 @@ def prune(
         KeyboardInterrupt: On Ctrl-C; its message says what is kept and how to go on.
         RankLost: Another process of a torchrun job has ended.
     """
+    if not isinstance(model, str):
+        check_model(model)
     config = PruneConfig(
         model=model if isinstance(model, str) else model.cfg.model_name,
         forget=_label(forget),
         retain=_label(retain),
-        site=site if isinstance(site, str) else ",".join(f"{name}={part}" for name, part in site.items()),
+        site=_sites(site),
         importance=importance,
         eps=eps,
         fraction=fraction,
         steps=steps,
         iterative=iterative,
         selector=selector,
-        match=None if match is None else str(match),
+        match=None if match is None else str(as_path("match", match)),
         head=head,
         value=value,
         svd=svd,
@@ -176,7 +181,7 @@ def run_config(
     Raises:
         DissectError: As `prune`.
     """
-    path = Path(out) if out is not None else default_out(config)
+    path = as_path("out", out) if out is not None else default_out(config)
     try:
         with distributed(), ExitStack() as lock:
             fractions = everywhere(lambda: check_config(config))
@@ -190,6 +195,8 @@ def run_config(
             matched = _matched(config, record)
             if run is None:  # only now is there something to write, and to lock
                 on_main(lambda: lock.enter_context(locked(path)))
+                if is_main() and (text := warning(windows)):
+                    tqdm.write(f"note: {text}")
             run = _on_every_rank(path, lambda: _opened(path, config, record))
             _take_steps(Work(config, model, windows, fractions, run, progress and is_main(), matched))
             return run
@@ -290,6 +297,8 @@ def check_config(config: PruneConfig) -> dict[str, float]:
     """
     config.check()
     fractions = parse_sites(config.site, config.fraction)
+    if config.match is not None:
+        as_path("match", config.match)
     for corpus in (config.forget, config.retain):
         if not corpus.startswith(WINDOWS):
             find_source(corpus)
@@ -307,11 +316,22 @@ def check_config(config: PruneConfig) -> dict[str, float]:
     return fractions
 
 
+def _sites(site: Any) -> str:
+    """Sites as a configuration holds them."""
+    if isinstance(site, str):
+        return site
+    check_kind("site", site, Mapping, "a name, or a fraction by name such as {'mlp': 0.02, 'pre_out': 0.01}")
+    for name, fraction in site.items():
+        get_site(name)
+        check_fraction(fraction)
+    return ",".join(f"{name}={part}" for name, part in site.items())
+
+
 def _label(corpus: Corpus) -> str:
     if isinstance(corpus, str):
         return corpus
     if not (isinstance(corpus, tuple) and len(corpus) == 2 and all(isinstance(part, Windows) for part in corpus)):
-        raise DissectError(f"a corpus is a name or a (train, test) pair of Windows, got {type(corpus).__name__}")
+        raise DissectError(f"a corpus is a name or a (train, test) pair of Windows, got {shown(corpus)}")
     return WINDOWS + "+".join(part.fingerprint[:12] for part in corpus)
 
 
@@ -347,6 +367,7 @@ def _record(
             "fingerprint": model_fingerprint(model),
         },
         "data": {side: {"train": train.describe(), "test": test.describe()} for side, (train, test) in windows.items()},
+        "shared_documents": shared_documents(windows),
         "began": origin(model),
     }
 

@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from dissect.checks import check_seed
 from dissect.errors import DissectError
-from dissect.forward import is_masked
+from dissect.forward import check_readable, is_masked
 from dissect.windows import Windows
 
 ASKED, MASKED, REPLACED = 0.15, 0.8, 0.1
@@ -47,6 +48,8 @@ def questions(model: Any, windows: Windows, *, seed: int = 0) -> Questions:
     Raises:
         DissectError: There is nothing to ask; or a masked model's tokenizer has no mask token.
     """
+    check_readable(model, windows)
+    check_seed(seed)
     asked = _masked(model, windows, seed) if is_masked(model) else _causal(windows)
     if not asked.at.any():
         raise DissectError(f"cannot evaluate: no question in {windows.n_kept} kept positions; take more tokens")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from dissect.cards.effect import first_windows
+from dissect.cards.effect import check_tokens, first_windows
 from dissect.cards.heads import head_cards
 from dissect.cards.neurons import neuron_cards
 from dissect.cards.stack import Cards
 from dissect.cards.units import Unit
+from dissect.checks import check_kind, check_model, check_whole
 from dissect.errors import DissectError
 from dissect.fingerprint import model_fingerprint
 from dissect.neuron_table import neurons, units_of
@@ -41,9 +42,11 @@ def top_cards(
             they are not what they were (by their fingerprints).
     """
     units = top_units(run, n)
+    check_whole("tokens", tokens, 1)
+    check_tokens(ablation_tokens)
     _check_named(run)
     model = _same_model(run, model)
-    sides = [first_windows(_same_windows(run, side, model), tokens) for side in SIDES]
+    sides = [first_windows(model, _same_windows(run, side, model), tokens) for side in SIDES]
     rotation = rotate_to_svd(model) if run.config.svd else WeightEdit()
     try:
         return _cards(model, units, *sides, ablation_tokens=ablation_tokens, progress=progress)
@@ -53,8 +56,8 @@ def top_cards(
 
 def top_units(run: Run, n: int) -> list[Unit]:
     """The first units a run pruned, by step, then by rank in their site, at most `n`."""
-    if n < 1:
-        raise DissectError(f"the number of cards must be 1 or more, got {n}")
+    check_whole("the number of cards", n, 1)
+    check_kind("run", run, Run, "a Run, as dissect.Run.load(folder) gives it")
     if not run.has_stats:
         raise DissectError(f"{run.path} kept no statistics to choose units by; {BY_HAND}")
     table = neurons(run.scores(), run).dropna(subset="step")
@@ -73,6 +76,7 @@ def _same_model(run: Run, model: Any) -> Any:
     """The run's model, by its recorded dtype and fingerprint."""
     recorded = run.record["model"]
     model = load_again(run, "in Python, give it to top_cards(run, n, model=model)") if model is None else model
+    check_model(model)
     found = model_fingerprint(model)
     if found != recorded["fingerprint"]:
         raise DissectError(

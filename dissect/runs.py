@@ -23,15 +23,27 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from dissect.checks import LARGEST, as_path, check_whole
 from dissect.config import PruneConfig
 from dissect.digests import digest_of, digest_of_file, is_intact, sealed
 from dissect.documents import DocumentSums
-from dissect.errors import DissectError
+from dissect.errors import DissectError, look_up, shown, unknown
 from dissect.masks import Mask
 from dissect.ranks import from_main, on_main
+from dissect.records import SIDES, check_line, read_config
 from dissect.scores import Scores, score
 from dissect.stats import Stats
-from dissect.storage import read_json, write_bytes, write_json, write_text
+from dissect.storage import (
+    MOST_JSON,
+    MOST_TENSORS,
+    check_file,
+    parse_json,
+    read_bytes,
+    read_json,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -39,7 +51,7 @@ if TYPE_CHECKING:
 Interval = tuple[float, float] | None
 
 KEPT = -1
-SIDES = ("forget", "retain")
+MOST_HEADER = 100_000  # bytes of a safetensors header, which names its tensors
 CONFIG, HISTORY, PRUNED_AT = "config.json", "history.jsonl", "pruned_at.safetensors"
 BASE = ("stats", "documents")  # what is kept of the base model, a file a side
 
@@ -73,17 +85,16 @@ class Run:
         Raises:
             DissectError: It is not one, or a file of it is damaged.
         """
-        path = Path(path)
+        path = as_path("run", path)
         record = read_json(path / CONFIG)
         if not is_intact(record, UNSEALED_CONFIG):
             raise _damaged(path / CONFIG, "it does not match its own sha256")
         try:
-            run = cls(path, PruneConfig(**record["config"]), record)
-            run.pruned_at = {
-                site: torch.full(shape, KEPT, dtype=torch.int16) for site, shape in record["model"]["units"].items()
-            }
-        except (TypeError, KeyError, AttributeError) as error:
+            config, shapes = read_config(record)
+        except DissectError as error:
             raise DissectError(f"{path / CONFIG} is not the configuration of a run: {error}") from error
+        run = cls(path, config, record)
+        run.pruned_at = {site: torch.full(shape, KEPT, dtype=torch.int16) for site, shape in shapes.items()}
         run._read_history()
         return run
 
@@ -97,7 +108,7 @@ class Run:
         stored = self._stored_masks() if text is not None or (self.path / PRUNED_AT).exists() else {}
         if self._history_text() != text:
             return self._read_history()
-        self.history = [] if text is None else _parsed(self.path / HISTORY, text)
+        self.history = [] if text is None else self._parsed(text)
         for site, steps in stored.items():
             self.pruned_at[site] = torch.where(steps > len(self.history) - 1, KEPT, steps)
         expected = self.history[-1].get("digests", {}).get("pruned_at") if self.history else None
@@ -111,16 +122,44 @@ class Run:
     def _history_text(self) -> str | None:
         path = self.path / HISTORY
         try:
-            return path.read_text(encoding="utf-8")
+            return read_bytes(path, MOST_JSON).decode("utf-8")
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             raise _damaged(path, error) from error
 
+    def _parsed(self, text: str) -> list[dict[str, Any]]:
+        """The lines of a history.
+
+        Raises:
+            DissectError: One is cut off, changed, missing or in the wrong place, or holds something else.
+        """
+        path, shapes = self.path / HISTORY, {site: tuple(at.shape) for site, at in self.pruned_at.items()}
+        *lines, rest = text.split("\n")
+        if rest or not lines:
+            raise _damaged(path, "its last line is cut off")
+        if len(lines) > self.config.steps + 1:
+            raise _damaged(path, f"it has {len(lines)} lines, and the run {self.config.steps} steps")
+        try:
+            history = [parse_json(line) for line in lines]
+        except ValueError as error:
+            raise _damaged(path, error) from error
+        for number, line in enumerate(history):
+            if not is_intact(line, UNSEALED_LINE):
+                raise _damaged(path, f"line {number + 1} does not match its own sha256")
+            if line.get("step") != number:
+                raise _damaged(path, f"line {number + 1} should be step {number}, not {shown(line.get('step'))}")
+            try:
+                check_line(line, shapes)
+            except DissectError as error:
+                raise _damaged(path, f"in line {number + 1}, {error}") from error
+        return history
+
     def _stored_masks(self) -> dict[str, Int16[Tensor, layer * unit]]:
         path = self.path / PRUNED_AT
         try:
-            stored = load(path.read_bytes())
+            most = 2 * sum(at.numel() for at in self.pruned_at.values()) + MOST_HEADER
+            stored = load(read_bytes(path, most))
             for site, mine in self.pruned_at.items():
                 if stored[site].shape != mine.shape or stored[site].dtype != torch.int16:
                     raise ValueError(f"site {site!r} is {stored[site].dtype} {tuple(stored[site].shape)}")
@@ -171,6 +210,7 @@ class Run:
         """
         last = max(0, len(self.history) - 1)
         step = last if step is None else step
+        check_whole("step", step, -LARGEST)
         if not 0 <= step <= last:
             raise DissectError(f"step {step} is outside this run's steps 0 to {last}")
         return Mask({site: (at != KEPT) & (at <= step) for site, at in self.pruned_at.items()})
@@ -189,7 +229,12 @@ class Run:
         Raises:
             DissectError: The run has none, or their file is missing or damaged.
         """
-        return Stats.load(self._intact("stats", side))
+        path = self._intact("stats", side)
+        stats = Stats.load(path)
+        for site, at in self.pruned_at.items():
+            if stats[site].shape[: at.ndim] != tuple(at.shape):
+                raise _damaged(path, f"its {site} units are {stats[site].shape}, the run's {tuple(at.shape)}")
+        return stats
 
     def documents(self, side: str) -> DocumentSums:
         """What the base model predicts of each evaluated document of `forget` or `retain`.
@@ -200,7 +245,14 @@ class Run:
         return DocumentSums.load(self._intact("documents", side))
 
     def _intact(self, kind: str, side: str) -> Path:
+        """The path of a file of the base model that is what it was when it was written."""
+        if side not in SIDES:
+            raise unknown("side", side, SIDES)
         path, expected = self._base_path(kind, side), self._base_digest(kind, side)
+        try:
+            check_file(path, MOST_TENSORS)
+        except OSError as error:
+            raise DissectError(f"{path} is missing or unreadable: {error.strerror or error}") from error
         if expected is not None and expected != digest_of_file(path):
             raise _damaged(path, f"it does not match its digest in {HISTORY}")
         return path
@@ -230,7 +282,7 @@ class Run:
         return score(
             forget=self.stats("forget"),
             retain=self.stats("retain"),
-            importance=importance or self.config.importance,
+            importance=self.config.importance if importance is None else importance,
             eps=self.config.eps if eps is None else eps,
             sites=list(self.pruned_at),
             head=self.config.head,
@@ -238,7 +290,15 @@ class Run:
         )
 
     def drops(self, side: str, metric: str = "top1") -> list[float]:
-        """The relative drop of a metric at every step, 1 - value / base value; 0 where the base value is 0."""
+        """The relative drop of a metric at every step, 1 - value / base value; 0 where the base value is 0.
+
+        Raises:
+            DissectError: There is no such side or metric.
+        """
+        if side not in SIDES:
+            raise unknown("side", side, SIDES)
+        for line in self.history[:1]:
+            look_up("metric", metric, line["metrics"][side])
         values = [line["metrics"][side][metric] for line in self.history]
         return [relative_drop(value, values[0]) for value in values]
 
@@ -256,7 +316,13 @@ class Run:
         return [None if ends is None else (ends[0], ends[1]) for ends in found]
 
     def summary(self) -> Summary:
-        """The paper's Table 2 figure and the operating points of this run."""
+        """The paper's Table 2 figure and the operating points of this run.
+
+        Raises:
+            DissectError: It has no step yet.
+        """
+        if not self.history:
+            raise DissectError(f"run {self.path} has no finished step yet; give its command again to go on with it")
         forget, retain = self.drops("forget"), self.drops("retain")
         step = max(range(len(forget)), key=lambda k: forget[k] - retain[k])
         at = {level: drop_at(forget, retain, level) for level in (0.05, 0.20)}
@@ -293,27 +359,6 @@ class Run:
     def __repr__(self) -> str:
         state = f"step {max(0, len(self.history) - 1)} of {self.config.steps}"
         return f"Run({self.config.model}, {self.label}, {state}, {self.path})"
-
-
-def _parsed(path: Path, text: str) -> list[dict[str, Any]]:
-    """The lines of a history.
-
-    Raises:
-        DissectError: One is cut off, changed, missing or in the wrong place.
-    """
-    *lines, rest = text.split("\n")
-    if rest or not lines:
-        raise _damaged(path, "its last line is cut off")
-    try:
-        history = [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise _damaged(path, error) from error
-    for number, line in enumerate(history):
-        if not is_intact(line, UNSEALED_LINE):
-            raise _damaged(path, f"line {number + 1} does not match its own sha256")
-        if line.get("step") != number:
-            raise _damaged(path, f"line {number + 1} should be step {number}, not {line.get('step')!r}")
-    return history
 
 
 def _damaged(path: Path, why: object) -> DissectError:

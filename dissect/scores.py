@@ -14,11 +14,12 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from dissect.config import HeadScore, check_eps, check_fraction
-from dissect.errors import DissectError, unknown
+from dissect.checks import check_eps, check_fraction, check_kind, check_whole
+from dissect.config import HeadScore
+from dissect.errors import DissectError, look_up, unknown
 from dissect.importance import get_importance
 from dissect.masks import Mask
-from dissect.sites import Site, get_site
+from dissect.sites import Site, get_site, get_sites
 from dissect.stats import Stats
 
 
@@ -53,11 +54,16 @@ class SiteScores:
         Raises:
             DissectError: The fraction or count is out of range or selects no unit, or fewer units are left.
         """
+        if exclude is not None:
+            check_kind("exclude", exclude, Mask, "a mask")
+        if count is not None:
+            check_whole("count", count, 1)
         total = self.values.numel()
         wanted = count if count is not None else count_of(fraction, total)
         ranked = self.values.flatten().clone()
         free = total
         if exclude is not None and self.site in exclude.sites:
+            check_same_shape(exclude, self)
             taken = exclude[self.site].flatten()
             ranked[taken] = -torch.inf
             free -= int(taken.sum())
@@ -88,15 +94,36 @@ class Scores(Mapping[str, SiteScores]):
     by_site: Mapping[str, SiteScores]
 
     def __getitem__(self, site: str) -> SiteScores:
-        if site not in self.by_site:
-            raise unknown("site among those scored", site, self.by_site)
-        return self.by_site[site]
+        return look_up("site among those scored", site, self.by_site)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.by_site)
 
     def __len__(self) -> int:
         return len(self.by_site)
+
+
+def check_same_shape(mask: Mask, scores: SiteScores) -> None:
+    """Raise `DissectError` unless the mask, where it has the site, is of the model that was scored."""
+    found = mask.by_site.get(scores.site)
+    if found is not None and found.shape != scores.values.shape:
+        raise DissectError(
+            f"a mask of another model: {tuple(found.shape)} units of site {scores.site!r}, "
+            f"the scores are of {tuple(scores.values.shape)}"
+        )
+
+
+def sites_of(scores: Scores | SiteScores) -> list[SiteScores]:
+    """The scores of each site.
+
+    Raises:
+        DissectError: They are none, or of no site.
+    """
+    check_kind("scores", scores, (Scores, SiteScores), "scores, as dissect.score(forget=..., retain=...) gives them")
+    sites = [scores] if isinstance(scores, SiteScores) else list(scores.values())
+    if not sites:
+        raise DissectError("these scores are of no site; score the statistics of at least one")
+    return sites
 
 
 def score(
@@ -125,7 +152,9 @@ def score(
             zero, `freq` on an attention site without `force`, or an importance that is not finite.
     """
     check_eps(eps)
-    names = list(forget) if sites is None else [sites] if isinstance(sites, str) else list(sites)
+    for name, side in (("forget", forget), ("retain", retain)):
+        check_kind(name, side, Stats, "statistics, as dissect.collect(model, windows) gives them")
+    names = list(forget) if sites is None else [site.name for site in get_sites(sites)]
     get_importance(importance)
     return Scores({name: _score_site(get_site(name), forget, retain, importance, eps, head, force) for name in names})
 
@@ -145,7 +174,7 @@ def _score_site(
 ) -> SiteScores:
     check_importance(importance, site, force=force)
     function = get_importance(importance).of
-    eps = site.eps if eps is None else eps
+    eps = site.eps if eps is None else float(eps)
     wanted, kept = function(forget[site.name]), function(retain[site.name])
     _check_finite(site, importance, forget=wanted, retain=kept)
     if wanted.shape != kept.shape:

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from dissect.errors import DissectError, unknown
+from dissect.checks import as_list
+from dissect.errors import DissectError, look_up
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,13 @@ def get_site(name: str) -> Site:
     Raises:
         DissectError: There is none; the message lists those there are.
     """
-    if name not in SITES:
-        raise unknown("site", name, SITES)
-    return SITES[name]
+    return look_up("site", name, SITES)
 
 
 def get_sites(names: str | Iterable[str]) -> tuple[Site, ...]:
     """The sites called `names` (one name or several), without repeats, in the order given."""
-    sites = tuple(get_site(name) for name in dict.fromkeys([names] if isinstance(names, str) else names))
+    listed = [names] if isinstance(names, str) else as_list("sites", names, "names of sites")
+    sites = tuple(dict.fromkeys(get_site(name) for name in listed))
     if not sites:
         raise DissectError(f"no site given; choose from {', '.join(SITES)}")
     return sites

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Float64, Int64
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
-from dissect.errors import DissectError, unknown
+from dissect.checks import as_list, as_path, check_kind
+from dissect.errors import DissectError, look_up, shown
 from dissect.ranks import all_reduce_sum_
-from dissect.storage import write_bytes
+from dissect.sites import get_site
+from dissect.storage import read_tensors, tensors_of, write_bytes
 
 Activations = Float[Tensor, "window position *unit"]
 
@@ -32,6 +33,7 @@ MOMENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "sum_sqrt": lambda z, spare: torch.abs(z, out=spare).sqrt_().sum(0),
     "positive": lambda z, spare: torch.gt(z, 0, out=spare).sum(0),
 }
+NEVER_NEGATIVE = ("sum_sq", "sum_abs", "sum_sqrt", "positive")
 NUMBERS = 2**19  # that many activations at a time: enough to be worth a call, few enough for a processor's cache
 
 
@@ -67,6 +69,7 @@ class UnitStats:
         Raises:
             DissectError: The two are of different models, or hold different moments.
         """
+        check_kind("what is added to statistics", other, UnitStats, "statistics of the same site")
         if self.shape != other.shape or set(self.moments) != set(other.moments):
             raise DissectError(
                 f"cannot add statistics {list(self.moments)} of shape {self.shape} "
@@ -83,9 +86,7 @@ class Stats(Mapping[str, UnitStats]):
     by_site: Mapping[str, UnitStats]
 
     def __getitem__(self, site: str) -> UnitStats:
-        if site not in self.by_site:
-            raise unknown("site among those collected", site, self.by_site)
-        return self.by_site[site]
+        return look_up("site among those collected", site, self.by_site)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.by_site)
@@ -94,6 +95,7 @@ class Stats(Mapping[str, UnitStats]):
         return len(self.by_site)
 
     def __add__(self, other: Stats) -> Stats:
+        check_kind("what is added to statistics", other, Stats, "statistics, as dissect.collect(model, windows) gives")
         if set(self) != set(other):
             raise DissectError(f"cannot add statistics of sites {list(self)} and {list(other)}")
         return Stats({site: stats + other[site] for site, stats in self.items()})
@@ -104,7 +106,7 @@ class Stats(Mapping[str, UnitStats]):
         Raises:
             DissectError: The file cannot be written.
         """
-        write_bytes(Path(path), self.to_bytes())
+        write_bytes(as_path("path", path), self.to_bytes())
 
     def to_bytes(self) -> bytes:
         """All sums in safetensors' format, as `site/moment` with the counts beside them."""
@@ -124,18 +126,40 @@ class Stats(Mapping[str, UnitStats]):
             DissectError: The file is missing, damaged or holds something else.
         """
         try:
-            return cls.from_bytes(Path(path).read_bytes())
-        except (OSError, SafetensorError, ValueError, KeyError) as error:
+            return cls._of(read_tensors(as_path("path", path).resolve()))
+        except DissectError as error:
             raise DissectError(f"{path} is not a file of statistics that dissect saved: {error}") from error
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Stats:
         """Read what `to_bytes` gave."""
+        return cls._of(tensors_of(data))
+
+    @classmethod
+    def _of(cls, tensors: Mapping[str, Tensor]) -> Stats:
         by_site: dict[str, dict[str, Tensor]] = {}
-        for key, value in sorted(load(data).items()):  # safetensors gives them in any order
-            site, name = key.split("/")
+        for key, value in tensors.items():
+            site, _, name = key.partition("/")
             by_site.setdefault(site, {})[name] = value
-        return cls({s: UnitStats(int(sums.pop("count")), sums) for s, sums in by_site.items()})
+        return cls({get_site(site).name: _unit_stats(site, sums) for site, sums in by_site.items()})
+
+
+def _unit_stats(site: str, sums: dict[str, Tensor]) -> UnitStats:
+    """What a file holds of a site; whoever wrote it, it is float64 sums of one shape over a number of positions."""
+    count = sums.pop("count", None)
+    if count is None or count.dtype != torch.int64 or count.ndim or int(count) < 0:
+        raise DissectError(f"{site}/count must be a whole number, 0 or more, got {shown(count)}")
+    if not sums:
+        raise DissectError(f"site {site!r} has no sums")
+    for name, total in sums.items():
+        look_up("moment", name, MOMENTS)
+        if total.dtype != torch.float64 or total.ndim < 2 or total.shape != next(iter(sums.values())).shape:
+            raise DissectError(
+                f"{site}/{name} must be float64 of the others' shape, got {total.dtype} {tuple(total.shape)}"
+            )
+        if name in NEVER_NEGATIVE and bool((total < 0).any()):
+            raise DissectError(f"{site}/{name} has a sum below zero")
+    return UnitStats(int(count), sums)
 
 
 @dataclass
@@ -150,8 +174,7 @@ class StatsBuilder:
 
     def __post_init__(self) -> None:
         for name in self.names:
-            if name not in MOMENTS:
-                raise unknown("moment", name, MOMENTS)
+            look_up("moment", name, MOMENTS)
         watching = () if any(_shows_not_finite(name) for name in self.names) else ("sum",)
         self._moments = [MOMENTS[name] for name in (*self.names, *watching)]
         self.sums = torch.zeros(self.shape[0], len(self._moments), *self.shape[1:], dtype=torch.float64)
@@ -226,4 +249,11 @@ def _shows_not_finite(name: str) -> bool:
 
 def known_moments(names: Iterable[str] | None) -> tuple[str, ...]:
     """`names` without repeats, or all moments for None."""
-    return tuple(MOMENTS) if names is None else tuple(dict.fromkeys(names))
+    if names is None:
+        return tuple(MOMENTS)
+    listed = as_list("moments", names, f"names of moments ({', '.join(MOMENTS)})")
+    if not listed:
+        raise DissectError(f"no moment given; choose from {', '.join(MOMENTS)}")
+    for name in listed:
+        look_up("moment", name, MOMENTS)
+    return tuple(dict.fromkeys(listed))

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
 
 from dissect.errors import DissectError
+
+MOST_JSON, MOST_TENSORS = 256 << 20, 2 << 30  # bytes; what dissect writes is far smaller
 
 LOCK = ".lock"  # stays in the folder, empty; what counts is whether a process holds it
 
@@ -22,10 +28,11 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         DissectError: The disk is full, or the folder is read-only or gone. What was there before is unharmed.
     """
-    aside = path.with_name(f".{path.name}.part")
+    aside = path.parent / f".{path.name}.part"
     try:
         try:
-            with open(aside, "wb") as file:
+            aside.unlink(missing_ok=True)  # whoever made the folder: a link there must not be written through
+            with open(aside, "xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -49,6 +56,33 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def check_file(path: Path, most: int) -> None:
+    """Check a file that may be anyone's before it is read: no link to elsewhere, and not too large to hold.
+
+    Raises:
+        OSError: It is missing.
+        DissectError: It is a link, no file at all, or larger than `most` bytes.
+    """
+    found = os.lstat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise DissectError(
+            f"{path} is a link or no file; links in a run folder are not followed, so copy the file there"
+        )
+    if found.st_size > most:
+        raise DissectError(f"{path} has {found.st_size:,} bytes, more than the {most:,} that such a file may have")
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The bytes of a file that `check_file` has nothing against.
+
+    Raises:
+        OSError: It is missing or unreadable.
+        DissectError: As `check_file`.
+    """
+    check_file(path, most)
+    return path.read_bytes()
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
@@ -56,11 +90,46 @@ def read_json(path: Path) -> Any:
         DissectError: It is missing or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+        return parse_json(read_bytes(path, MOST_JSON).decode("utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise DissectError(f"{path} does not exist; is {path.parent} a run folder of dissect?") from error
     except (OSError, ValueError) as error:
         raise DissectError(f"{path} is damaged or unreadable: {error}") from error
+
+
+def parse_json(text: str) -> Any:
+    """What a JSON text says.
+
+    Raises:
+        ValueError: It is none, is nested too deep, or has a NaN in it, which no result is.
+    """
+    try:
+        return json.loads(text, parse_constant=_constant)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
+def _constant(name: str) -> float:
+    if name == "Infinity":  # a perplexity can be
+        return float("inf")
+    raise ValueError(f"{name} is no number")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, whose header is checked against the file before anything is allocated.
+
+    Raises:
+        DissectError: It is missing, damaged or too large.
+    """
+    try:
+        return tensors_of(read_bytes(path, MOST_TENSORS))
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise DissectError(f"{path} is damaged or unreadable: {error}") from error
+
+
+def tensors_of(data: bytes) -> dict[str, Tensor]:
+    """The tensors of a safetensors file's bytes, by name; safetensors gives them in any order."""
+    return dict(sorted(load(data).items()))
 
 
 @contextmanager

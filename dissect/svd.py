@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dissect.baking import value_parameters
+from dissect.checks import check_model
 from dissect.ranks import as_on_main_
 from dissect.weights import WeightEdit
 
@@ -31,6 +32,7 @@ def rotate_to_svd(model: Any) -> WeightEdit:
 
 def rotate(edit: WeightEdit, model: Any) -> WeightEdit:
     """As `rotate_to_svd`, into a handle that the caller holds already; all layers are rotated, or none."""
+    check_model(model)
     with torch.no_grad(), edit.or_nothing():
         for block in model.blocks:
             _rotate_layer(edit, block.attn)

@@ -14,7 +14,9 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from dissect.checks import as_text_or_path, check_kind, check_seed, check_whole
 from dissect.corpora import read_documents
+from dissect.corpora.splits import digest
 from dissect.errors import DissectError
 from dissect.packing import Piece, Row, as_tensors, beginning, encode, pack
 from dissect.ranks import is_main
@@ -32,6 +34,7 @@ class Windows:
         keep: True where a position counts.
         provenance: Where the tokens come from: with `load_windows`, its arguments and what it read.
         documents: The number of the document that each token is of, from 0 on; each window its own by default.
+        texts: Digests of the documents they are of, to know those of another data set by; in no record.
 
     Raises:
         DissectError: `tokens` is not `window position`, `keep` or `documents` does not fit it, or `keep` keeps a
@@ -42,6 +45,7 @@ class Windows:
     keep: Bool[Tensor, "window position"]
     provenance: dict[str, Any] = field(default_factory=dict)
     documents: Int64[Tensor, "window position"] = None  # type: ignore[assignment]
+    texts: frozenset[bytes] = frozenset()
 
     def __post_init__(self) -> None:
         _check_tokens(self.tokens)
@@ -83,10 +87,10 @@ class Windows:
     @property
     def fingerprint(self) -> str:
         """sha256 (hex) over the shape, the tokens and what is kept of them."""
-        digest = hashlib.sha256(repr(tuple(self.tokens.shape)).encode())
-        digest.update(self.tokens.numpy().astype("<i8").tobytes())
-        digest.update(self.keep.numpy().tobytes())
-        return digest.hexdigest()
+        found = hashlib.sha256(repr(tuple(self.tokens.shape)).encode())
+        found.update(self.tokens.numpy().astype("<i8").tobytes())
+        found.update(self.keep.numpy().tobytes())
+        return found.hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """What identifies these windows, for a run's record; ready for JSON."""
@@ -98,7 +102,7 @@ class Windows:
 
     def __getitem__(self, windows: slice) -> Windows:
         """Some of the windows, as a view of the same memory."""
-        return Windows(self.tokens[windows], self.keep[windows], self.provenance, self.documents[windows])
+        return Windows(self.tokens[windows], self.keep[windows], self.provenance, self.documents[windows], self.texts)
 
     def batches(self, size: int) -> Iterator[Windows]:
         """All windows in order, `size` at a time; the last time those that are left.
@@ -106,8 +110,7 @@ class Windows:
         Raises:
             DissectError: `size` is below 1.
         """
-        if size < 1:
-            raise DissectError(f"a batch must have at least 1 window, got {size}")
+        check_whole("the size of a batch", size, 1)
         return (self[start : start + size] for start in range(0, len(self), size))
 
     def __repr__(self) -> str:
@@ -144,10 +147,12 @@ def load_windows(
             it has); `context` does not fit the model; the model has no tokenizer, or one that does not fit it.
     """
     _check_request(model, tokens, context)
-    name = os.fspath(corpus)
+    check_seed(seed)
+    name = as_text_or_path("corpus", corpus)
     bos, width = beginning(model.tokenizer), min(context, tokens + 1)
     tally: Counter[str] = Counter()
-    documents = read_documents(name, split=split, seed=seed, tally=tally)
+    digests: list[bytes] = []
+    documents = _noted(read_documents(name, split=split, seed=seed, tally=tally), digests)
     pieces = _counted(encode(documents, model.tokenizer), tally)
     rows = _collect(pack(pieces, bos, width), tokens, f"{name} {split}")
     found = sum(len(row.ids) - 1 for row in rows)
@@ -160,17 +165,15 @@ def load_windows(
     _check_vocabulary(ids, model)
     request = {"corpus": name, "split": split, "seed": seed, "context": context, "tokens": tokens}
     read = {"documents": tally["used"], "empty": tally["empty"], "duplicates": tally["duplicate"]}
-    return Windows(ids, keep, request | read, documents)
+    return Windows(ids, keep, request | read, documents, frozenset(digests[: tally["last"] + 1]))
 
 
 def _check_request(model: Any, tokens: int, context: int) -> None:
     """The errors that can be known before anything is read."""
-    if model.tokenizer is None:
+    if getattr(model, "tokenizer", None) is None:
         raise DissectError("the model has no tokenizer; make windows of your own ids with Windows.from_tokens(ids)")
-    if tokens < 1:
-        raise DissectError(f"tokens must be at least 1, got {tokens}")
-    if context < 2:
-        raise DissectError(f"context must be at least 2 (BOS and one token to predict), got {context}")
+    check_whole("tokens", tokens, 1)
+    check_whole("context", context, 2)  # BOS and one token to predict
     if context > model.cfg.n_ctx:
         raise DissectError(
             f"context={context} is more than the {model.cfg.n_ctx} positions of the model (n_ctx); "
@@ -178,12 +181,19 @@ def _check_request(model: Any, tokens: int, context: int) -> None:
         )
 
 
+def _noted(documents: Iterator[str], digests: list[bytes]) -> Iterator[str]:
+    """The same documents; `digests` gets what each is known by."""
+    for document in documents:
+        digests.append(digest(document)[:16])
+        yield document
+
+
 def _counted(pieces: Iterator[Piece], tally: Counter[str]) -> Iterator[Piece]:
-    """The same pieces; `tally["used"]` counts the documents they are of."""
+    """The same pieces; `tally["used"]` counts the documents they are of, `tally["last"]` is the last one's number."""
     document = None
     for piece in pieces:
         tally["used"] += piece.document != document
-        document = piece.document
+        document = tally["last"] = piece.document
         yield piece
 
 
@@ -209,6 +219,9 @@ def _check_vocabulary(ids: Int64[Tensor, "window position"], model: Any) -> None
 
 
 def _check_tokens(tokens: Tensor) -> None:
+    check_kind("tokens", tokens, Tensor, "a tensor of token ids, `window position`")
+    if tokens.is_meta or tokens.layout != torch.strided:
+        raise DissectError(f"tokens must be a plain tensor with values, got {tokens.layout} on {tokens.device}")
     integer = not (tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool)
     if tokens.ndim != 2 or not integer:
         raise DissectError(
@@ -217,8 +230,9 @@ def _check_tokens(tokens: Tensor) -> None:
         )
     if tokens.shape[0] < 1 or tokens.shape[1] < 2:
         raise DissectError(f"tokens needs at least 1 window of 2 positions, got shape {tuple(tokens.shape)}")
-    if int(tokens.min()) < 0:
-        raise DissectError(f"token ids must be 0 or more, got {int(tokens.min())}; mark padding in `keep` instead")
+    lowest = int(tokens.to(torch.int64).min())
+    if lowest < 0:
+        raise DissectError(f"token ids must be 0 or more, got {lowest}; mark padding in `keep` instead")
 
 
 def _check_documents(documents: Tensor, tokens: Tensor) -> None:
@@ -233,6 +247,7 @@ def _check_documents(documents: Tensor, tokens: Tensor) -> None:
 
 
 def _check_keep(keep: Tensor, tokens: Tensor) -> None:
+    check_kind("keep", keep, Tensor, "a bool tensor of tokens' shape")
     if keep.dtype != torch.bool or keep.shape != tokens.shape:
         raise DissectError(
             f"keep must be bool of tokens' shape {tuple(tokens.shape)}, got {keep.dtype} of shape {tuple(keep.shape)}"

@@ -274,20 +274,20 @@ def test_what_another_process_did_until_it_let_go(tmp_path, monkeypatch, begun):
 @pytest.mark.parametrize("name", FILES)
 def test_a_full_disk(tmp_path, monkeypatch, name, step):
     """What is written aside goes to a device that is always full."""
-    out, take_step = tmp_path / "run", []
+    out, full = tmp_path / "run", [name == "config.json" or (step and name.startswith(OF_THE_BASE))]
     import dissect.pruning
 
-    def full(work, number):
-        if number == step:
-            (out / f".{name}.part").symlink_to("/dev/full")
-        take_step[0](work, number)
+    take_step = dissect.pruning.take_step
 
-    take_step.append(dissect.pruning.take_step)
-    if name == "config.json" or (step and name.startswith(OF_THE_BASE)):
-        out.mkdir()
-        (out / f".{name}.part").symlink_to("/dev/full")
-    else:
-        monkeypatch.setattr("dissect.pruning.take_step", full)
+    def fills(work, number):
+        full[0] |= number == step
+        take_step(work, number)
+
+    def opened(path, mode):
+        return open("/dev/full", "wb") if full[0] and path.name == f".{name}.part" else open(path, mode)
+
+    monkeypatch.setattr("dissect.pruning.take_step", fills)
+    monkeypatch.setattr("dissect.storage.open", opened, raising=False)
     with pytest.raises(DissectError, match=rf"cannot write {out / name}: No space left .* is unharmed"):
         small_run(out, **SHORT)
     assert set(files_of_begun(out)) <= set(FILES)

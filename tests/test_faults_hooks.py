@@ -14,10 +14,14 @@ from transformer_lens import hook_points
 import dissect
 from dissect import DissectError, Mask, Stats, UnitStats, ablate, ablated, evaluate
 from dissect.evaluation import remember
+from dissect.explorer.bench import Bench
+from dissect.explorer.choice import Evidence, Settings, choose
+from dissect.explorer.trial import try_prompt
 from dissect.fingerprint import model_fingerprint
 from dissect.weights import WeightEdit
 from tests.conftest import our_hooks, random_windows, tiny_transformer
 from tests.test_pruning import guessable_sides, small_run
+from tests.test_windows import word_tokenizer
 
 UNITS = [("mlp", 0, 3), ("value", 1, 1, 2)]
 
@@ -46,7 +50,19 @@ def head_cards(model, folder):
     dissect.head_card(model, 1, 2, *(random_windows(2, seed=seed) for seed in (0, 1)), progress=False)
 
 
-ACTIONS = (collect, evaluate_and_compare, prune, cards, head_cards)
+def explore(model, folder):
+    """Opening an explorer, measuring two choices, trying one; its widgets hold no hook."""
+    sides = [random_windows(2, seed=seed) for seed in (0, 1)]
+    stats = [dissect.collect(model, side, sites=("mlp", "value"), progress=False) for side in sides]
+    bench = Bench(model, Evidence(*stats), dict(zip(("forget", "retain"), sides, strict=True)))
+    model.tokenizer = word_tokenizer(bos_token="w0", eos_token="w49")
+    for settings in (Settings("mlp", fraction=0.3), Settings("value", fraction=0.3, value="mean")):
+        chosen = choose(bench.evidence, settings)
+        bench.measure(chosen)
+        try_prompt(bench, chosen, "w1 w2 w3", 3, lambda part: None)
+
+
+ACTIONS = (collect, evaluate_and_compare, prune, cards, head_cards, explore)
 
 PACKAGE = Path(dissect.__file__).parent
 DELICATE = {str(PACKAGE / f"{name}.py") for name in ("hooks", "undo", "ablation", "weights", "svd")}
@@ -327,6 +343,14 @@ def test_evaluate_names_the_first_layer_and_site(model, weight, bad):
             measure(model, random_windows())
         assert str(caught.value).startswith(f"the logits are not finite: {expected}; ")
         assert our_hooks(model) == 0
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_head_cards_name_the_head(model, bad):
+    model.blocks[1].attn.W_Q[:] = bad
+    with pytest.raises(DissectError, match=r"the attention of head 1\.2 is not finite"):
+        dissect.head_cards(model, [(0, 1), (1, 2)], random_windows(), random_windows(), ablation_tokens=0)
+    assert our_hooks(model) == 0
 
 
 @pytest.mark.parametrize("moments", [None, ("positive",), ("sum_abs",), ("sum", "sum_sq")])

@@ -301,7 +301,7 @@ def test_a_finished_run_is_not_run_again(tmp_path, monkeypatch):
         ({"fraction": 2}, r"fraction must be in \(0, 1\], got 2"),
         ({"fraction": 0.001, "steps": 2}, "fraction 0.001 of 60 units selects no unit"),
         ({"fraction": 0.5, "steps": 3}, "take at most 2 steps"),
-        ({"steps": 0}, "steps must be a whole number, 1 or more, got 0"),
+        ({"steps": 0}, "steps must be a whole number, 1 to 32767, got 0"),
         ({"context": 1}, "context must be a whole number, 2 or more"),
         ({"tokens": 0}, "tokens must be"),
         ({"batch_size": 0}, "batch_size must be"),

@@ -150,7 +150,7 @@ def test_another_model_is_refused(run, folder, tmp_path):
 
 
 def test_runs_without_cards(run, folder, tmp_path):
-    with pytest.raises(DissectError, match="must be 1 or more, got -1"):
+    with pytest.raises(DissectError, match="must be a whole number, 1 or more, got -1"):
         top_cards(run, -1)
     with pytest.raises(DissectError, match="kept no statistics"):
         top_cards(run_of(folder, "chance", selector="random"), 1)

@@ -317,9 +317,9 @@ def test_offline_corpora(name):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tokens": 0}, "tokens must be at least 1, got 0"),
-        ({"tokens": -5}, "tokens must be at least 1, got -5"),
-        ({"context": 1}, "context must be at least 2 .* got 1"),
+        ({"tokens": 0}, "tokens must be a whole number, 1 or more, got 0"),
+        ({"tokens": -5}, "tokens must be a whole number, 1 or more, got -5"),
+        ({"context": 1}, "context must be a whole number, 2 or more, got 1"),
         ({"context": 65}, r"context=65 is more than the 64 positions .* give context=64"),
         ({"split": "valid"}, "unknown split 'valid'.*train, test"),
     ],
@@ -433,7 +433,7 @@ def test_batches_are_all_windows_in_order(size):
 
 
 def test_batches_of_nothing():
-    with pytest.raises(DissectError, match="at least 1 window, got 0"):
+    with pytest.raises(DissectError, match="must be a whole number, 1 or more, got 0"):
         Windows.from_tokens(torch.zeros(1, 2, dtype=torch.int64)).batches(0)
 
 

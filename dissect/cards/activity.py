@@ -108,7 +108,7 @@ def activities(
     Raises:
         DissectError: Nothing is kept, the model lacks a hook point, or an activation is not finite.
     """
-    check_kept(windows)
+    check_kept(model, windows)
     watchers = [_Watcher(PeakFinder(contexts, around)) for _ in units]
     seen: dict[Unit, Tensor] = {}
     size = batch_size or default_batch_size(windows.tokens.shape[1])

@@ -55,9 +55,9 @@ def attentions(
     """Where each head looks from the kept positions of `windows`, in one pass.
 
     Raises:
-        DissectError: Nothing is kept, or the model has no attention pattern to read.
+        DissectError: Nothing is kept, the model has no attention pattern to read, or one is not finite.
     """
-    check_kept(windows)
+    check_kept(model, windows)
     sums = torch.zeros(len(heads), 4 + DISTANCES, dtype=torch.float64)
     seen: dict[Unit, Tensor] = {}
     size = batch_size or max(1, default_batch_size(windows.tokens.shape[1]) // 4)
@@ -66,7 +66,7 @@ def attentions(
         for batch in windows.batches(size):
             run_blocks(model, batch.tokens)
             for row, head in enumerate(heads):
-                sums[row] += _sums(seen[head], batch.tokens, batch.keep)
+                sums[row] += _sums(_finite(head, seen[head], batch.keep), batch.tokens, batch.keep)
             bar.update(batch.n_kept)
     return [_attention(row, windows.n_kept) for row in (sums / windows.n_kept).tolist()]
 
@@ -88,6 +88,15 @@ def _hooks(model: Any, heads: Sequence[Unit], seen: dict[Unit, Tensor]) -> Itera
                 seen[head] = pattern[:, head.index[0]].float().cpu()
 
         yield model.hook_dict[name], watch
+
+
+def _finite(
+    head: Unit, pattern: Float[Tensor, "window position key"], keep: Bool[Tensor, "window position"]
+) -> Float[Tensor, "window position key"]:
+    """The pattern, whose rows sum to one; TransformerLens puts 0 where it is not a number."""
+    if not (pattern[keep].sum(-1) > 0.5).all():
+        raise DissectError(f"the attention of {head} is not finite; load the model with dtype='float32'")
+    return pattern
 
 
 def _sums(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from dissect.checks import check_whole
 from dissect.errors import DissectError
+from dissect.forward import check_readable
 
 
 @dataclass(frozen=True)
@@ -73,14 +76,14 @@ class PeakFinder:
         return Peak(height, window, position, begin, tokens[begin:end].clone(), z[begin:end].clone())
 
 
-def check_kept(windows: Windows) -> None:
-    """Raise `DissectError` unless some position of `windows` counts."""
+def check_kept(model: Any, windows: Windows) -> None:
+    """Raise `DissectError` unless `model` can read `windows`, and some position of them counts."""
+    check_readable(model, windows)
     if windows.n_kept == 0:
         raise DissectError("cannot make cards from windows without a kept position")
 
 
 def check_contexts(contexts: int, around: int) -> None:
     """Raise `DissectError` unless both are whole numbers, 0 or more."""
-    for name, value in (("contexts", contexts), ("around", around)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise DissectError(f"{name} must be a whole number, 0 or more, got {value!r}")
+    check_whole("contexts", contexts, 0)
+    check_whole("around", around, 0)

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from dissect.ablation import ablated
 from dissect.cards.contexts import check_kept
 from dissect.cards.units import Unit
-from dissect.errors import DissectError
+from dissect.checks import check_whole
 from dissect.evaluation import evaluate
 from dissect.masks import Mask
 from dissect.windows import Windows
@@ -46,7 +46,7 @@ def effects(
     """
     if tokens == 0:
         return [None] * len(units)
-    part = first_windows(windows, tokens)
+    part = first_windows(model, windows, tokens)
     whole = evaluate(model, part, batch_size=batch_size, progress=False)
     found = []
     for unit in tqdm(units, desc="ablating each alone", leave=False, disable=not progress):
@@ -56,14 +56,18 @@ def effects(
     return found
 
 
-def first_windows(windows: Windows, tokens: int) -> Windows:
+def check_tokens(tokens: Any) -> None:
+    """Raise `DissectError` unless `tokens` is a whole number, 0 (nothing is ablated) or more."""
+    check_whole("ablation_tokens", tokens, 0)
+
+
+def first_windows(model: Any, windows: Windows, tokens: int) -> Windows:
     """The fewest windows from the first on that keep at least `tokens` positions; all where they keep fewer.
 
     Raises:
         DissectError: `tokens` is below 1, or nothing is kept.
     """
-    if tokens < 1:
-        raise DissectError(f"ablation_tokens must be 0 (no ablation) or more, got {tokens}")
-    check_kept(windows)
+    check_whole("tokens", tokens, 1)
+    check_kept(model, windows)
     reached = windows.keep.sum(1).cumsum(0) >= min(tokens, windows.n_kept)
     return windows[: int(reached.int().argmax()) + 1]

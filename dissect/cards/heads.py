@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dissect.cards.attention import Attention, attentions
-from dissect.cards.effect import Effect, effects
+from dissect.cards.effect import Effect, check_tokens, effects
 from dissect.cards.stack import Card, Cards
 from dissect.cards.units import Unit, as_units
-from dissect.errors import DissectError
+from dissect.checks import as_list, check_batch_size, check_model
+from dissect.errors import DissectError, shown
 from dissect.windows import Windows
 
 
@@ -62,9 +63,13 @@ def head_cards(
         progress: Show progress bars.
 
     Raises:
-        DissectError: A head is outside the model, a unit is of another site, or nothing is kept.
+        DissectError: A head is outside the model, a unit is of another site, nothing is kept, or an attention pattern
+            is not finite.
     """
-    units = as_units([_as_head(head) for head in heads], model.cfg)
+    check_model(model)
+    check_tokens(ablation_tokens)
+    check_batch_size(batch_size)
+    units = as_units([_as_head(head) for head in as_list("heads", heads, "(layer, head)")], model.cfg)
     sides, shared = (forget, retain), {"batch_size": batch_size, "progress": progress}
     looks = [attentions(model, units, side, **shared) for side in sides]
     changes = [effects(model, units, side, tokens=ablation_tokens, **shared) for side in sides]
@@ -74,6 +79,8 @@ def head_cards(
 
 def _as_head(head: Unit | tuple[int, int]) -> Unit | tuple:
     if not isinstance(head, Unit):
+        if not isinstance(head, Sequence) or isinstance(head, str):
+            raise DissectError(f"a head is (layer, head) such as (3, 5), got {shown(head)}")
         return ("head", *head)
     if head.site != "head":
         raise DissectError(f"head_cards are of site 'head', got {head}; use neuron_cards for neurons")

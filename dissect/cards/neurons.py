@@ -9,9 +9,10 @@ from typing import Any
 from dissect.cards.activity import Activity, activities
 from dissect.cards.contexts import check_contexts
 from dissect.cards.directions import Direction, direction
-from dissect.cards.effect import Effect, effects
+from dissect.cards.effect import Effect, check_tokens, effects
 from dissect.cards.stack import Card, Cards
 from dissect.cards.units import Unit, as_units
+from dissect.checks import check_batch_size, check_model, check_whole
 from dissect.errors import DissectError
 from dissect.windows import Windows
 
@@ -75,6 +76,7 @@ def neuron_cards(
         DissectError: A unit is outside the model or a whole head (see `head_card`), nothing is kept, or an
             activation is not finite.
     """
+    check_model(model)
     units = as_units(units, model.cfg)
     for unit in units:
         if unit.site == "head":
@@ -82,6 +84,9 @@ def neuron_cards(
                 f"{unit} is a head, not a neuron; use head_card(model, {unit.layer}, {unit.index[0]}, ...)"
             )
     check_contexts(contexts, around)
+    check_whole("tokens", tokens, 0)
+    check_tokens(ablation_tokens)
+    check_batch_size(batch_size)
     sides, shared = (forget, retain), {"batch_size": batch_size, "progress": progress}
     active = [activities(model, units, side, contexts=contexts, around=around, **shared) for side in sides]
     changes = [effects(model, units, side, tokens=ablation_tokens, **shared) for side in sides]

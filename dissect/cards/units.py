@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
-from dissect.errors import DissectError
+from dissect.checks import as_list
+from dissect.errors import DissectError, shown
 from dissect.sites import get_site
 
 
@@ -42,12 +44,17 @@ def as_unit(value: Unit | tuple, cfg: Any) -> Unit:
     """
     if not isinstance(value, Unit):
         if not isinstance(value, tuple) or len(value) < 3 or not isinstance(value[0], str):
-            raise DissectError(f"a unit is (site, layer, *index) such as ('mlp', 3, 17), got {value!r}")
-        value = Unit(value[0], int(value[1]), tuple(int(part) for part in value[2:]))
+            raise DissectError(f"a unit is (site, layer, *index) such as ('mlp', 3, 17), got {shown(value)}")
+        value = Unit(value[0], value[1], value[2:])
+    if not all(isinstance(part, Integral) for part in value.place):  # numpy's too
+        raise DissectError(
+            f"a unit is (site, layer, *index) of whole numbers, such as ('mlp', 3, 17), got {shown(value)}"
+        )
+    value = Unit(value.site, int(value.layer), tuple(map(int, value.index)))
     shape = get_site(value.site).mask_shape(cfg)
     if len(value.place) != len(shape) or any(not 0 <= i < n for i, n in zip(value.place, shape, strict=True)):
         raise DissectError(
-            f"unit {value.place} of site {value.site!r} is outside {shape} (layer first, counted from 0)"
+            f"unit {shown(value.place)} of site {value.site!r} is outside {shape} (layer first, counted from 0)"
         )
     return value
 
@@ -59,8 +66,12 @@ def as_units(values: Unit | tuple | Iterable[Unit | tuple], cfg: Any) -> tuple[U
         DissectError: There is none, or one is wrong.
     """
     if isinstance(values, Unit) or (isinstance(values, tuple) and values and isinstance(values[0], str)):
-        raise DissectError(f"units are a list of (site, layer, *index), got a single one, {values}; put it into a list")
-    units = tuple(dict.fromkeys(as_unit(value, cfg) for value in values))
+        raise DissectError(
+            f"units are a list of (site, layer, *index), got a single one, {shown(values)}; put it into a list"
+        )
+    units = tuple(
+        dict.fromkeys(as_unit(value, cfg) for value in as_list("units", values, "units such as ('mlp', 3, 17)"))
+    )
     if not units:
         raise DissectError("no unit given; give some such as [('mlp', 3, 17)]")
     return units

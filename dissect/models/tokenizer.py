@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dissect.errors import DissectError
+from dissect.errors import DissectError, summary
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
 
@@ -23,8 +23,8 @@ def load_tokenizer(location: str, *, local_only: bool) -> Any:
         return None
     try:
         return AutoTokenizer.from_pretrained(location, local_files_only=local_only, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise DissectError(f"cannot read the tokenizer of {location!r}: {error}") from error
+    except Exception as error:  # the tokenizers library raises bare Exceptions
+        raise DissectError(f"cannot read the tokenizer of {location!r}: {summary(error)}") from error
 
 
 def attach_tokenizer(model: Any, tokenizer: Any, config: Any) -> None:

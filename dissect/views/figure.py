@@ -30,6 +30,7 @@ def dashboard(run: Run, *others: Run, theme: str = "light") -> go.Figure:
     Raises:
         DissectError: A run has no step yet, or `theme` is unknown.
     """
+    get_theme(theme)
     lines = lines_of([run, *others])
     step = min(run.summary().step or len(run.history) - 1, lines[0].last)
     sites = list(run.pruned_at)

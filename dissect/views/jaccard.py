@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from plotly import graph_objects as go
 
+from dissect.checks import check_kind
 from dissect.errors import DissectError
 from dissect.masks import Mask
 from dissect.views.theme import SEQUENTIAL, plain, styled
@@ -20,6 +21,9 @@ def overlap(masks: Mapping[str, Mask], *, theme: str = "light") -> go.Figure:
     Raises:
         DissectError: There is no mask, or two are of different models.
     """
+    check_kind("masks", masks, Mapping, "masks by name: {'abs': scores['mlp'].top(0.02), ...}")
+    for name, mask in masks.items():
+        check_kind(f"mask {name!r}", mask, Mask, "a Mask")
     if not masks:
         raise DissectError("overlap needs at least one mask: {'abs': scores['mlp'].top(0.02), ...}")
     both, either = _counts(list(masks.values()))

@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 from dissect.runs import Run
 from dissect.views.overlay import check_runs, data_of
 from dissect.views.panel import layer_ticks
-from dissect.views.theme import SEQUENTIAL, plain, styled
+from dissect.views.theme import SEQUENTIAL, get_theme, plain, styled
 
 
 def pruned_by_layer(run: Run, *, theme: str = "light") -> go.Figure:
@@ -18,6 +18,7 @@ def pruned_by_layer(run: Run, *, theme: str = "light") -> go.Figure:
     Raises:
         DissectError: The run has no step yet.
     """
+    get_theme(theme)
     check_runs([run])
     sites = list(run.pruned_at)
     figure = make_subplots(cols=len(sites), horizontal_spacing=0.08, subplot_titles=sites if len(sites) > 1 else None)

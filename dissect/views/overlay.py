@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from dissect.checks import check_kind
 from dissect.errors import DissectError
 from dissect.runs import Run
 from dissect.seeds import by_seed
@@ -123,9 +124,13 @@ def lines_of(runs: Sequence[Run]) -> list[Line]:
 
 def check_runs(runs: Sequence[Run]) -> None:
     """Raise `DissectError` unless there is a run, and each has a step."""
+    if isinstance(runs, Run):
+        raise DissectError(f"runs are a list of them, got one, {runs}; put it into a list")
+    check_kind("runs", runs, Sequence, "a list of runs, as dissect.Run.load(folder) gives them")
     if not runs:
         raise DissectError("a figure of runs needs at least one run: Run.load(path)")
     for run in runs:
+        check_kind("a run", run, Run, "a Run, as dissect.Run.load(folder) gives it")
         if not run.history:
             raise DissectError(f"run {run.path} has no finished step yet; give its command again to go on with it")
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
+from dissect.checks import as_path
 from dissect.runs import Run
 from dissect.storage import write_text
 from dissect.views.comparison import compare
 from dissect.views.curve import curves
+from dissect.views.overlay import check_runs
 from dissect.views.perplexities import perplexity
 from dissect.views.theme import plain
 
@@ -21,9 +23,11 @@ def write_figures(runs: Sequence[Run], folder: str | Path) -> list[Path]:
 
     Figures 1 and 2 are drawn for each model and pair of data sets, Figure 3 for each pair and direction.
     """
+    check_runs(runs)
+    folder = as_path("folder", folder)
     pages = {"figure_1": (curves, _by_model), "figure_2": (perplexity, _by_model), "figure_3": (compare, _by_data)}
     return [
-        write_page([draw(group) for group in _groups(runs, key)], Path(folder) / f"{name}.html")
+        write_page([draw(group) for group in _groups(runs, key)], folder / f"{name}.html")
         for name, (draw, key) in pages.items()
     ]
 

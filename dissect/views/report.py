@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from dissect.cards.heads import HeadCard
 from dissect.cards.neurons import NeuronCard
+from dissect.checks import as_path, check_kind
 from dissect.errors import DissectError
 from dissect.neuron_table import neurons, units_of
 from dissect.runs import Run, Summary
@@ -18,7 +19,7 @@ from dissect.storage import write_text
 from dissect.views.card import anchor, card_body, card_style, environment
 from dissect.views.embedded import embedded
 from dissect.views.figure import dashboard
-from dissect.views.overlay import Line, lines_of
+from dissect.views.overlay import Line, check_runs, lines_of
 from dissect.views.theme import get_theme
 
 TOP = 50  # rows of the neuron table
@@ -49,8 +50,12 @@ def write_report(
     Raises:
         DissectError: There is no run, a run has no step yet, or the page cannot be written.
     """
-    if not runs:
-        raise DissectError("a report needs at least one run")
+    get_theme(theme)
+    path = as_path("path", path)
+    check_runs(runs)
+    check_kind("cards", cards, Sequence, "a list of cards, as neuron_cards and head_cards make them")
+    for card in cards:
+        check_kind("a card", card, (NeuronCard, HeadCard), "one that neuron_cards or head_cards made")
     rows = neuron_rows(runs, cards)
     columns = {key: name for key, name in NEURON_COLUMNS.items() if any(row[key] is not None for row in rows)}
     template = environment().get_template("report.html")
@@ -68,7 +73,7 @@ def write_report(
         theme=get_theme(theme),
         scheme=theme,
     )
-    return _write(Path(path), page)
+    return _write(path, page)
 
 
 def _names(line: Line) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from plotly import graph_objects as go
 
+from dissect.checks import check_kind
 from dissect.scores import SiteScores
 from dissect.views.log_axis import log10_clipped, ticks
 from dissect.views.theme import FORGET, Theme, get_theme, legend_below, styled
@@ -54,6 +55,7 @@ def importance(scores: SiteScores, *, fraction: float | None = 0.02, theme: str 
         DissectError: The fraction is outside (0, 1], or `theme` is unknown.
     """
     look = get_theme(theme)
+    check_kind("scores", scores, SiteScores, "the scores of one site: scores['mlp']")
     units = _units(scores, fraction)
     kept = ~units.chosen
     name = "units" if fraction is None else "kept units"

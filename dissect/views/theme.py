@@ -8,7 +8,7 @@ from typing import Any
 
 from plotly import graph_objects as go
 
-from dissect.errors import unknown
+from dissect.errors import look_up
 
 # Okabe and Ito's palette. Runs have colours of their own, so that forget's and retain's mean nothing else.
 FORGET, RETAIN, NEUTRAL = "#D55E00", "#0072B2", "#8C8C8C"
@@ -55,9 +55,7 @@ def get_theme(name: str) -> Theme:
     Raises:
         DissectError: There is none of this name.
     """
-    if name not in THEMES:
-        raise unknown("theme", name, THEMES)
-    return THEMES[name]
+    return look_up("theme", name, THEMES)
 
 
 def plain(text: Any) -> str:

@@ -6,8 +6,9 @@ import numpy as np
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
+from dissect.checks import check_kind
 from dissect.masks import Mask
-from dissect.scores import Scores, SiteScores
+from dissect.scores import Scores, SiteScores, check_same_shape, sites_of
 from dissect.views.log_axis import log_scores, spans, ticks
 from dissect.views.panel import layer_ticks
 from dissect.views.theme import DIVERGING, RUNS, get_theme, legend_below, styled
@@ -30,7 +31,11 @@ def specialization(
         sort: Order a layer's units by score; otherwise by index, so that the units of a head stand together.
         theme: `light` or `dark`.
     """
-    sites = [scores] if isinstance(scores, SiteScores) else list(scores.values())
+    sites = sites_of(scores)
+    if mask is not None:
+        check_kind("mask", mask, Mask, "a Mask")
+        for site in sites:
+            check_same_shape(mask, site)
     figure = make_subplots(
         rows=len(sites), cols=2, column_widths=[0.66, 0.34], horizontal_spacing=0.15, vertical_spacing=0.3 / len(sites)
     )
