@@ -12,10 +12,12 @@ from .cards.units import Unit as Unit
 from .collection import collect as collect
 from .config import PruneConfig as PruneConfig
 from .corpora import CORPORA as CORPORA
+from .documents import DocumentSums as DocumentSums
 from .errors import DissectError as DissectError
 from .evaluation import METRICS as METRICS
 from .evaluation import evaluate as evaluate
 from .experiments import Cluster as Cluster
+from .evaluation import evaluate_documents as evaluate_documents
 from .experiments import Grid as Grid
 from .explorer import Explorer as Explorer
 from .explorer import explore as explore
