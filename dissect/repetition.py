@@ -58,7 +58,7 @@ class Repetition:
         if self.first is not None:
             return f"{names} differ.\nfirst: {self.first}"
         how = "within tolerance" if self.differences else "bit for bit"
-        return f"{names} are the same, {how}: {self.run.config.steps} steps."
+        return f"{names} are the same, {how}, at every step."
 
     def _numbers(self) -> list[str]:
         """What was allowed, and how much of it was needed."""
