@@ -50,7 +50,7 @@ MOST_HEADER = 100_000  # bytes of a safetensors header, which names its tensors
 CONFIG, HISTORY, PRUNED_AT = "config.json", "history.jsonl", "pruned_at.safetensors"
 
 # The keys of folders from before there were digests, which cannot be checked.
-UNSEALED_CONFIG = ("config", "versions", "model", "data")
+UNSEALED_CONFIG = ("config", "versions", "model", "data", "shared_documents")
 UNSEALED_LINE = ("step", "pruned", "units", "per_layer", "seconds", "metrics", "sites")
 
 
