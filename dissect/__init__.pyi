@@ -16,8 +16,8 @@ from .documents import DocumentSums as DocumentSums
 from .errors import DissectError as DissectError
 from .evaluation import METRICS as METRICS
 from .evaluation import evaluate as evaluate
-from .experiments import Cluster as Cluster
 from .evaluation import evaluate_documents as evaluate_documents
+from .experiments import Cluster as Cluster
 from .experiments import Grid as Grid
 from .explorer import Explorer as Explorer
 from .explorer import explore as explore

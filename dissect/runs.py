@@ -56,7 +56,7 @@ CONFIG, HISTORY, PRUNED_AT = "config.json", "history.jsonl", "pruned_at.safetens
 BASE = ("stats", "documents")  # what is kept of the base model, a file a side
 
 # The keys of folders from before there were digests, which cannot be checked.
-UNSEALED_CONFIG = ("config", "versions", "model", "data")
+UNSEALED_CONFIG = ("config", "versions", "model", "data", "shared_documents")
 UNSEALED_LINE = ("step", "pruned", "units", "per_layer", "seconds", "metrics", "sites")
 
 
