@@ -140,8 +140,8 @@ def test_documents_follow_their_windows():
 
 def test_a_masked_model_is_asked_of_the_document_where_it_stands():
     tokenizer = SimpleNamespace(mask_token_id=3, all_special_ids=[0, 1, 2, 3])
-    cfg = SimpleNamespace(model_name="masked", d_vocab=50, original_architecture="RobertaForMaskedLM")
-    masked = SimpleNamespace(tokenizer=tokenizer, cfg=cfg, mlm_head=None, encoder_output=None)
+    cfg = SimpleNamespace(model_name="masked", d_vocab=50, n_ctx=64, original_architecture="RobertaForMaskedLM")
+    masked = SimpleNamespace(tokenizer=tokenizer, cfg=cfg, hook_dict={}, mlm_head=None, encoder_output=None)
     tokens = torch.randint(4, 50, (4, 20), generator=torch.Generator().manual_seed(0))
     windows = Windows.from_tokens(tokens, documents=torch.arange(80).reshape(4, 20))
     assert torch.equal(questions(masked, windows).documents, windows.documents)
