@@ -15,7 +15,7 @@ from dissect.checks import check_batch_size
 from dissect.errors import DissectError
 from dissect.forward import check_readable, default_batch_size, run_blocks
 from dissect.hooks import Hook, Read, hooked
-from dissect.ranks import dealt, is_main
+from dissect.ranks import as_main_has, dealt, is_main
 from dissect.sites import Site, get_sites, hook_points
 from dissect.stats import Stats, StatsBuilder, known_moments
 from dissect.windows import Windows
@@ -39,7 +39,7 @@ def collect(
         windows: The data set; activations count where `windows.keep`.
         sites: Names of `SITES`. `head` and `pre_out` are read at one hook point and share their statistics.
         moments: Names of `stats.MOMENTS`, all by default; an importance needs some of them only.
-        batch_size: Windows per forward pass; by default about 2,048 tokens.
+        batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
         progress: Show a progress bar (of the main rank's part, inside `distributed`).
 
     Returns:
@@ -74,7 +74,7 @@ def _run(
     batch_size: int | None,
     progress: bool,
 ) -> None:
-    size = batch_size or default_batch_size(windows.tokens.shape[1])
+    size = as_main_has(batch_size or default_batch_size(model, windows.tokens.shape[1]))
     keep = windows.keep  # the batch in flight; the hooks below read it
 
     def read(layer: int, builder: StatsBuilder, z: Tensor, units: Tensor | None) -> None:

@@ -14,14 +14,36 @@ from dissect.checks import check_kind, check_model
 from dissect.errors import DissectError
 from dissect.windows import Windows
 
-TOKENS_PER_BATCH = 2048  # fewer make the products slow, more push activations out of a CPU's cache
+TOKENS_PER_BATCH = 2048  # on a CPU; fewer make the products slow, more push activations out of its cache
+TOKENS_PER_GPU_BATCH = 32_768  # more make nothing quicker
+PART_OF_GPU = 1 / 8  # of its memory that a batch may take
 ROWS_PER_PRODUCT = 512  # logits in memory at once, in the model's dtype
 ROWS_PER_SLICE = 16  # and of these in float32
 
 
-def default_batch_size(context: int) -> int:
-    """Windows per batch for windows of `context` tokens: about `TOKENS_PER_BATCH` tokens together."""
-    return max(1, TOKENS_PER_BATCH // context)
+def default_batch_size(model: Any, context: int) -> int:
+    """Windows per batch for windows of `context` tokens: on a CPU about 2,048 tokens together, on a GPU what fits.
+
+    It goes by the GPU's whole memory, not by what is free now: a run that goes on later has the same batches then.
+    """
+    device = torch.device(model.cfg.device)
+    tokens = TOKENS_PER_BATCH
+    if device.type == "cuda":
+        tokens = tokens_that_fit(model.cfg, context, torch.cuda.get_device_properties(device).total_memory)
+    return max(1, tokens // context)
+
+
+def tokens_that_fit(cfg: Any, context: int, memory: int) -> int:
+    """How many tokens of windows of `context` go through a layer in a part of `memory` bytes.
+
+    Counted are a layer's activations in the model's dtype, attention scores and pattern (which only the plain pass
+    has), and what statistics write in float32.
+    """
+    size = cfg.dtype.itemsize
+    activations = size * (8 * cfg.d_model + 4 * cfg.d_mlp)
+    pattern = (size + 4) * cfg.n_heads * context
+    statistics = 8 * cfg.d_mlp
+    return min(TOKENS_PER_GPU_BATCH, int(PART_OF_GPU * memory / (activations + pattern + statistics)))
 
 
 def check_readable(model: Any, windows: Any) -> None:
@@ -47,11 +69,18 @@ def is_masked(model: Any) -> bool:
 
 def run_blocks(model: Any, tokens: Int64[Tensor, "window position"]) -> Float[Tensor, "window position d_model"]:
     """The residual stream after the last block: every hook up to there fires, nothing is unembedded."""
-    tokens = tokens.to(model.cfg.device)
+    tokens = _moved(tokens, torch.device(model.cfg.device))
     if is_masked(model):
         return model.encoder_output(tokens)
     quick = fast.run_blocks(model, tokens)
     return model(tokens, return_type=None, stop_at_layer=model.cfg.n_layers) if quick is None else quick
+
+
+def _moved(tokens: Int64[Tensor, "window position"], device: torch.device) -> Int64[Tensor, "window position"]:
+    """The tokens on a device; to a GPU from pinned memory, so that the copy waits for nothing the GPU still does."""
+    if device.type == "cuda" and tokens.device.type == "cpu":
+        tokens = tokens.pin_memory()
+    return tokens.to(device, non_blocking=device.type == "cuda")
 
 
 def unembed(model: Any, residual: Float[Tensor, "row d_model"]) -> Iterator[Float[Tensor, "row vocab"]]:

@@ -124,7 +124,7 @@ def prune(
         seed: Of the order of documents and of the random selector.
         dtype: As `load_model` takes it, for a model given by name.
         device: Likewise.
-        batch_size: Windows in a forward pass; by default about 2,048 tokens.
+        batch_size: Windows in a forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
         out: The run folder; by default one below `runs/` named after the configuration.
         progress: Show progress bars and a line a step.
 
@@ -256,7 +256,9 @@ def _take_steps(work: Work) -> None:
             rotate(rotation, work.model)
         if work.config.kl:
             work = replace(work, reference=_reference(work.config, work.model, work.windows))
-        for step in range(len(work.run.history), work.config.steps + 1):
+        done, total = len(work.run.history), work.config.steps + 1
+        steps = range(done, total)
+        for step in tqdm(steps, desc="run", unit="step", initial=done, total=total, disable=not work.progress):
             take_step(work, step)
 
 

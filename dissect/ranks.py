@@ -124,6 +124,13 @@ def as_on_main_(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def as_main_has(number: int) -> int:
+    """The main rank's number: ranks on other GPUs would cut the windows into other batches."""
+    import torch
+
+    return int(as_on_main_(torch.tensor(number)))
+
+
 def from_main(make: Callable[[], T], pack: Callable[[T], bytes], unpack: Callable[[bytes], T]) -> T:
     """What `make` gives on the main rank, on every rank; the others get it packed, and do not call `make`.
 

@@ -138,7 +138,7 @@ def stability(
         seed: Of the order of documents and of the splits.
         dtype: As `load_model` takes it, for a model given by name.
         device: Likewise.
-        batch_size: Windows in a forward pass, at most a chunk's; by default about 2,048 tokens.
+        batch_size: Windows in a forward pass, at most a chunk's; by default about 2,048 tokens on a CPU, more on a GPU.
         progress: Show progress bars.
 
     Raises:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from transformer_lens.utilities.multi_gpu import get_device_for_block_index
 
 from dissect import DissectError, Mask, ablated, cli, collect, evaluate, load_model
+from dissect.forward import TOKENS_PER_GPU_BATCH, default_batch_size, tokens_that_fit
 from dissect.models import devices
 from dissect.models.convert import places
 from tests.conftest import random_windows, tiny_transformer
@@ -85,3 +88,13 @@ def test_the_option_reaches_the_loader(folder_of, tmp_path, capsys):
     corpora = ["--forget", "python-stdlib", "--retain", "python-stdlib", "--out", str(tmp_path / "run")]
     assert cli.main(["prune", "--model", str(folder), *corpora, "--device", "cpu", "--n-devices", "2"]) == 2
     assert "n_devices=2 needs 2 GPUs" in capsys.readouterr().err
+
+
+def test_batches_on_a_gpu_go_by_its_memory(model):
+    """Calculated; a test cannot look at a GPU's memory here."""
+    fits = partial(tokens_that_fit, model.cfg)
+    assert fits(16, 80 << 30) == TOKENS_PER_GPU_BATCH
+    assert 0 < fits(1024, 1 << 24) < fits(16, 1 << 24) < TOKENS_PER_GPU_BATCH
+    a_token = 4 * (8 * model.cfg.d_model + 4 * model.cfg.d_mlp) + 8 * model.cfg.n_heads * 16 + 8 * model.cfg.d_mlp
+    assert fits(16, 1 << 24) == (1 << 24) // 8 // a_token
+    assert default_batch_size(model, 16) == 2048 // 16

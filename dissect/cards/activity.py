@@ -102,7 +102,7 @@ def activities(
         windows: The data set.
         contexts: How many of the strongest contexts to keep.
         around: How many tokens of text before a peak; half as many behind.
-        batch_size: Windows per forward pass; by default about 2,048 tokens.
+        batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
         progress: Show a progress bar.
 
     Raises:
@@ -111,7 +111,7 @@ def activities(
     check_kept(model, windows)
     watchers = [_Watcher(PeakFinder(contexts, around)) for _ in units]
     seen: dict[Unit, Tensor] = {}
-    size = batch_size or default_batch_size(windows.tokens.shape[1])
+    size = batch_size or default_batch_size(model, windows.tokens.shape[1])
     bar = tqdm(total=windows.n_kept, unit="tok", unit_scale=True, desc="cards", leave=False, disable=not progress)
     with torch.no_grad(), bar, hooked(_hooks(model, units, seen)):
         for number, batch in enumerate(windows.batches(size)):

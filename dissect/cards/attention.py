@@ -60,7 +60,7 @@ def attentions(
     check_kept(model, windows)
     sums = torch.zeros(len(heads), 4 + DISTANCES, dtype=torch.float64)
     seen: dict[Unit, Tensor] = {}
-    size = batch_size or max(1, default_batch_size(windows.tokens.shape[1]) // 4)
+    size = batch_size or max(1, default_batch_size(model, windows.tokens.shape[1]) // 4)
     bar = tqdm(total=windows.n_kept, unit="tok", unit_scale=True, desc="attention", leave=False, disable=not progress)
     with torch.no_grad(), bar, hooked(_hooks(model, heads, seen)):
         for batch in windows.batches(size):

@@ -56,7 +56,7 @@ class Bench:
         model: The model; left as it was after every measurement.
         evidence: Statistics, for the means of mean ablation.
         windows: What is predicted, by side.
-        batch_size: Windows in a forward pass; by default about 2,048 tokens.
+        batch_size: Windows in a forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
         whole: Metrics of the whole model by side, once they are known.
         points: What was measured, in order.
     """
@@ -94,8 +94,9 @@ class Bench:
 
     def _batches(self, sides: list[str] | tuple[str, ...]) -> int:
         """Forward passes that evaluating `sides` takes."""
-        sizes = {side: self.batch_size or default_batch_size(self.windows[side].tokens.shape[1]) for side in sides}
-        return sum(-(-len(self.windows[side]) // size) for side, size in sizes.items())
+        windows = [self.windows[side] for side in sides]
+        sizes = [self.batch_size or default_batch_size(self.model, each.tokens.shape[1]) for each in windows]
+        return sum(-(-len(each) // size) for each, size in zip(windows, sizes, strict=True))
 
     def _point(self, choice: Choice, metrics: dict[str, dict[str, float]]) -> Point:
         drops = [relative_drop(metrics[side]["top1"], self.whole[side]["top1"]) for side in SIDES]

@@ -46,7 +46,7 @@ def explore(
         stats: What `collect` gave of forget and of retain, so that nothing is collected again.
         theme: `light` or `dark`.
         new_tokens: How far *Try it* continues a prompt.
-        batch_size: Windows in a forward pass; by default about 2,048 tokens.
+        batch_size: Windows in a forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
 
     Raises:
         DissectError: The extra `notebook` is not installed, a site is unknown or not among the statistics, or a
