@@ -11,9 +11,9 @@ BIN = $(VENV)/bin
 demo: $(VENV)/demo.installed
 	$(BIN)/dissect demo
 
-# In two processes: one runs the notebooks while the other does the rest.
+# In two processes of one thread each: threads of both would wait for each other.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/test.installed
 	$(BIN)/ruff check .
