@@ -61,7 +61,7 @@ def look(page):
     return page.evaluate(
         f"""() => {{ const g = {PLOT};
         return {{
-            outlines: [...document.querySelectorAll('#dashboard .fills path')].map(p => p.getAttribute('d')),
+            outlines: [...g.querySelectorAll('.subplot.x2y2 .fills path')].map(p => p.getAttribute('d')),
             ring: g.querySelector('.shapelayer path').getAttribute('d'),
             titles: [...g.querySelectorAll('.annotation-text')].map(a => a.textContent) }} }}"""
     )
@@ -86,7 +86,7 @@ def test_the_slider_moves_both_panels(page, report):
 
 
 def test_hovers_show(page):
-    points = page.locator("#dashboard .subplot.xy .scatterlayer .trace").nth(1).locator("path.point")
+    points = page.locator("#dashboard .subplot.xy .scatterlayer .trace:has(path.point)").first.locator("path.point")
     box = points.nth(3).bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.wait_for_selector("#dashboard .hoverlayer .hovertext")
@@ -163,9 +163,9 @@ def test_hostile_text_is_shown_and_does_not_run(page):
 
 def test_the_browser_draws_the_runs_numbers(page, report):
     (score, random) = report[0]
-    for place, run in enumerate((score, random), 1):
-        drawn = page.evaluate(f"() => {{ const t = {PLOT}.data[{place}]; return {{name: t.name, x: t.x, y: t.y}}; }}")
-        assert drawn["name"] == run.label
+    for run in (score, random):
+        found = f"{PLOT}.data.find(t => t.name === {run.label!r})"
+        drawn = page.evaluate(f"() => {{ const t = {found}; return {{x: t.x, y: t.y}}; }}")
         for axis, side in (("x", "retain"), ("y", "forget")):
             assert drawn[axis] == pytest.approx([100 * drop for drop in run.drops(side)])
 
