@@ -14,7 +14,7 @@ from tests.conftest import our_hooks
 @pytest.fixture(scope="module")
 def model():
     threads = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     yield dissect.load_model("smollm2-135m")
     torch.set_num_threads(threads)
 
