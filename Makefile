@@ -6,14 +6,20 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint bench assets notebooks clean
+.PHONY: demo test coverage lint bench assets notebooks clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/dissect demo
 
 # In two processes of one thread each: threads of both would wait for each other.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+# The same tests, and which branches of the package they take.
+coverage: $(VENV)/test.installed
+	$(PYTEST) --cov
 
 lint: $(VENV)/test.installed
 	$(BIN)/ruff check .
