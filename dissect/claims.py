@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dissect.config import PruneConfig
-from dissect.runs import Run
+from dissect.runs import Run, percent
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -85,8 +85,8 @@ CLAIMS = (
 def claims_table(runs: Sequence[Run]) -> DataFrame:
     """A row for every setting of every claim of which there is a run, in percent (points for the difference).
 
-    Columns: model, claim, setting, forget, retain, difference (the paper's Table 2 figure), at step, retain drop
-    there, forget drop where the retain drop is 20%.
+    Columns: model, claim, setting, forget, retain, difference (the paper's Table 2 figure) and the ends of its 95%
+    interval (empty where it has none), at step, retain drop there, forget drop where the retain drop is 20%.
     """
     import pandas
 
@@ -129,15 +129,17 @@ def _fits(config: PruneConfig, setting: dict[str, Any], pairs: list[tuple[str, s
 
 def _row(claim: Claim, name: str, run: Run) -> dict[str, Any]:
     summary = run.summary()
-    at = summary.forget_drop_at[0.20]
+    low, high = summary.interval or (None, None)
     return {
         "model": run.config.model,
         "claim": claim.statement,
         "setting": name,
         "forget": run.config.forget,
         "retain": run.config.retain,
-        "difference": round(100 * summary.difference, 1),
+        "difference": percent(summary.difference),
+        "difference low": percent(low),
+        "difference high": percent(high),
         "at step": summary.step,
-        "retain drop there": round(100 * summary.retain_drop, 1),
-        "forget drop at 20%": None if at is None else round(100 * at, 1),
+        "retain drop there": percent(summary.retain_drop),
+        "forget drop at 20%": percent(summary.forget_drop_at[0.20]),
     }

@@ -17,7 +17,7 @@ from dissect.errors import DissectError
 from dissect.experiments import Cluster, Grid, all_cells, cell_folder
 from dissect.pruning import LastModel, check_config, run_config
 from dissect.ranks import is_main
-from dissect.runs import Run
+from dissect.runs import Run, percent
 from dissect.seeds import by_seed, mean_and_sd
 from dissect.storage import write_text
 
@@ -114,7 +114,7 @@ def _row(run: Run) -> dict[str, Any]:
         "how": config.importance if config.selector == "score" else config.selector,
         "seed": config.seed,
         "step": summary.step,
-        **{name: None if drop is None else round(100 * drop, 1) for name, drop in drops.items()},
+        **{name: percent(drop) for name, drop in drops.items()},
     }
 
 

@@ -55,6 +55,11 @@ def intervals(now: Mapping[str, DocumentSums], base: Mapping[str, DocumentSums])
     return found
 
 
+def in_brackets(interval: tuple[float, float] | None) -> str:
+    """An interval of a part in percent, to stand behind it, as ` [17.0, 22.2]`; nothing for None."""
+    return "" if interval is None else " [{:.1f}, {:.1f}]".format(*(100 * end for end in interval))
+
+
 NAMES = ("top1", "top10", "loss", "drop", "loss_rise")
 
 

@@ -399,6 +399,11 @@ class Summary:
     retain_interval: Interval = None
 
 
+def percent(part: float | None) -> float | None:
+    """A part in percent, to a tenth; None where there is none."""
+    return None if part is None else round(100 * part, 1)
+
+
 def drop_at(forget: list[float], retain: list[float], level: float) -> float | None:
     """The forget drop where the retain drop first reaches `level`, on the straight line between two steps."""
     for k in range(1, len(retain)):

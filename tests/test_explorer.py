@@ -16,11 +16,13 @@ import torch
 import dissect
 from dissect import DissectError, Mask
 from dissect.cards.token_text import token_text
+from dissect.evaluation import evaluate_documents
 from dissect.explorer import bench, opening, texts
 from dissect.explorer.agreement import agreement, compare
 from dissect.explorer.bench import Bench, ticking
 from dissect.explorer.choice import Evidence, Settings, choose
 from dissect.explorer.trial import Reading, encode_prompt, read_on, why_not
+from dissect.intervals import intervals
 from dissect.masks import over_heads
 from dissect.stats import MOMENTS, Stats, UnitStats
 from tests.conftest import N_HEADS, our_hooks, random_windows, tiny_transformer
@@ -149,6 +151,10 @@ def test_moving_a_control_runs_no_model(explorer, model, monkeypatch):
     assert explorer.mask == choose(explorer._bench.evidence, expected).mask
     with pytest.raises(AssertionError, match="a forward pass"):
         explorer.measure()
+
+
+def said(explorer):
+    return explorer._actions.message.value
 
 
 def drawn(explorer, pane):
@@ -303,10 +309,39 @@ def test_a_point_is_the_evaluation_by_hand(explorer, model, stats, value, direct
     assert list(line.y) == pytest.approx([0, 100 * point.forget_drop])
 
 
+def test_a_point_has_the_intervals_of_its_drops(explorer, model):
+    explorer.fraction.value = 0.2
+    point = explorer.measure()
+    tests = {side: test for side, (_, test) in guessable_sides().items()}
+    base = {side: evaluate_documents(model, test, progress=False) for side, test in tests.items()}
+    with dissect.ablated(model, explorer.mask):
+        found = intervals({side: evaluate_documents(model, test, progress=False) for side, test in tests.items()}, base)
+    line = drawn(explorer, "curve")[1]
+    for side, error in (("forget", line.error_y), ("retain", line.error_x)):
+        low, high = getattr(point, f"{side}_interval")
+        assert [low, high] == found[side]["drop"]
+        drop = getattr(point, f"{side}_drop")
+        assert low < drop < high
+        assert list(error.arrayminus) == pytest.approx([0, 100 * (drop - low)])
+        assert list(error.array) == pytest.approx([0, 100 * (high - drop)])
+        assert f"{100 * drop:.1f}% [{100 * low:.1f}, {100 * high:.1f}] on {side}" in said(explorer)
+
+
+def test_a_side_of_few_documents_has_no_interval(model):
+    few = random_windows(n_windows=4)  # each a document
+    explorer = dissect.explore(model, few, few, sites="mlp")
+    explorer.fraction.value = 0.2
+    point = explorer.measure()
+    assert point.forget_interval is None
+    assert point.retain_interval is None
+    assert not any(drawn(explorer, "curve")[1].error_x.array)
+    assert "[" not in said(explorer)
+
+
 def test_the_whole_model_and_each_choice_are_measured_once(explorer, monkeypatch):
     evaluated = []
-    real = bench.evaluate
-    monkeypatch.setattr(bench, "evaluate", lambda *args, **kwargs: evaluated.append(1) or real(*args, **kwargs))
+    real = bench.evaluate_documents
+    monkeypatch.setattr(bench, "evaluate_documents", lambda *args, **given: evaluated.append(1) or real(*args, **given))
     first = explorer.measure()
     assert len(evaluated) == 4
     explorer.fraction.value = 0.2
@@ -353,13 +388,13 @@ def test_an_error_leaves_a_message_and_no_hook(explorer, model, monkeypatch, err
         seen.append((our_hooks(model) > 0, explorer._actions.measure.disabled, explorer.site.disabled))
         raise error
 
-    monkeypatch.setattr(bench, "evaluate", fail)
+    monkeypatch.setattr(bench, "evaluate_documents", fail)
     explorer._actions.measure.click()
     assert seen == [(True, True, True)]
     assert our_hooks(model) == 0
     assert torch.equal(logits(model), whole)
     assert not explorer._actions.measure.disabled
-    message = explorer._actions.message.value
+    message = said(explorer)
     assert "<script" not in message
     assert ("&lt;script&gt;" if isinstance(error, RuntimeError) else "Interrupted") in message
     assert len(explorer.points) == 1

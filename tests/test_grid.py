@@ -171,6 +171,7 @@ def finished(cell, forget=0.3):
     history = [
         {"step": k, "metrics": {"forget": {"top1": f}, "retain": {"top1": 0.4}}} for k, f in ((0, 0.5), (1, forget))
     ]
+    history[1]["intervals"] = {"difference": [0.3, 0.55]}
     return Run(Path("nowhere"), cell, record={}, history=history)
 
 
@@ -181,6 +182,9 @@ def test_every_setting_of_every_claim_is_one_run(tmp_path):
     expected = [(claim.statement, name) for claim in CLAIMS for name in claim.settings]
     assert list(zip(table["claim"], table["setting"], strict=True)) == expected
     assert set(table["difference"]) == {40.0}
+    for each in (table, summary_table([finished(cell) for cell in cells])):
+        assert set(each["difference low"]) == {30.0}
+        assert set(each["difference high"]) == {55.0}
 
 
 def test_a_claims_row_is_the_run_it_names(tmp_path):

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dissect.ablation import ablated
-from dissect.evaluation import evaluate
+from dissect.documents import DocumentSums
+from dissect.evaluation import evaluate_documents
 from dissect.explorer.choice import Choice, Evidence, Settings
 from dissect.forward import default_batch_size
 from dissect.hooks import Read, hooked
-from dissect.runs import SIDES, relative_drop
+from dissect.intervals import intervals
+from dissect.runs import SIDES, Interval, relative_drop
 from dissect.sites import get_site, hook_points
 from dissect.windows import Windows
 
@@ -32,6 +34,9 @@ class Point:
         retain: Likewise on the retain data set.
         forget_drop: Relative drop of top-1 accuracy there, 1 - accuracy / whole model's accuracy.
         retain_drop: Likewise on the retain data set.
+        forget_interval: The 95% interval of the forget drop, from other documents of the same kind; None where the
+            data set has too few documents for one (`dissect.intervals`).
+        retain_interval: Likewise of the retain drop.
     """
 
     settings: Settings
@@ -41,6 +46,8 @@ class Point:
     retain: Mapping[str, float]
     forget_drop: float
     retain_drop: float
+    forget_interval: Interval = None
+    retain_interval: Interval = None
 
     @property
     def difference(self) -> float:
@@ -57,7 +64,7 @@ class Bench:
         evidence: Statistics, for the means of mean ablation.
         windows: What is predicted, by side.
         batch_size: Windows in a forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
-        whole: Metrics of the whole model by side, once they are known.
+        base: What the whole model predicts by side, document by document, once it is known.
         points: What was measured, in order.
     """
 
@@ -65,21 +72,26 @@ class Bench:
     evidence: Evidence
     windows: Mapping[str, Windows]
     batch_size: int | None = None
-    whole: dict[str, dict[str, float]] = field(default_factory=dict)
+    base: dict[str, DocumentSums] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
+
+    @property
+    def whole(self) -> dict[str, dict[str, float]]:
+        """Metrics of the whole model by side, once they are known."""
+        return {side: sums.metrics() for side, sums in self.base.items()}
 
     def measure(self, choice: Choice, tick: Tick = lambda part: None) -> Point:
         """Evaluate the pruned model on both sides and keep the point; the same settings are measured once."""
         known = next((point for point in self.points if point.settings == choice.settings), None)
         if known is not None:
             return known
-        todo = [side for side in SIDES if side not in self.whole]
+        todo = [side for side in SIDES if side not in self.base]
         with ticking(self.model, choice.settings.site, _parts(tick, self._batches(todo) + self._batches(SIDES))):
             for side in todo:
-                self.whole[side] = self._evaluate(side)
+                self.base[side] = self._evaluate(side)
             with self.pruned(choice):
-                metrics = {side: self._evaluate(side) for side in SIDES}
-        point = self._point(choice, metrics)
+                found = {side: self._evaluate(side) for side in SIDES}
+        point = self._point(choice, found)
         self.points.append(point)
         return point
 
@@ -89,8 +101,8 @@ class Bench:
         stats = keep if choice.settings.value == "mean" else None
         return ablated(self.model, choice.mask, value=choice.settings.value, stats=stats)
 
-    def _evaluate(self, side: str) -> dict[str, float]:
-        return evaluate(self.model, self.windows[side], batch_size=self.batch_size, progress=False)
+    def _evaluate(self, side: str) -> DocumentSums:
+        return evaluate_documents(self.model, self.windows[side], batch_size=self.batch_size, progress=False)
 
     def _batches(self, sides: list[str] | tuple[str, ...]) -> int:
         """Forward passes that evaluating `sides` takes."""
@@ -98,9 +110,19 @@ class Bench:
         sizes = [self.batch_size or default_batch_size(self.model, each.tokens.shape[1]) for each in windows]
         return sum(-(-len(each) // size) for each, size in zip(windows, sizes, strict=True))
 
-    def _point(self, choice: Choice, metrics: dict[str, dict[str, float]]) -> Point:
-        drops = [relative_drop(metrics[side]["top1"], self.whole[side]["top1"]) for side in SIDES]
-        return Point(choice.settings, len(choice.mask), choice.mask.total, metrics["forget"], metrics["retain"], *drops)
+    def _point(self, choice: Choice, found: dict[str, DocumentSums]) -> Point:
+        metrics, whole = {side: sums.metrics() for side, sums in found.items()}, self.whole
+        drops = [relative_drop(metrics[side]["top1"], whole[side]["top1"]) for side in SIDES]
+        ends = intervals(found, self.base)
+        return Point(
+            choice.settings,
+            len(choice.mask),
+            choice.mask.total,
+            metrics["forget"],
+            metrics["retain"],
+            *drops,
+            *(tuple(ends[side]["drop"]) if ends[side] else None for side in SIDES),
+        )
 
 
 @contextmanager

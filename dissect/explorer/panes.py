@@ -254,7 +254,10 @@ def _in_lines(reason: str, width: int = 64) -> str:
 
 
 class CurvePane:
-    """Measured points: what the retain side loses across, what the forget side loses up, a line a series."""
+    """Measured points: what the retain side loses across, what the forget side loses up, a line a series.
+
+    Whiskers are their 95% intervals, where there are any.
+    """
 
     def __init__(self, theme: str):
         diagonal = go.Scatter(x=[0, 20], y=[0, 20], mode="lines", name="no selectivity", hoverinfo="skip")
@@ -275,12 +278,15 @@ class CurvePane:
         for series, mine in by_series.items():
             self._ensure(series, mine[0].settings.label)
         traces = {self._places[series]: _line(mine) for series, mine in by_series.items()}
-        x, y = (_range([100 * getattr(point, f"{side}_drop") for point in points]) for side in ("retain", "forget"))
+        x, y = (_range([end for point in points for end in _ends(point, side)]) for side in ("retain", "forget"))
         end = min(x[1], y[1])
         traces[0] = {"x": [0, end], "y": [0, end]}
         accuracy = ", ".join(f"{side} {metrics['top1']:.3f}" for side, metrics in whole.items())
         layout = {"xaxis": {"range": x}, "yaxis": {"range": y}}
-        self.plot.draw(traces, layout | _title(TITLE, f"whole model's top-1 accuracy: {accuracy}"))
+        note = f"whole model's top-1 accuracy: {accuracy}"
+        if any(point.forget_interval or point.retain_interval for point in points):
+            note += " · whiskers: 95% interval"
+        self.plot.draw(traces, layout | _title(TITLE, note))
 
     def _ensure(self, series: tuple, label: str) -> None:
         """A trace for a series; one that differs from another by eps alone says so."""
@@ -306,7 +312,24 @@ def _line(points: Sequence[Point]) -> dict[str, Any]:
         "x": [0.0, *(100 * point.retain_drop for point in points)],
         "y": [0.0, *(100 * point.forget_drop for point in points)],
         "text": ["the whole model", *(f"{p.units:,} of {p.total:,} units ({p.units / p.total:.3g})" for p in points)],
+        "error_x": _whiskers(points, "retain"),
+        "error_y": _whiskers(points, "forget"),
     }
+
+
+def _whiskers(points: Sequence[Point], side: str) -> dict[str, Any]:
+    """How far the intervals go from the points; the whole model has none."""
+    drops = [_ends(point, side) for point in points]
+    below, above = [0.0, *(drop - low for drop, low, _ in drops)], [0.0, *(high - drop for drop, _, high in drops)]
+    return {"type": "data", "symmetric": False, "arrayminus": below, "array": above, "thickness": 1, "width": 0}
+
+
+def _ends(point: Point, side: str) -> tuple[float, float, float]:
+    """A drop and the ends of its interval in percent; without one, the drop itself."""
+    drop = getattr(point, f"{side}_drop")
+    low, high = getattr(point, f"{side}_interval") or (drop, drop)
+    # The percentile interval may leave the drop itself out.
+    return 100 * drop, 100 * min(low, drop), 100 * max(high, drop)
 
 
 def _range(drops: Sequence[float]) -> list[float]:

@@ -11,6 +11,7 @@ from dissect.explorer.agreement import Agreement, agreement
 from dissect.explorer.bench import Bench, Point
 from dissect.explorer.choice import Choice, Settings, choose
 from dissect.explorer.trial import Trial, try_prompt, why_not
+from dissect.intervals import in_brackets
 from dissect.masks import Mask
 from dissect.scores import SiteScores
 
@@ -108,7 +109,8 @@ class Explorer:
             self._curve.show(self.points, self.whole)
             self._say(
                 f"{point.units:,} of {point.total:,} {point.settings.site} units pruned: top-1 accuracy falls by "
-                f"{100 * point.forget_drop:.1f}% on forget and {100 * point.retain_drop:.1f}% on retain "
+                f"{100 * point.forget_drop:.1f}%{in_brackets(point.forget_interval)} on forget and "
+                f"{100 * point.retain_drop:.1f}%{in_brackets(point.retain_interval)} on retain "
                 f"({len(self.points)} measured)"
             )
         return point

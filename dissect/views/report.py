@@ -12,6 +12,7 @@ from dissect.cards.heads import HeadCard
 from dissect.cards.neurons import NeuronCard
 from dissect.checks import as_path, check_kind
 from dissect.errors import DissectError
+from dissect.intervals import in_brackets
 from dissect.neuron_table import neurons, units_of
 from dissect.runs import Run, Summary
 from dissect.seeds import by_seed, mean_and_sd
@@ -133,10 +134,10 @@ def _row(run: Run) -> tuple[str, ...]:
     summary = run.summary()
     return (
         run.label,
-        f"{100 * summary.difference:.1f} points{_ends(summary.interval)}",
+        f"{100 * summary.difference:.1f} points{in_brackets(summary.interval)}",
         f"{summary.step} of {len(run.history) - 1}",
-        _percent(summary.forget_drop) + _ends(summary.forget_interval),
-        _percent(summary.retain_drop) + _ends(summary.retain_interval),
+        _percent(summary.forget_drop) + in_brackets(summary.forget_interval),
+        _percent(summary.retain_drop) + in_brackets(summary.retain_interval),
         *(_percent(summary.forget_drop_at[level]) for level in LEVELS),
     )
 
@@ -164,10 +165,6 @@ def steps_of(summaries: Sequence[Summary]) -> str:
 
 def _percent(part: float | None) -> str:
     return "not reached" if part is None else f"{100 * part:.1f}%"
-
-
-def _ends(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else " [{:.1f}, {:.1f}]".format(*(100 * end for end in interval))
 
 
 def _spread(parts: Sequence[float | None], unit: str) -> str:
