@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from dissect import cli, collect, evaluate, pruning, steps, storage
 from dissect.errors import DissectError
@@ -260,6 +262,8 @@ def start(name: str, arguments: dict[str, Any]) -> int:
 def serve() -> None:
     """Answer until the input ends."""
     torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # its own is shared with children, and one that is killed may hold it for good
+    tqdm.monitor_interval = 0  # nor may a thread of ours hold it while a child is forked
     guessable_sides()
     small_run(Path("warm-up"))  # what is imported late is imported now
     print("ready", flush=True)

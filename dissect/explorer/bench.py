@@ -112,16 +112,19 @@ class Bench:
 
     def _point(self, choice: Choice, found: dict[str, DocumentSums]) -> Point:
         metrics, whole = {side: sums.metrics() for side, sums in found.items()}, self.whole
-        drops = [relative_drop(metrics[side]["top1"], whole[side]["top1"]) for side in SIDES]
+        forget_drop, retain_drop = (relative_drop(metrics[side]["top1"], whole[side]["top1"]) for side in SIDES)
         ends = intervals(found, self.base)
+        forget_interval, retain_interval = (tuple(ends[side]["drop"]) if ends[side] else None for side in SIDES)
         return Point(
             choice.settings,
             len(choice.mask),
             choice.mask.total,
             metrics["forget"],
             metrics["retain"],
-            *drops,
-            *(tuple(ends[side]["drop"]) if ends[side] else None for side in SIDES),
+            forget_drop,
+            retain_drop,
+            forget_interval,
+            retain_interval,
         )
 
 
