@@ -78,6 +78,7 @@ WRONG = [None, 3, "three", [], {}, True]
         (("versions",), [None, 3, {"torch": 3}]),
         (("data",), [None, 3, {}, {"forget": 3, "retain": 3}]),
         (("data", "forget", "train"), [None, 3, {}]),
+        (("shared_documents",), [None, 3, {"train": -1}, {"train": "3"}]),
     ],
     ids=lambda value: ".".join(value) if isinstance(value, tuple) else "",
 )
@@ -98,6 +99,7 @@ def test_a_config_of_another_kind_is_named(folder, path, values):
         (("metrics", "forget"), WRONG),
         (("metrics", "retain", "top1"), [None, "2", float("nan"), float("inf"), -1, True]),
         (("metrics", "retain", "loss"), [None, float("-inf")]),
+        (("digests",), [None, 3, {"pruned_at": 3}]),
     ],
     ids=lambda value: ".".join(value) if isinstance(value, tuple) else "",
 )
@@ -121,6 +123,12 @@ def test_a_file_too_large_is_not_read(folder, name):
     with pytest.raises(DissectError, match="42,949,672,960 bytes, more than"):
         Run.load(folder).stats("forget")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + MOST_JSON // 1024
+
+
+def test_masks_of_more_units_than_the_model_has_are_not_read(folder):
+    os.truncate(folder / "pruned_at.safetensors", 1 << 20)
+    with pytest.raises(DissectError, match="1,048,576 bytes, more than the 100,120"):
+        Run.load(folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "history.jsonl"])
