@@ -459,6 +459,19 @@ def test_importances_that_are_not_finite_are_no_scores(bad, side):
         dissect.score(**stats)
 
 
+@pytest.mark.parametrize("cut", [ablate, dissect.bake])
+@pytest.mark.parametrize("bad", BAD)
+def test_means_that_are_not_finite_take_no_units_place(model, cut, bad):
+    sums = torch.zeros(3, 20, dtype=torch.float64)
+    sums[2, 1] = bad
+    mask, stats = Mask.of(model, "mlp", [(0, 1)]), Stats({"mlp": UnitStats(10, {"sum": sums})})
+    fingerprint = model_fingerprint(model)
+    with pytest.raises(DissectError, match="the means of site 'mlp' are not finite, of 10 positions"):
+        cut(model, mask, value="mean", stats=stats)
+    assert our_hooks(model) == 0
+    assert model_fingerprint(model) == fingerprint
+
+
 def test_statistics_of_nothing_are_no_scores():
     stats = Stats({"mlp": UnitStats(0, {"sum_abs": torch.zeros(3, 4, dtype=torch.float64)})})
     with pytest.raises(DissectError, match="at least one kept position"):
