@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import dissect
 from dissect import DissectError, Mask, Run, Stats, cli, views
+from dissect.digests import sealed
 from dissect.storage import LOCK, MOST_JSON
 from tests import tiny
 from tests.test_pruning import small_run
@@ -99,7 +100,6 @@ def test_a_config_of_another_kind_is_named(folder, path, values):
         (("metrics", "forget"), WRONG),
         (("metrics", "retain", "top1"), [None, "2", float("nan"), float("inf"), -1, True]),
         (("metrics", "retain", "loss"), [None, float("-inf")]),
-        (("digests",), [None, 3, {"pruned_at": 3}]),
     ],
     ids=lambda value: ".".join(value) if isinstance(value, tuple) else "",
 )
@@ -107,6 +107,17 @@ def test_a_history_of_another_kind_is_named(folder, path, values):
     for value in values:
         rewrite(folder, put(*path, value=value), "history.jsonl")
         with pytest.raises(DissectError, match=str(folder / "history.jsonl")):
+            Run.load(folder)
+
+
+def test_sealed_digests_of_another_kind_are_named(folder):
+    path = folder / "history.jsonl"
+    *lines, last = path.read_text().splitlines()
+    line = {name: value for name, value in json.loads(last).items() if name != "sha256"}
+    for digests, named in ((3, path), ({"pruned_at": 3}, folder / "pruned_at.safetensors")):
+        changed = json.dumps(sealed(line | {"digests": digests}))
+        path.write_text("\n".join([*lines, changed]) + "\n")
+        with pytest.raises(DissectError, match=f"{named} is damaged"):
             Run.load(folder)
 
 
