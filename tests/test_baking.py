@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 
 import dissect
 from dissect import DissectError, Mask, ablated, bake
+from dissect.fingerprint import model_fingerprint
 from tests.conftest import random_windows, tiny_transformer
 
 UNITS = {
@@ -40,6 +43,16 @@ def test_weights_do_what_hooks_do_and_come_back(site, value, variant):
     baked.restore()
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name])
+
+
+def test_sites_that_share_weights_come_back(model, windows):
+    """What was set twice is undone in reverse."""
+    stats, fingerprint = dissect.collect(model, windows, sites=UNITS), model_fingerprint(model)
+    mask = functools.reduce(Mask.__or__, [Mask.of(model, site, units) for site, units in UNITS.items()])
+    edit = bake(model, mask, value="mean", stats=stats)
+    assert model_fingerprint(model) != fingerprint
+    edit.restore()
+    assert model_fingerprint(model) == fingerprint
 
 
 def test_mean_is_not_zero(model, windows):

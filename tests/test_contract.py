@@ -103,6 +103,7 @@ def test_the_command_lines_options():
         (["prune", "--model", "x", "--forget", "pyton-stdlib", "--retain", "sotu"], "did you mean 'python-stdlib'?"),
         (["prune", "--model", "x", "--forget", "sotu", "--retain", "sotu", "--fraction", "2"], "(2% is 0.02)"),
         (["report", "nowhere"], "is nowhere a run folder"),
+        (["report", "no\nwhere"], "is no where a run folder"),
         (["report"], "at least one run folder"),
     ],
 )

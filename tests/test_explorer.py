@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import statistics
 import subprocess
@@ -401,6 +402,42 @@ def test_an_error_leaves_a_message_and_no_hook(explorer, model, monkeypatch, err
     with pytest.raises(type(error)):
         explorer.measure()
     assert our_hooks(model) == 0
+
+
+def interrupt_once(function):
+    """Ctrl-C instead of the first call."""
+    calls = itertools.count()
+
+    def call(*args, **kwargs):
+        if next(calls) == 0:
+            raise KeyboardInterrupt
+        return function(*args, **kwargs)
+
+    return call
+
+
+def test_ctrl_c_while_a_move_is_drawn(explorer, monkeypatch):
+    """What is chosen and drawn then is where the controls stand, not where they stood."""
+    monkeypatch.setattr(explorer._layers, "show", interrupt_once(explorer._layers.show))
+    with pytest.raises(KeyboardInterrupt):
+        explorer.fraction.value = 0.5
+    assert drawn(explorer, "layers")[0].y.sum() == 6
+    assert explorer.measure().units == len(explorer.mask) == 30
+    assert drawn(explorer, "layers")[0].y.tolist() == explorer.mask.per_layer()
+
+
+@pytest.mark.parametrize("place", ["figure", "widget"])
+def test_ctrl_c_while_a_point_is_drawn(explorer, monkeypatch, place):
+    """Measuring again draws it, and others."""
+    figure = getattr(explorer._curve.plot, place)
+    monkeypatch.setattr(figure, "add_trace", interrupt_once(figure.add_trace))
+    with pytest.raises(KeyboardInterrupt):
+        explorer.measure()
+    explorer.measure()
+    explorer.value.value = "mean"
+    explorer.measure()
+    assert [trace.name for trace in drawn(explorer, "curve")] == ["no selectivity", "mlp abs", "mlp abs to the mean"]
+    assert [len(trace.x) for trace in explorer._curve.plot.figure.data] == [2, 2, 2]
 
 
 def test_a_closed_explorer_measures_nothing_more(model, stats):

@@ -176,6 +176,18 @@ def test_a_bias_that_transformers_has_no_place_for(load, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_would_compute_something_else_is_not_written(load, tmp_path, monkeypatch):
+    model = load("llama")
+    edit = bake(model, some_units(model, "mlp"))
+    monkeypatch.setattr("dissect.exporting._write_weights", lambda *args: None)
+    try:
+        with pytest.raises(DissectError, match="logits differ"):
+            export(model, tmp_path / "model")
+    finally:
+        edit.restore()
+    assert list(tmp_path.iterdir()) == []
+
+
 class TestMasked:
     """RoBERTa is asked for 15% of the kept tokens, where they stand."""
 

@@ -16,7 +16,9 @@ import time
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+import torch
+from filelock import FileLock
+from safetensors.torch import load_file, save_file
 
 from dissect import DissectError, Run, Stats
 from dissect.documents import DocumentSums
@@ -239,6 +241,17 @@ def test_a_lock_ends_with_its_block(tmp_path):
             pytest.fail("held twice")
 
 
+def test_a_lock_is_not_left_to_the_garbage_collector(tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr("dissect.storage.FileLock", lambda *args, **options: kept.append(FileLock(*args)) or kept[-1])
+    with locked(tmp_path):
+        assert kept[-1].is_locked
+    for error in (RuntimeError, KeyboardInterrupt):
+        with pytest.raises(error), locked(tmp_path):
+            raise error
+    assert [lock.is_locked for lock in kept] == [False, False, False]
+
+
 @pytest.mark.parametrize("begun", [True, False])
 def test_what_another_process_did_until_it_let_go(tmp_path, monkeypatch, begun):
     """Its steps are not taken again, and its run of another configuration is not overwritten."""
@@ -373,6 +386,15 @@ def test_what_was_there_survives_a_failed_write(tmp_path, monkeypatch):
     assert path.read_text() == "old"
 
 
+def test_who_reads_a_file_while_it_is_written_has_all_of_the_old_one(tmp_path):
+    path = tmp_path / "history.jsonl"
+    write_text(path, "old")
+    with path.open() as reader:
+        write_text(path, "newer")
+        assert reader.read() == "old"
+    assert path.read_text() == "newer"
+
+
 # Damaged files
 
 
@@ -477,6 +499,15 @@ def test_lines_that_are_missing_or_not_in_order(folder):
         path.write_text("".join(some))
         with pytest.raises(DissectError, match=r"history.jsonl is damaged"):
             Run.load(folder)
+
+
+def test_an_emptied_history_is_not_the_beginning(folder):
+    """Also where nothing but the base model was evaluated."""
+    pruned_at = load_file(folder / "pruned_at.safetensors")
+    save_file({site: torch.full_like(steps, -1) for site, steps in pruned_at.items()}, folder / "pruned_at.safetensors")
+    (folder / "history.jsonl").write_text("")
+    with pytest.raises(DissectError, match=r"history\.jsonl is damaged: its last line is cut off"):
+        Run.load(folder)
 
 
 def test_a_folder_from_before_there_were_digests(folder):

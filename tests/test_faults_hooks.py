@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import random
 import sys
 from pathlib import Path
@@ -62,11 +63,27 @@ def explore(model, folder):
         try_prompt(bench, chosen, "w1 w2 w3", 3, lambda part: None)
 
 
+def open_explorer(model, **options):
+    pytest.importorskip("ipywidgets", reason="ipywidgets is not installed (extra notebook)")
+    pytest.importorskip("anywidget", reason="anywidget is not installed (extra notebook)")
+    model.tokenizer = word_tokenizer(bos_token="w0", eos_token="w49")
+    sides = [random_windows(2, seed=seed) for seed in (0, 1)]
+    return dissect.explore(model, *sides, sites=("mlp", "value", "pre_out"), new_tokens=3, **options)
+
+
+def use(opened):
+    """Move some controls, measure, try a prompt."""
+    opened.site.value, opened.fraction.value, opened.eps.value = "value", 0.3, 0.01
+    opened.measure()
+    opened.try_prompt("w1 w2 w3")
+
+
 ACTIONS = (collect, evaluate_and_compare, prune, cards, head_cards, explore)
 
 PACKAGE = Path(dissect.__file__).parent
 DELICATE = {str(PACKAGE / f"{name}.py") for name in ("hooks", "undo", "ablation", "weights", "svd")}
 DELICATE.add(hook_points.__file__)
+EVERYWHERE = {str(path) for path in PACKAGE.rglob("*.py")}
 
 
 class Interrupt:
@@ -117,9 +134,8 @@ def test_ctrl_c_at_any_line(watched, tmp_path, action):
     model, fired = watched
     fingerprint = model_fingerprint(model)
     guessable_sides()
-    everywhere = {str(path) for path in PACKAGE.rglob("*.py")}
     draw = random.Random(action.__name__)
-    for files, count in ((DELICATE, 40), (everywhere, 15)):
+    for files, count in ((DELICATE, 40), (EVERYWHERE, 15)):
         with Interrupt(files) as counted:
             action(model, tmp_path / "whole" / str(count))
         assert fired  # the user's hook fires inside ours
@@ -131,6 +147,48 @@ def test_ctrl_c_at_any_line(watched, tmp_path, action):
             except KeyboardInterrupt:
                 pass
             assert_as_before(model, fired, fingerprint)
+
+
+@pytest.mark.parametrize("files", [DELICATE, EVERYWHERE], ids=["where hooks are", "everywhere"])
+def test_ctrl_c_while_an_explorer_opens(watched, files):
+    model, fired = watched
+    fingerprint = model_fingerprint(model)
+    with Interrupt(files) as counted:
+        open_explorer(model).close()
+    for n in sorted(random.Random(0).sample(range(1, counted.lines + 1), 10)):
+        with pytest.raises(KeyboardInterrupt), Interrupt(files, n):
+            open_explorer(model)
+        assert_as_before(model, fired, fingerprint)
+
+
+@pytest.mark.parametrize("files", [DELICATE, EVERYWHERE], ids=["where hooks are", "everywhere"])
+def test_an_explorer_goes_on_after_ctrl_c(watched, files):
+    """The same one then chooses, draws, measures and tries what an undisturbed one does."""
+    model, fired = watched
+    fingerprint, undisturbed = model_fingerprint(model), open_explorer(model)
+    stats = (undisturbed._bench.evidence.forget, undisturbed._bench.evidence.retain)
+    with Interrupt(files) as counted:
+        use(undisturbed)
+    for n in sorted(random.Random(0).sample(range(1, counted.lines + 1), 10)):
+        opened = open_explorer(model, stats=stats)
+        with pytest.raises(KeyboardInterrupt), Interrupt(files, n):
+            use(opened)
+        assert_as_before(model, fired, fingerprint)
+        assert not any(widget.disabled for widget in opened._controls.widgets), n
+        use(opened)
+        assert not any(button.disabled for button in (opened._actions.measure, opened._actions.try_it)), n
+        assert (opened.points[-1], opened.trials[-1]) == (undisturbed.points[-1], undisturbed.trials[-1]), n
+        assert drawn(opened) == drawn(undisturbed), n
+        opened.close()
+    undisturbed.close()
+
+
+def drawn(opened):
+    """All that the plots show, as the figures and as their widgets have it."""
+    figures = [figure.to_dict() for plot in opened._plots for figure in (plot.figure, plot.widget)]
+    for trace in (trace for figure in figures for trace in figure["data"]):
+        trace.pop("uid", None)  # drawn at random
+    return [json.dumps(figure, default=str) for figure in figures]
 
 
 @pytest.mark.parametrize("action", [ablate, ablated, dissect.bake])
@@ -399,6 +457,19 @@ def test_importances_that_are_not_finite_are_no_scores(bad, side):
     stats = {name: Stats({"mlp": UnitStats(10, {"sum_abs": value})}) for name, value in sums.items()}
     with pytest.raises(DissectError, match=rf"'abs' to {side} is not finite in layer 2 of site 'mlp'"):
         dissect.score(**stats)
+
+
+@pytest.mark.parametrize("cut", [ablate, dissect.bake])
+@pytest.mark.parametrize("bad", BAD)
+def test_means_that_are_not_finite_take_no_units_place(model, cut, bad):
+    sums = torch.zeros(3, 20, dtype=torch.float64)
+    sums[2, 1] = bad
+    mask, stats = Mask.of(model, "mlp", [(0, 1)]), Stats({"mlp": UnitStats(10, {"sum": sums})})
+    fingerprint = model_fingerprint(model)
+    with pytest.raises(DissectError, match="the means of site 'mlp' are not finite, of 10 positions"):
+        cut(model, mask, value="mean", stats=stats)
+    assert our_hooks(model) == 0
+    assert model_fingerprint(model) == fingerprint
 
 
 def test_statistics_of_nothing_are_no_scores():

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import dissect
 from dissect import DissectError, Mask, Run, Stats, cli, views
+from dissect.digests import sealed
 from dissect.storage import LOCK, MOST_JSON
 from tests import tiny
 from tests.test_pruning import small_run
@@ -78,6 +79,7 @@ WRONG = [None, 3, "three", [], {}, True]
         (("versions",), [None, 3, {"torch": 3}]),
         (("data",), [None, 3, {}, {"forget": 3, "retain": 3}]),
         (("data", "forget", "train"), [None, 3, {}]),
+        (("shared_documents",), [None, 3, {"train": -1}, {"train": "3"}]),
     ],
     ids=lambda value: ".".join(value) if isinstance(value, tuple) else "",
 )
@@ -108,6 +110,17 @@ def test_a_history_of_another_kind_is_named(folder, path, values):
             Run.load(folder)
 
 
+def test_sealed_digests_of_another_kind_are_named(folder):
+    path = folder / "history.jsonl"
+    *lines, last = path.read_text().splitlines()
+    line = {name: value for name, value in json.loads(last).items() if name != "sha256"}
+    for digests, named in ((3, path), ({"pruned_at": 3}, folder / "pruned_at.safetensors")):
+        changed = json.dumps(sealed(line | {"digests": digests}))
+        path.write_text("\n".join([*lines, changed]) + "\n")
+        with pytest.raises(DissectError, match=f"{named} is damaged"):
+            Run.load(folder)
+
+
 def test_an_infinite_perplexity_is_one(folder):
     rewrite(folder, put("metrics", "retain", "perplexity", value=float("inf")), "history.jsonl")
     assert Run.load(folder).history[-1]["metrics"]["retain"]["perplexity"] == float("inf")
@@ -121,6 +134,12 @@ def test_a_file_too_large_is_not_read(folder, name):
     with pytest.raises(DissectError, match="42,949,672,960 bytes, more than"):
         Run.load(folder).stats("forget")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + MOST_JSON // 1024
+
+
+def test_masks_of_more_units_than_the_model_has_are_not_read(folder):
+    os.truncate(folder / "pruned_at.safetensors", 1 << 20)
+    with pytest.raises(DissectError, match="1,048,576 bytes, more than the 100,120"):
+        Run.load(folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "history.jsonl"])

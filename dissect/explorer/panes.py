@@ -267,17 +267,17 @@ class CurvePane:
         figure.update_yaxes(title=FORGET_AXIS, range=[-1, 21])
         self.plot = _plot(figure, TITLE, "Measure adds a point", theme, LOW)
         figure.update_layout(showlegend=True)
-        self._places: dict[tuple, int] = {}
-        self._labels: list[str] = []
 
     def show(self, points: Sequence[Point], whole: Mapping[str, Mapping[str, float]]) -> None:
         """Draw all points; a new series gets a line of its own."""
         by_series: dict[tuple, list[Point]] = {}
         for point in points:
             by_series.setdefault(point.settings.series, []).append(point)
-        for series, mine in by_series.items():
-            self._ensure(series, mine[0].settings.label)
-        traces = {self._places[series]: _line(mine) for series, mine in by_series.items()}
+        traces, labels = {}, []
+        for place, (series, mine) in enumerate(by_series.items(), start=1):
+            labels.append(mine[0].settings.label)
+            self.plot.ensure(place, _new_line(place, _name(labels, series)))
+            traces[place] = _line(mine)
         x, y = (_range([end for point in points for end in _ends(point, side)]) for side in ("retain", "forget"))
         end = min(x[1], y[1])
         traces[0] = {"x": [0, end], "y": [0, end]}
@@ -288,21 +288,20 @@ class CurvePane:
             note += " · whiskers: 95% interval"
         self.plot.draw(traces, layout | _title(TITLE, note))
 
-    def _ensure(self, series: tuple, label: str) -> None:
-        """A trace for a series; one that differs from another by eps alone says so."""
-        if series in self._places:
-            return
-        place = self._places[series] = 1 + len(self._places)
-        self._labels.append(label)
-        if self._labels.count(label) > 1:
-            label = f"{label}, eps {series[2]:g}"
-        colour = RUNS[(place - 1) % len(RUNS)]
-        hover = "%{text}<br>forget drop %{y:.1f}%, retain drop %{x:.1f}%"
-        look = {"line": {"color": colour, "width": 2}, "marker": {"size": 9, "color": colour}}
-        self.plot.add(go.Scatter(x=[0], y=[0], mode="lines+markers", name=label, hovertemplate=hover, **look))
-
 
 TITLE = "What measured choices cost"
+
+
+def _name(labels: Sequence[str], series: tuple) -> str:
+    """The last label; one that differs from another by eps alone says so."""
+    return labels[-1] if labels.count(labels[-1]) == 1 else f"{labels[-1]}, eps {series[2]:g}"
+
+
+def _new_line(place: int, name: str) -> go.Scatter:
+    colour = RUNS[(place - 1) % len(RUNS)]
+    hover = "%{text}<br>forget drop %{y:.1f}%, retain drop %{x:.1f}%"
+    look = {"line": {"color": colour, "width": 2}, "marker": {"size": 9, "color": colour}}
+    return go.Scatter(x=[0], y=[0], mode="lines+markers", name=name, hovertemplate=hover, **look)
 
 
 def _line(points: Sequence[Point]) -> dict[str, Any]:

@@ -53,10 +53,10 @@ class Plot:
         if much:
             self.catch_up()
 
-    def add(self, trace: go.Scatter) -> None:
-        """Add a trace behind the others."""
+    def ensure(self, place: int, trace: go.Scatter) -> None:
+        """Add a trace behind the others, wherever there is none yet at `place`: Ctrl-C may have come between."""
         for figure in (self.figure, self._widget):
-            if figure is not None:
+            if figure is not None and not figure.data[place:]:
                 figure.add_trace(trace)
         self.behind = True
 

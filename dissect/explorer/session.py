@@ -14,6 +14,7 @@ from dissect.explorer.trial import Trial, try_prompt, why_not
 from dissect.intervals import in_brackets
 from dissect.masks import Mask
 from dissect.scores import SiteScores
+from dissect.undo import undoing
 
 
 class Explorer:
@@ -65,6 +66,7 @@ class Explorer:
         Raises:
             DissectError: They choose nothing; the message is the one that is shown.
         """
+        self._moved()
         if isinstance(self._choice, DissectError):
             raise self._choice
         return self._choice
@@ -140,18 +142,20 @@ class Explorer:
         return self.try_prompt(self._actions.prompt.value)
 
     def _moved(self) -> None:
-        """Choose anew and draw it, from statistics alone."""
-        if self.settings == self._shown:
+        """Choose anew and draw it, from statistics alone; what Ctrl-C cut short is done when next it is asked for."""
+        settings = self.settings
+        if settings == self._shown:
             return
-        self._shown = self.settings
+        self._shown = None
         try:
-            self._choice = choose(self._bench.evidence, self.settings)
+            self._choice = choose(self._bench.evidence, settings)
         except DissectError as error:
             self._choice = error
             self._summary.value = self._texts.paragraph(f"{error}. The plots show the choice before.", "refused")
         else:
             self._draw(self._choice)
         self._actions.enable(True, chosen=isinstance(self._choice, Choice))
+        self._shown = settings
 
     def _draw(self, choice: Choice) -> None:
         self._summary.value = self._texts.paragraph(describe(choice), "chosen")
@@ -167,13 +171,12 @@ class Explorer:
         """Controls and buttons are off and progress is shown; a function that moves the bar."""
         if self._closed:
             raise DissectError("this explorer is closed; open another with dissect.explore(model, forget, retain)")
-        self._actions.bar.value = 0
-        self._say("")
-        self._enable(False)
-        try:
+        self._moved()
+        with undoing(lambda: self._enable(True)):
+            self._actions.bar.value = 0
+            self._say("")
+            self._enable(False)
             yield lambda part: setattr(self._actions.bar, "value", part)
-        finally:
-            self._enable(True)
 
     def _enable(self, enabled: bool) -> None:
         self._controls.enable(enabled)
@@ -184,7 +187,7 @@ class Explorer:
         try:
             action()
         except KeyboardInterrupt:
-            self._say("Interrupted; nothing was added.", "refused")
+            self._say("Interrupted; the model is as it was.", "refused")
         except Exception as error:
             self._say(f"{type(error).__name__}: {error}", "refused")
 
