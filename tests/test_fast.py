@@ -125,13 +125,14 @@ class Widths:
 
     def __init__(self, monkeypatch):
         self.seen = set()
-        original = fast.feed_forward._output
+        original = fast.feed_forward._activations
 
-        def output(mlp, post, units):
+        def activations(mlp, x, units):
+            post = original(mlp, x, units)
             self.seen.add(post.shape[-1])
-            return original(mlp, post, units)
+            return post
 
-        monkeypatch.setattr(fast.feed_forward, "_output", output)
+        monkeypatch.setattr(fast.feed_forward, "_activations", activations)
 
 
 def pruned_mask(model):
@@ -149,6 +150,18 @@ def test_pruned_neurons_need_no_arithmetic(model, windows, monkeypatch):
         stats = dissect.collect(model, windows, sites="mlp")["mlp"]
         assert widths.seen == {15}
     assert (stats["sum_abs"] == 0).sum() == 15
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_a_layer_has_few_widths(windows, monkeypatch, gated):
+    """A kernel is kept for each; what fills a layer up to one adds nothing, and nobody reads it."""
+    model, widths = tiny_transformer(d_mlp=70, gated_mlp=gated), Widths(monkeypatch)
+    monkeypatch.setattr(fast.feed_forward, "WIDTHS", 4)  # 17, 34, 51, 68, and all 70
+    for count in (1, 2, 3, 20, 36, 37, 69):
+        units = [(layer, unit) for layer in range(3) for unit in range(count)]
+        with dissect.ablated(model, Mask.of(model, "mlp", units)):
+            assert_same(model, windows)
+    assert widths.seen == {17, 34, 51, 68, 70}
 
 
 @pytest.mark.parametrize("point", ["mlp.hook_post", "mlp.hook_pre"])

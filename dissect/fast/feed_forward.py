@@ -1,7 +1,8 @@
 """Feed-forward layers, without the arithmetic of pruned neurons.
 
 A neuron that a hook sets to zero need not be computed. Where all hooks on `hook_post` are ours, its columns and row are
-left out of the weights, and those of our hooks that only read are told which neurons they see.
+left out of the weights, and those of our hooks that only read are told which neurons they see. What is left is filled
+up to one of a few widths: on a CPU a kernel is made, and kept, for every width that is met.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dissect.hooks import Read, Zero, hooks_if_all_ours
 Stream = Float[Tensor, "window position d_model"]
 
 # Those that map every neuron by itself; SoLU's softmax does not.
+WIDTHS = 32  # of a layer, evenly spaced
 ELEMENTWISE = ("gelu", "gelu_fast", "gelu_new", "gelu_pytorch_tanh", "relu", "relu2", "silu")
 
 
@@ -30,12 +32,22 @@ def feed_forward_output(mlp: Any, x: Stream) -> Stream:
         return mlp(x)
     left = _units_left(mlp)
     if left is None:
-        return _output(mlp, mlp.hook_post(_activations(mlp, x, slice(None))), slice(None))
-    post = _activations(mlp, x, left)
+        return functional.linear(mlp.hook_post(_activations(mlp, x, slice(None))), mlp.W_out.T, mlp.b_out)
+    filled = _filled(left, mlp.cfg.d_mlp)
+    post = _activations(mlp, x, filled)
     for hook in hooks_if_all_ours(mlp.hook_post) or ():
         if isinstance(hook, Read):
-            hook.take(post, left)
-    return _output(mlp, post, left)
+            hook.take(post[..., : len(left)], left)
+    rows = mlp.W_out[filled]
+    rows[len(left) :] = 0
+    return functional.linear(post, rows.T, mlp.b_out)
+
+
+def _filled(units: Int64[Tensor, " left"], d_mlp: int) -> Int64[Tensor, " width"]:
+    """The units, and the first of them again until there are as many as one of the widths; none stay none."""
+    spacing = max(1, d_mlp // WIDTHS)
+    missing = min(-len(units) % spacing, d_mlp - len(units))
+    return torch.cat([units, units[:1].expand(missing)]) if missing else units
 
 
 def _activations(mlp: Any, x: Stream, units: Int64[Tensor, " left"] | slice) -> Float[Tensor, "window position left"]:
@@ -46,10 +58,6 @@ def _activations(mlp: Any, x: Stream, units: Int64[Tensor, " left"] | slice) -> 
     gate = mlp.hook_pre(functional.linear(x, mlp.W_gate.T[units]))
     linear = mlp.hook_pre_linear(functional.linear(x, mlp.W_in.T[units]))
     return torch.addcmul(mlp.b_in[units], mlp.act_fn(gate), linear)
-
-
-def _output(mlp: Any, post: Tensor, units: Int64[Tensor, " left"] | slice) -> Stream:
-    return functional.linear(post, mlp.W_out[units].T, mlp.b_out)
 
 
 def _units_left(mlp: Any) -> Int64[Tensor, " left"] | None:
