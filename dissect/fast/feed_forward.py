@@ -19,8 +19,9 @@ from dissect.hooks import Read, Zero, hooks_if_all_ours
 
 Stream = Float[Tensor, "window position d_model"]
 
-# Those that map every neuron by itself; SoLU's softmax does not.
 WIDTHS = 32  # of a layer, evenly spaced
+
+# Those that map every neuron by itself; SoLU's softmax does not.
 ELEMENTWISE = ("gelu", "gelu_fast", "gelu_new", "gelu_pytorch_tanh", "relu", "relu2", "silu")
 
 
