@@ -327,3 +327,20 @@ def test_a_message_names_value_and_fix(made, tmp_path, option, value, message):
     status, errors = said(command[:match] + command[match + 2 :])
     assert (status, message in errors, errors.count("\n")) == (2, True, 1), errors
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("call", [dissect.collect, dissect.evaluate])
+def test_windows_that_a_model_cannot_read_are_named(model, call):
+    with pytest.raises(DissectError, match=r"token 50, but the model's vocabulary has 50 \(d_vocab\)"):
+        call(model, Windows.from_tokens(torch.full((2, 5), 50)))
+    with pytest.raises(DissectError, match=r"65 positions, more than the 64 of the model \(n_ctx\)"):
+        call(model, Windows.from_tokens(torch.zeros(2, 65).long()))
+
+
+def test_true_and_false_are_no_numbers(made):
+    with pytest.raises(DissectError, match="batch_size must be a whole number, 1 or more, got True"):
+        dissect.collect(made.model, made.forget, batch_size=True)
+    with pytest.raises(DissectError, match=r"fraction must be in \(0, 1\], got True"):
+        made.scores["mlp"].top(True)
+    with pytest.raises(DissectError, match="eps must be a finite number, 0 or more, got False"):
+        dissect.score(forget=made.stats[0], retain=made.stats[1], eps=False)
