@@ -87,7 +87,7 @@ def of_means(means):
         for k, mean in enumerate(means)
         for s, d in enumerate((-0.05, 0.05))
     ]
-    return Stability(pd.DataFrame(rows), "m<b>", "code", "prose")
+    return Stability(pd.DataFrame(rows), "m<b>", "code<b>", "prose<b>")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_the_figure_shows_mean_range_and_chance():
     assert list(line.y) == pytest.approx([0.5, 0.7, 0.9])
     assert list(band.y) == pytest.approx([0.55, 0.75, 0.95, 0.85, 0.65, 0.45])
     assert list(chance.y) == pytest.approx([0.1 / 1.9] * 2)
-    assert "m&lt;b&gt;" in figure.layout.title.subtitle.text
+    assert "m&lt;b&gt; · forget code&lt;b&gt;, retain prose&lt;b&gt;" in figure.layout.title.subtitle.text
 
 
 def test_chance_is_what_random_masks_agree():

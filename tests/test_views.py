@@ -10,6 +10,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from plotly import graph_objects as go
 from plotly.offline import get_plotlyjs
 from safetensors.torch import save_file
 
@@ -30,6 +31,7 @@ from dissect.views import (
 from dissect.views.card import card_body
 from dissect.views.overlay import data_of
 from dissect.views.packed import packed, unpacked
+from dissect.views.pages import write_page
 from dissect.views.report import SUMMARY_COLUMNS, summary_rows
 from dissect.views.theme import FORGET, RETAIN
 from tests.conftest import random_windows, tiny_transformer
@@ -381,6 +383,39 @@ def test_what_others_wrote_is_text(runs, tmp_path):
     assert "<script>alert(1)" not in page
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>" not in json.dumps(dashboard(loaded).to_dict()["layout"], default=str)
+
+
+EVIL = "<i>mine"
+
+
+def renamed(run, **config):
+    """The run as if others had written its configuration."""
+    record = json.loads((run.path / "config.json").read_text())
+    del record["sha256"]
+    record["config"] |= config
+    (run.path / "config.json").write_text(json.dumps(sealed(record)))
+    return Run.load(run.path)
+
+
+def test_no_view_takes_a_name_for_html(tmp_path):
+    names = dict.fromkeys(("model", "forget", "retain"), EVIL)
+    run = renamed(small_run(tmp_path / "a"), **names)
+    other = renamed(small_run(tmp_path / "b"), **names | {"forget": f"{EVIL} too"})
+    evil_mask = {EVIL: run.mask(), f"{EVIL} too": other.mask()}
+    figures = {
+        "dashboard": dashboard(run, other),
+        "curves": curves([run, other]),
+        "perplexity": perplexity([run, other]),
+        "compare": compare([run, other]),
+        "pruned_by_layer": pruned_by_layer(run),
+        "overlap": overlap(evil_mask),
+    }
+    for name, figure in figures.items():
+        drawn = json.dumps(figure.to_plotly_json(), default=lambda value: getattr(value, "tolist", value.__str__)())
+        assert "<i>" not in drawn, name
+        assert "&lt;i&gt;mine" in drawn or name == "pruned_by_layer", name  # which names no text
+    page = write_page([go.Figure()], tmp_path / f"{EVIL}.html").read_text()
+    assert "<title>&lt;i&gt;mine</title>" in page
 
 
 def test_nothing_to_report(tmp_path):
