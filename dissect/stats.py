@@ -23,18 +23,24 @@ from dissect.storage import read_tensors, tensors_of, write_bytes
 
 Activations = Float[Tensor, "window position *unit"]
 
+Moments = dict[str, Callable[[Tensor, Tensor], Tensor]]
+
 # Each sums a function of the activations over positions. It gets float32 (or better), `position *unit`, some at a
 # time: torch sums those pairwise, and the parts add up in float64. `spare` is memory of the same shape to write to:
 # memory that is new each time costs more than the arithmetic.
-MOMENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+SIGNED: Moments = {
     "sum": lambda z, spare: z.sum(0),
     "sum_sq": lambda z, spare: torch.mul(z, z, out=spare).sum(0),
-    "sum_abs": lambda z, spare: torch.abs(z, out=spare).sum(0),
-    "sum_sqrt": lambda z, spare: torch.abs(z, out=spare).sqrt_().sum(0),
     "positive": lambda z, spare: torch.gt(z, 0, out=spare).sum(0),
 }
+# These get the absolute values of the activations, which are taken once.
+ABSOLUTE: Moments = {
+    "sum_abs": lambda size, spare: size.sum(0),
+    "sum_sqrt": lambda size, spare: torch.sqrt(size, out=spare).sum(0),
+}
+MOMENTS = SIGNED | ABSOLUTE
 NEVER_NEGATIVE = ("sum_sq", "sum_abs", "sum_sqrt", "positive")
-NUMBERS = 2**19  # that many activations at a time: enough to be worth a call, few enough for a processor's cache
+NUMBERS = 2**20  # that many activations at a time: enough to be worth a call, few enough for a processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,8 +182,8 @@ class StatsBuilder:
         for name in self.names:
             look_up("moment", name, MOMENTS)
         watching = () if any(_shows_not_finite(name) for name in self.names) else ("sum",)
-        self._moments = [MOMENTS[name] for name in (*self.names, *watching)]
-        self.sums = torch.zeros(self.shape[0], len(self._moments), *self.shape[1:], dtype=torch.float64)
+        self._summed = (*self.names, *watching)
+        self.sums = torch.zeros(self.shape[0], len(self._summed), *self.shape[1:], dtype=torch.float64)
 
     def update(self, layer: int, z: Activations, units: Int64[Tensor, " unit"] | None = None) -> None:
         """Add the kept activations of one layer; `count` is the caller's to raise, once a batch.
@@ -195,7 +201,7 @@ class StatsBuilder:
 
     def _sums(self, z: Activations) -> Float64[Tensor, moment * unit]:
         wide, spare = self._wide(z)
-        return torch.stack([moment(wide, spare) for moment in self._moments]).to(self.sums)
+        return torch.stack(_sums(self._summed, wide, spare)).to(self.sums)
 
     def _wide(self, z: Activations) -> Float[Tensor, "2 flat *unit"]:
         """z in float32 or better, and as much memory beside it, both in memory that the next call uses again."""
@@ -239,12 +245,22 @@ def _parts(z: Activations) -> Iterator[Activations]:
         yield from windows.split(max(1, few // width), 1)
 
 
+def _sums(names: Iterable[str], z: Float[Tensor, position * unit], spare: Tensor) -> list[Float[Tensor, " *unit"]]:
+    """The moments of z, which becomes |z| where one of them is of that."""
+    sums = {name: SIGNED[name](z, spare) for name in names if name in SIGNED}
+    absolute = [name for name in names if name in ABSOLUTE]
+    if absolute:
+        z.abs_()
+    sums |= {name: ABSOLUTE[name](z, spare) for name in absolute}
+    return [sums[name] for name in names]
+
+
 def _shows_not_finite(name: str) -> bool:
     """True for a moment that is not finite itself where one activation is NaN or infinite; `positive` counts it."""
     sums = [
-        MOMENTS[name](torch.tensor([[0.0], [bad]]), torch.empty(2, 1)) for bad in (torch.nan, torch.inf, -torch.inf)
+        _sums([name], torch.tensor([[0.0], [bad]]), torch.empty(2, 1)) for bad in (torch.nan, torch.inf, -torch.inf)
     ]
-    return not any(total.isfinite().any() for total in sums)
+    return not any(total.isfinite().any() for (total,) in sums)
 
 
 def known_moments(names: Iterable[str] | None) -> tuple[str, ...]:
