@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from dissect.checks import check_batch_size
 from dissect.errors import DissectError
-from dissect.forward import check_readable, default_batch_size, run_blocks
+from dissect.forward import check_readable, default_batch_size, passes, run_blocks
 from dissect.hooks import Hook, Read, hooked
 from dissect.ranks import as_main_has, dealt, is_main
 from dissect.sites import Site, get_sites, hook_points
@@ -85,21 +85,18 @@ def _run(
             for layer, point in enumerate(hook_points(model, site)):
                 yield point, Read(partial(read, layer, builders[site.hook]))
 
-    bar = tqdm(
-        total=sum(batch.n_kept for batch in dealt(windows.batches(size))),
-        unit="tok",
-        unit_scale=True,
-        desc="statistics",
-        leave=False,
-        disable=not progress,
-    )
+    with torch.no_grad():
+        parts = list(dealt(passes(model, windows.keep, size)))
+    total = sum(int(windows.keep[part].sum()) for part in parts)
+    bar = tqdm(total=total, unit="tok", unit_scale=True, desc="statistics", leave=False, disable=not progress)
     with torch.no_grad(), bar, hooked(watch()):
-        for batch in dealt(windows.batches(size)):
-            keep = batch.keep
-            run_blocks(model, batch.tokens)
+        for part in parts:
+            keep = windows.keep[part]
+            run_blocks(model, windows.tokens[part])
+            n_kept = int(keep.sum())
             for builder in builders.values():
-                builder.count += batch.n_kept
-            bar.update(batch.n_kept)
+                builder.count += n_kept
+            bar.update(n_kept)
 
 
 def _kept(z: Float[Tensor, "window position *read"], keep: Tensor) -> Float[Tensor, "part kept *read"]:

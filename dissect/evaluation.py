@@ -19,7 +19,7 @@ from dissect.checks import check_batch_size, check_kind
 from dissect.documents import DocumentSums
 from dissect.errors import DissectError
 from dissect.finite import not_finite
-from dissect.forward import default_batch_size, logits_per_slice, run_blocks, unembed
+from dissect.forward import Part, default_batch_size, logits_per_slice, passes, run_blocks, unembed
 from dissect.questions import Questions, questions
 from dissect.ranks import all_reduce_sum_, as_main_has, dealt, is_main
 from dissect.windows import Windows
@@ -114,26 +114,25 @@ def evaluate_documents(
     The documents are those of which anything is asked, in the order of their numbers in `windows.documents`.
     """
     asked = questions(model, windows, seed=seed)
-    check_batch_size(batch_size)
-    size = as_main_has(batch_size or default_batch_size(model, asked.tokens.shape[1]))
+    parts = _passes(model, asked, batch_size)
     names = [name for name in METRICS if name != "kl" or reference is not None]
     documents = torch.zeros_like(asked.documents)
     documents[asked.at] = asked.documents[asked.at].unique(return_inverse=True)[1]
     both = torch.zeros(2, int(documents.max()) + 1, len(names), dtype=torch.float64)
     sums, counts = both
-    mine = [(asked.at[batch], documents[batch]) for batch in dealt(_batches(asked, size))]
+    mine = [(asked.at[part], documents[part]) for part in dealt(parts)]
     total, hidden = sum(int(at.sum()) for at, _ in mine), not (progress and is_main())
     _check_reference(reference, total)
     bar = tqdm(total=total, unit="tok", unit_scale=True, desc="evaluation", leave=False, disable=hidden)
     with torch.no_grad(), bar:
-        for (at, numbered), predictions in zip(mine, _predictions(model, asked, reference, size), strict=True):
+        for (at, numbered), predictions in zip(mine, _predictions(model, asked, reference, parts), strict=True):
             numbers, counted = _measured(predictions, names)
             sums.index_add_(0, numbered[at], numbers)
             counts.index_add_(0, numbered[at], counted)
             bar.update(len(numbers))
     all_reduce_sum_(both)
     if not sums.isfinite().all():
-        raise not_finite(model, (asked.tokens[batch] for batch in _batches(asked, size)))
+        raise not_finite(model, (asked.tokens[part] for part in parts))
     return DocumentSums(tuple(names), sums, counts)
 
 
@@ -167,13 +166,12 @@ def remember(model: Any, windows: Windows, *, seed: int = 0, batch_size: int | N
         DissectError: As `evaluate`.
     """
     asked = questions(model, windows, seed=seed)
-    check_batch_size(batch_size)
-    size = as_main_has(batch_size or default_batch_size(model, asked.tokens.shape[1]))
+    parts = _passes(model, asked, batch_size)
     with torch.no_grad():
-        parts = [rows for rows, _ in _asked_rows(model, asked, size)]
-    rows = torch.cat(parts) if parts else torch.empty(0, model.cfg.d_model, dtype=model.cfg.dtype)
+        found = [rows for rows, _ in _asked_rows(model, asked, parts)]
+    rows = torch.cat(found) if found else torch.empty(0, model.cfg.d_model, dtype=model.cfg.dtype)
     if all_reduce_sum_((~rows.isfinite()).sum()):
-        raise not_finite(model, (asked.tokens[batch] for batch in _batches(asked, size)))
+        raise not_finite(model, (asked.tokens[part] for part in parts))
     return Reference(rows)
 
 
@@ -188,24 +186,28 @@ def _check_reference(reference: Any, total: int) -> None:
         )
 
 
+def _passes(model: Any, asked: Questions, batch_size: int | None) -> list[Part]:
+    """The forward passes of all ranks together."""
+    check_batch_size(batch_size)
+    size = as_main_has(batch_size or default_batch_size(model, asked.tokens.shape[1]))
+    with torch.no_grad():
+        return passes(model, asked.at, size)
+
+
 def _asked_rows(
-    model: Any, asked: Questions, size: int
+    model: Any, asked: Questions, parts: list[Part]
 ) -> Iterator[tuple[Float[Tensor, "row d_model"], Int64[Tensor, " row"]]]:
     """The final residual stream where the model is asked, and the answers, a batch at a time."""
-    for batch in dealt(_batches(asked, size)):
-        residual = run_blocks(model, asked.tokens[batch])
-        at = asked.at[batch]
-        yield residual[at.to(residual.device)], asked.answers[batch][at].to(residual.device)
+    for part in dealt(parts):
+        residual = run_blocks(model, asked.tokens[part])
+        at = asked.at[part]
+        yield residual[at.to(residual.device)], asked.answers[part][at].to(residual.device)
 
 
-def _batches(asked: Questions, size: int) -> list[slice]:
-    return [slice(start, start + size) for start in range(0, len(asked.tokens), size)]
-
-
-def _predictions(model: Any, asked: Questions, reference: Reference | None, size: int) -> Iterator[Predictions]:
+def _predictions(model: Any, asked: Questions, reference: Reference | None, parts: list[Part]) -> Iterator[Predictions]:
     common = most_common(asked.answers[asked.at], COMMON)
     start = 0
-    for rows, targets in _asked_rows(model, asked, size):
+    for rows, targets in _asked_rows(model, asked, parts):
         wanted = targets.split(logits_per_slice(rows))
         base = repeat(None)
         if reference is not None:

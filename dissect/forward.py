@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from dissect import fast
@@ -16,9 +16,12 @@ from dissect.windows import Windows
 
 TOKENS_PER_BATCH = 2048  # on a CPU; fewer make the products slow, more push activations out of its cache
 TOKENS_PER_GPU_BATCH = 32_768  # more make nothing quicker
+PART_UNWANTED = 1 / 8  # of the tokens of a full batch: more would cost more than another pass
 PART_OF_GPU = 1 / 8  # of its memory that a batch may take
 ROWS_PER_PRODUCT = 512  # logits in memory at once, in the model's dtype
 ROWS_PER_SLICE = 16  # and of these in float32
+
+Part = tuple[slice, slice]  # of a data set: windows, and their first positions
 
 
 def default_batch_size(model: Any, context: int) -> int:
@@ -44,6 +47,23 @@ def tokens_that_fit(cfg: Any, context: int, memory: int) -> int:
     pattern = (size + 4) * cfg.n_heads * context
     statistics = 8 * cfg.d_mlp
     return min(TOKENS_PER_GPU_BATCH, int(PART_OF_GPU * memory / (activations + pattern + statistics)))
+
+
+def passes(model: Any, wanted: Bool[Tensor, "window position"], size: int) -> list[Part]:
+    """The forward passes that give all positions which are wanted.
+
+    At most `size` windows go together, in their order, and only as far as one of them needs. A window that needs much
+    less than those before it, like the last of a data set, goes by itself.
+    """
+    needed = fast.needed_lengths(model, wanted)
+    spare = PART_UNWANTED * size * wanted.shape[1]
+    found, start = [], 0
+    for stop in range(1, len(needed) + 1):
+        following = needed[start : stop + 1]
+        if stop == len(needed) or stop - start == size or len(following) * max(following) - sum(following) > spare:
+            found.append((slice(start, stop), slice(max(needed[start:stop]))))
+            start = stop
+    return found
 
 
 def check_readable(model: Any, windows: Any) -> None:

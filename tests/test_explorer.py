@@ -373,7 +373,7 @@ def test_progress_ends_at_the_end(model, evidence):
     Bench(model, evidence, sides, batch_size=1).measure(choose(evidence, Settings("mlp")), parts.append)
     windows = sum(len(side) for side in sides.values())
     assert parts == pytest.approx([(step + 1) / (2 * windows) for step in range(2 * windows)])
-    with ticking(model, "mlp", lambda: None):
+    with ticking(model, "mlp", lambda windows: None):
         assert our_hooks(model) == 2
     assert our_hooks(model) == 0
 

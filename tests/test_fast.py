@@ -7,7 +7,8 @@ import torch
 
 import dissect
 from dissect import Mask, Windows, fast
-from dissect.forward import run_blocks, unembed
+from dissect.forward import passes, run_blocks, unembed
+from dissect.hooks import Read, attach
 from tests.conftest import our_hooks, random_windows, tiny_transformer
 from tests.tiny import FAMILIES, VOCAB, save_tiny
 
@@ -96,6 +97,85 @@ def test_every_variant(variant):
 def random_mask(model, site, seed=0):
     shape = dissect.SITES[site].mask_shape(model.cfg)
     return Mask({site: torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < 0.3})
+
+
+def windows_that_end_early():
+    """Of 24 positions; the last that counts is position 0 (so none), 2, 5, ... of them."""
+    tokens, lengths = random_windows(8, 24).tokens, torch.arange(8) * 3
+    keep = torch.arange(24) < lengths[:, None]
+    keep[:, 0] = False
+    return Windows.from_tokens(tokens, keep)
+
+
+@pytest.fixture
+def short_steps(monkeypatch):
+    monkeypatch.setattr(fast.positions, "STEP", 4)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.usefixtures("short_steps")
+def test_what_is_not_read_changes_nothing(variant):
+    model, windows = tiny_transformer(**VARIANTS[variant]), windows_that_end_early()
+    for size in (1, 3, 8):
+        quick, plain = both(lambda size=size: dissect.collect(model, windows, batch_size=size, progress=False))
+        assert quick["mlp"].count == plain["mlp"].count == windows.n_kept
+        torch.testing.assert_close(quick["mlp"]["sum_abs"], plain["mlp"]["sum_abs"], rtol=1e-5, atol=1e-5)
+        quick, plain = both(lambda size=size: dissect.evaluate(model, windows, batch_size=size, progress=False))
+        assert quick == pytest.approx(plain, rel=1e-5)
+
+
+def shapes_read(model, windows, size):
+    """Windows and positions of each forward pass of a collection."""
+    seen = []
+    reader = attach([(model.blocks[0].hook_resid_pre, Read(lambda z, units: seen.append(tuple(z.shape[:2]))))])
+    dissect.collect(model, windows, batch_size=size, progress=False)
+    reader.remove()
+    return seen
+
+
+@pytest.mark.usefixtures("short_steps")
+def test_nothing_behind_the_last_position_that_counts_is_read(model):
+    full = random_windows(5, 24)
+    keep = full.keep.clone()
+    keep[-1, 3:] = False
+    windows = Windows.from_tokens(full.tokens, keep)
+    assert shapes_read(model, full, 2) == [(2, 24), (2, 24), (1, 24)]
+    assert shapes_read(model, windows, 2) == [(2, 24), (2, 24), (1, 4)]
+    # With others it would be read as far as they are: by itself where that is more than an eighth of a full pass.
+    assert shapes_read(model, windows, 5) == [(4, 24), (1, 4)]
+    assert shapes_read(model, windows, 8) == [(5, 24)]
+    with fast.disabled():
+        assert shapes_read(model, windows, 5) == [(5, 24)]
+
+
+def test_passes_hold_every_wanted_position_once(short_steps):
+    model, windows = tiny_transformer(), windows_that_end_early()
+    for size in range(1, 10):
+        seen = torch.zeros_like(windows.tokens)
+        for part in passes(model, windows.keep, size):
+            assert len(windows.tokens[part]) <= size
+            seen[part] += 1
+        assert (seen[windows.keep] == 1).all()
+        assert seen.max() == 1
+
+
+@pytest.mark.parametrize(
+    "reason", ["a user's hook", "bidirectional", "one bidirectional layer", "gradients", "training"]
+)
+def test_who_reads_whole_windows(short_steps, reason):
+    model, windows = tiny_transformer(), windows_that_end_early()
+    if reason == "a user's hook":
+        model.add_hook("blocks.1.hook_resid_pre", lambda z, hook: z - z.mean(1, keepdim=True))
+    if reason == "bidirectional":
+        model = tiny_transformer(attention_dir="bidirectional")
+    if reason == "one bidirectional layer":
+        model.blocks[1].attn._attention_dir_override = "bidirectional"
+    if reason == "training":
+        model.train()
+    whole = [(slice(0, 4), slice(24)), (slice(4, 8), slice(24))]
+    with torch.set_grad_enabled(reason == "gradients"):
+        assert passes(model, windows.keep, 4) == whole
+    assert passes(tiny_transformer(), windows.keep, 4) != whole
 
 
 @pytest.mark.parametrize("value", ["zero", "mean"])
@@ -187,8 +267,6 @@ def test_a_users_hook_sees_every_neuron(model, windows, monkeypatch, point, firs
 
 @pytest.mark.parametrize("pruned_before", [True, False])
 def test_a_reader_from_before_the_pruning_sees_what_was_there(model, windows, pruned_before):
-    from dissect.hooks import Read, attach
-
     seen = []
     first = Mask.of(model, "mlp", [(1, 19)] if pruned_before else [])
     with dissect.ablated(model, first):

@@ -11,7 +11,6 @@ from dissect.ablation import ablated
 from dissect.documents import DocumentSums
 from dissect.evaluation import evaluate_documents
 from dissect.explorer.choice import Choice, Evidence, Settings
-from dissect.forward import default_batch_size
 from dissect.hooks import Read, hooked
 from dissect.intervals import intervals
 from dissect.runs import SIDES, Interval, relative_drop
@@ -86,7 +85,7 @@ class Bench:
         if known is not None:
             return known
         todo = [side for side in SIDES if side not in self.base]
-        with ticking(self.model, choice.settings.site, _parts(tick, self._batches(todo) + self._batches(SIDES))):
+        with ticking(self.model, choice.settings.site, _parts(tick, self._n_windows(todo) + self._n_windows(SIDES))):
             for side in todo:
                 self.base[side] = self._evaluate(side)
             with self.pruned(choice):
@@ -104,11 +103,8 @@ class Bench:
     def _evaluate(self, side: str) -> DocumentSums:
         return evaluate_documents(self.model, self.windows[side], batch_size=self.batch_size, progress=False)
 
-    def _batches(self, sides: list[str] | tuple[str, ...]) -> int:
-        """Forward passes that evaluating `sides` takes."""
-        windows = [self.windows[side] for side in sides]
-        sizes = [self.batch_size or default_batch_size(self.model, each.tokens.shape[1]) for each in windows]
-        return sum(-(-len(each) // size) for each, size in zip(windows, sizes, strict=True))
+    def _n_windows(self, sides: list[str] | tuple[str, ...]) -> int:
+        return sum(len(self.windows[side]) for side in sides)
 
     def _point(self, choice: Choice, found: dict[str, DocumentSums]) -> Point:
         metrics, whole = {side: sums.metrics() for side, sums in found.items()}, self.whole
@@ -129,20 +125,20 @@ class Bench:
 
 
 @contextmanager
-def ticking(model: Any, site: str, tick: Callable[[], None]) -> Iterator[None]:
-    """Call `tick` inside a `with` block each time a batch reaches the last layer of a site."""
+def ticking(model: Any, site: str, tick: Callable[[int], None]) -> Iterator[None]:
+    """Call `tick(windows)` inside a `with` block each time that many windows reach the last layer of a site."""
     last = hook_points(model, get_site(site))[-1]
-    with hooked([(last, Read(lambda z, units: tick()))]):
+    with hooked([(last, Read(lambda z, units: tick(len(z))))]):
         yield
 
 
-def _parts(tick: Tick, total: int) -> Callable[[], None]:
-    """A counter that says which part of `total` calls have come."""
+def _parts(tick: Tick, total: int) -> Callable[[int], None]:
+    """A counter that says which part of `total` windows have come."""
     done = 0
 
-    def count() -> None:
+    def count(windows: int) -> None:
         nonlocal done
-        done += 1
+        done += windows
         tick(min(1.0, done / total))
 
     return count

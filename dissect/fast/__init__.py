@@ -2,8 +2,8 @@
 
 Each norm, attention and feed-forward layer is replaced by itself, and only where nothing asks for what the
 replacement skips: a hook on the attention pattern makes that one attention run as TransformerLens wrote it. What is
-not known (another model class, a patched `forward`, gradients, padding) runs as it is. `disabled()`, or the environment
-variable `DISSECT_FAST=0`, turns all of it off.
+not known (another model class, a patched `forward`, gradients, padding) runs as it is. Positions behind the last that
+counts are not read. `disabled()`, or the environment variable `DISSECT_FAST=0`, turns all of it off.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
 from dissect.fast.blocks import block_output, normalized
+from dissect.fast.positions import looks_back_only, up_to_the_last
 from dissect.fast.support import follows_its_class, is_plain_decoder, observed
 
 _enabled: ContextVar[bool] = ContextVar("dissect.fast", default=os.environ.get("DISSECT_FAST", "1") != "0")
@@ -38,6 +39,13 @@ def disabled() -> Iterator[None]:
 def is_enabled() -> bool:
     """True where the quick pass may be taken at all."""
     return _enabled.get() and not torch.is_grad_enabled()
+
+
+def needed_lengths(model: Any, wanted: Bool[Tensor, "window position"]) -> list[int]:
+    """How many of its first positions each window has to be read for, to know those that are wanted."""
+    if is_enabled() and looks_back_only(model):
+        return up_to_the_last(wanted)
+    return [wanted.shape[1]] * len(wanted)
 
 
 def run_blocks(model: Any, tokens: Int64[Tensor, "window position"]) -> Float[Tensor, "window position d_model"] | None:
