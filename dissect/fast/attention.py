@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from dissect.fast.support import follows_its_class, watched
 
-QUERIES = 64  # in a block; with 1,024 tokens of windows the scores then stay in a core's cache
-TOKENS = 1024
+QUERIES = 64  # in a block; with 512 tokens of windows a core the scores then stay in its cache
+TOKENS = 512
 
 Heads = Float[Tensor, "window position head d_head"]
 KeyHeads = Float[Tensor, "window position value_head d_head"]
@@ -79,7 +79,9 @@ def attend(q: Heads, k: KeyHeads, v: KeyHeads, scale: float) -> Heads:
 def _in_blocks(q: Heads, k: KeyHeads, v: KeyHeads) -> Heads:
     """As `attend`, by matrix products: torch's fused kernel takes twice as long in bfloat16 on a CPU."""
     z = torch.empty_like(q)
-    windows = max(1, TOKENS // q.shape[1])
+    windows = torch.get_num_threads() * max(
+        1, TOKENS // q.shape[1]
+    )  # whole ones: three heads are no work for two cores
     for few in zip(*(x.split(windows) for x in (q, k, v, z)), strict=True):
         _attend_windows(*few)
     return z
