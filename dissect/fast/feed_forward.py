@@ -39,7 +39,7 @@ def feed_forward_output(mlp: Any, x: Stream) -> Stream:
     for hook in hooks_if_all_ours(mlp.hook_post) or ():
         if isinstance(hook, Read):
             hook.take(post[..., : len(left)], left)
-    rows = mlp.W_out[filled]
+    rows = mlp.W_out.index_select(0, filled)
     rows[len(left) :] = 0
     return functional.linear(post, rows.T, mlp.b_out)
 
