@@ -160,16 +160,32 @@ def test_passes_hold_every_wanted_position_once(short_steps):
 
 
 @pytest.mark.parametrize(
-    "reason", ["a user's hook", "bidirectional", "one bidirectional layer", "gradients", "training"]
+    "reason",
+    [
+        "a user's hook",
+        "a hook of torch",
+        "a user's layer",
+        "bidirectional",
+        "one such layer",
+        "rotary by length",
+        "gradients",
+        "training",
+    ],
 )
 def test_who_reads_whole_windows(short_steps, reason):
     model, windows = tiny_transformer(), windows_that_end_early()
     if reason == "a user's hook":
         model.add_hook("blocks.1.hook_resid_pre", lambda z, hook: z - z.mean(1, keepdim=True))
+    if reason == "a hook of torch":
+        model.blocks[1].register_forward_hook(lambda block, args, z: z - z.mean(1, keepdim=True))
+    if reason == "a user's layer":
+        model.blocks[1].mlp = torch.nn.Identity()
     if reason == "bidirectional":
         model = tiny_transformer(attention_dir="bidirectional")
-    if reason == "one bidirectional layer":
+    if reason == "one such layer":
         model.blocks[1].attn._attention_dir_override = "bidirectional"
+    if reason == "rotary by length":
+        model.cfg.use_dynamic_ntk_rope = True
     if reason == "training":
         model.train()
     whole = [(slice(0, 4), slice(24)), (slice(4, 8), slice(24))]

@@ -15,14 +15,20 @@ STEP = 64  # lengths are multiples of it: on a CPU a kernel is made, and kept, f
 
 
 def looks_back_only(model: Any) -> bool:
-    """True where no position depends on a later one, as far as one can know: others' hooks may look anywhere."""
+    """True where no position depends on a later one: others' modules and hooks may look anywhere."""
     return (
         is_plain_decoder(model)
         and model.cfg.attention_dir == "causal"
         and not model.cfg.use_dynamic_ntk_rope
-        and all(follows_its_class(block.attn) and block.attn._attention_dir_override is None for block in model.blocks)
-        and all(hooks_if_all_ours(point) is not None for point in model.hook_dict.values())
+        and all(block.attn._attention_dir_override is None for block in model.blocks)
+        and all(_is_known(part) for part in model.modules() if part not in (model, model.blocks))
     )
+
+
+def _is_known(part: Any) -> bool:
+    from transformer_lens.hook_points import HookPoint
+
+    return hooks_if_all_ours(part) is not None if isinstance(part, HookPoint) else follows_its_class(part)
 
 
 def up_to_the_last(wanted: Bool[Tensor, "window position"]) -> list[int]:
