@@ -144,6 +144,8 @@ def test_nothing_behind_the_last_position_that_counts_is_read(model):
     # With others it would be read as far as they are: by itself where that is more than an eighth of a full pass.
     assert shapes_read(model, windows, 5) == [(4, 24), (1, 4)]
     assert shapes_read(model, windows, 8) == [(5, 24)]
+    keep[-2, 3:] = False  # it is what both would add that counts
+    assert shapes_read(model, Windows.from_tokens(full.tokens, keep), 8) == [(4, 24), (1, 4)]
     with fast.disabled():
         assert shapes_read(model, windows, 5) == [(5, 24)]
 
@@ -168,6 +170,7 @@ def test_passes_hold_every_wanted_position_once(short_steps):
         "bidirectional",
         "one such layer",
         "rotary by length",
+        "a patched model",
         "gradients",
         "training",
     ],
@@ -186,6 +189,8 @@ def test_who_reads_whole_windows(short_steps, reason):
         model.blocks[1].attn._attention_dir_override = "bidirectional"
     if reason == "rotary by length":
         model.cfg.use_dynamic_ntk_rope = True
+    if reason == "a patched model":
+        model.input_to_embed = model.input_to_embed
     if reason == "training":
         model.train()
     whole = [(slice(0, 4), slice(24)), (slice(4, 8), slice(24))]
