@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from dissect.checks import check_batch_size
+from dissect.checks import check_batch_size, check_kind
 from dissect.errors import DissectError
 from dissect.forward import check_readable, default_batch_size, passes, run_blocks
 from dissect.hooks import Hook, Read, hooked
@@ -27,6 +27,7 @@ def collect(
     *,
     sites: str | Iterable[str] = ("mlp", "value", "pre_out"),
     moments: Iterable[str] | None = None,
+    first_position: bool = False,
     batch_size: int | None = None,
     progress: bool = True,
 ) -> Stats:
@@ -39,6 +40,9 @@ def collect(
         windows: The data set; activations count where `windows.keep`.
         sites: Names of `SITES`. `head` and `pre_out` are read at one hook point and share their statistics.
         moments: Names of `stats.MOMENTS`, all by default; an importance needs some of them only.
+        first_position: Count also the first position of each window of which anything counts, as the paper's authors
+            do. Attention rests there when it looks for nothing, and some neurons are active there alone, hundreds of
+            times as much as any other is elsewhere: without it their scores know nothing of what they do.
         batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
         progress: Show a progress bar (of the main rank's part, inside `distributed`).
 
@@ -52,6 +56,7 @@ def collect(
     """
     check_readable(model, windows)
     check_batch_size(batch_size)
+    check_kind("first_position", first_position, bool, "True or False")
     builders: dict[str, StatsBuilder] = {}
     by_hook: dict[str, Site] = {}
     names = known_moments(moments)
@@ -59,7 +64,8 @@ def collect(
         by_hook.setdefault(site.hook, site)
     for site in by_hook.values():
         builders[site.hook] = StatsBuilder((model.cfg.n_layers, *site.read_shape(model.cfg)), names)
-    _run(model, windows, list(by_hook.values()), builders, batch_size, progress and is_main())
+    counted = _with_first(windows.keep) if first_position else windows.keep
+    _run(model, windows.tokens, counted, list(by_hook.values()), builders, batch_size, progress and is_main())
     for builder in builders.values():
         builder.add_ranks()
     _check_finite({site.name: builders[site.hook] for site in get_sites(sites)})
@@ -68,14 +74,15 @@ def collect(
 
 def _run(
     model: Any,
-    windows: Windows,
+    tokens: Int64[Tensor, "window position"],
+    counted: Bool[Tensor, "window position"],
     sites: list[Site],
     builders: dict[str, StatsBuilder],
     batch_size: int | None,
     progress: bool,
 ) -> None:
-    size = as_main_has(batch_size or default_batch_size(model, windows.tokens.shape[1]))
-    keep = windows.keep  # the batch in flight; the hooks below read it
+    size = as_main_has(batch_size or default_batch_size(model, tokens.shape[1]))
+    keep = counted  # of the batch in flight; the hooks below read it
 
     def read(layer: int, builder: StatsBuilder, z: Tensor, units: Tensor | None) -> None:
         builder.update(layer, _kept(z, keep), units)
@@ -86,23 +93,30 @@ def _run(
                 yield point, Read(partial(read, layer, builders[site.hook]))
 
     with torch.no_grad():
-        parts = list(dealt(passes(model, windows.keep, size)))
-    total = sum(int(windows.keep[part].sum()) for part in parts)
+        parts = list(dealt(passes(model, counted, size)))
+    total = sum(int(counted[part].sum()) for part in parts)
     bar = tqdm(total=total, unit="tok", unit_scale=True, desc="statistics", leave=False, disable=not progress)
     with torch.no_grad(), bar, hooked(watch()):
         for part in parts:
-            keep = windows.keep[part]
-            run_blocks(model, windows.tokens[part])
+            keep = counted[part]
+            run_blocks(model, tokens[part])
             n_kept = int(keep.sum())
             for builder in builders.values():
                 builder.count += n_kept
             bar.update(n_kept)
 
 
+def _with_first(keep: Bool[Tensor, "window position"]) -> Bool[Tensor, "window position"]:
+    keep = keep.clone()
+    keep[:, 0] = keep.any(1)
+    return keep
+
+
 def _kept(z: Float[Tensor, "window position *read"], keep: Tensor) -> Float[Tensor, "part kept *read"]:
-    """The activations that count, without a copy where that is all of them."""
-    if keep[:, 1:].all() and not keep[:, 0].any():
-        return z[:, 1:]
+    """The activations that count, without a copy where those are all from the first or second position on."""
+    for start in (0, 1):
+        if keep[:, start:].all() and not keep[:, :start].any():
+            return z[:, start:]
     return z[keep.to(z.device)][None]
 
 

@@ -44,6 +44,7 @@ class PruneConfig:
         kl: Measure the KL divergence from the unpruned model on the retain corpus.
         tokens: Predictions for statistics, from each corpus.
         eval_tokens: Others for evaluation; as many as for statistics if not given.
+        first_position: Statistics also count the first position of each window, as the authors' own code does.
         context: Tokens in a window.
         seed: Of the order of documents and of the random selector.
         dtype: bfloat16, float16 or float32; bfloat16 where the machine has it if not given.
@@ -69,6 +70,7 @@ class PruneConfig:
     kl: bool = False
     tokens: int = 100_000
     eval_tokens: int | None = None
+    first_position: bool = False
     context: int = 512
     seed: int = 0
     dtype: str | None = None

@@ -35,6 +35,7 @@ class Grid:
         svd: Rotate attention to its singular basis first.
         tokens: Predictions for statistics, from each corpus.
         eval_tokens: Others for evaluation; as many as for statistics if not given.
+        first_position: Statistics also count the first position of each window, as the authors' own code does.
         context: Tokens in a window; fewer for a model of the paper that has fewer positions.
         dtype: bfloat16, float16 or float32.
         device: cpu, cuda, ...
@@ -57,6 +58,7 @@ class Grid:
     svd: bool = False
     tokens: int = 100_000
     eval_tokens: int | None = None
+    first_position: bool = False
     context: int = 512
     dtype: str | None = None
     device: str | None = None

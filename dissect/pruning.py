@@ -77,6 +77,7 @@ def prune(
     kl: bool = False,
     tokens: int = 100_000,
     eval_tokens: int | None = None,
+    first_position: bool = False,
     context: int = 512,
     seed: int = 0,
     dtype: str | None = None,
@@ -120,6 +121,7 @@ def prune(
             memory for each prediction.
         tokens: Predictions for statistics, from each corpus.
         eval_tokens: Others for evaluation; as many as for statistics if not given.
+        first_position: Statistics also count the first position of each window, as the authors' own code does.
         context: Tokens in a window.
         seed: Of the order of documents and of the random selector.
         dtype: As `load_model` takes it, for a model given by name.
@@ -155,6 +157,7 @@ def prune(
         kl=kl,
         tokens=tokens,
         eval_tokens=eval_tokens,
+        first_position=first_position,
         context=context,
         seed=seed,
         dtype=dtype,

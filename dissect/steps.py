@@ -172,6 +172,7 @@ def _collect(work: Work, side: str, moments: tuple[str, ...] | None) -> Stats:
             work.windows[side][0],
             sites=list(work.fractions),
             moments=moments,
+            first_position=work.config.first_position,
             batch_size=work.config.batch_size,
             progress=work.progress,
         )

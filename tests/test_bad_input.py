@@ -93,7 +93,8 @@ class Made:
             "batches": (lambda size: list(self.forget.batches(size)), {"size": 2}),
             "collect": (
                 dissect.collect,
-                {"model": model, "windows": self.forget, "sites": ("mlp",), "moments": None, "batch_size": 2},
+                {"model": model, "windows": self.forget, "sites": ("mlp",), "moments": None, "batch_size": 2}
+                | {"first_position": False},
             ),
             "score": (
                 dissect.score,
@@ -126,7 +127,10 @@ class Made:
                 dissect.evaluate,
                 {"model": model, "windows": self.forget, "reference": None, "seed": 0, "batch_size": 2},
             ),
-            "prune": (self._prune, {"model": model, "fraction": 0.1, "steps": 1} | pairs | choices | options),
+            "prune": (
+                self._prune,
+                {"model": model, "fraction": 0.1, "steps": 1, "first_position": False} | pairs | choices | options,
+            ),
             "prune by name": (self._prune, {"model": self.loaded} | named),
             "prune to": (lambda out: self._prune(self.model, out=out, **pairs), {"out": self.folder / "to"}),
             "export": (self._export, {"model_or_run": self.loaded, "step": None}),

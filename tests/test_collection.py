@@ -54,6 +54,23 @@ def test_keep_mask_is_obeyed(model):
     assert not torch.allclose(stats["sum"] / 6, everything["sum"] / everything.count)
 
 
+@pytest.mark.parametrize("batch_size", [1, 4, None])
+@pytest.mark.parametrize("site", SITES)
+def test_the_first_position_counts_where_it_is_to(model, site, batch_size):
+    keep = torch.ones(6, 17, dtype=torch.bool)
+    keep[:, 0] = keep[3] = keep[5, 9:] = False  # window 3 has nothing that counts
+    windows = dissect.Windows.from_tokens(random_windows().tokens, keep)
+    options = {"sites": SITES, "batch_size": batch_size}
+    without, stats = (dissect.collect(model, windows, first_position=first, **options)[site] for first in (False, True))
+    z = kept_activations(model, windows, site)
+    windows.keep[[0, 1, 2, 4, 5], 0] = True  # after the check: a first position is not predicted
+    with_first = kept_activations(model, windows, site)
+    assert (without.count, stats.count) == (len(z), len(with_first)) == (len(z), len(z) + 5)
+    for found, wanted in ((without, z), (stats, with_first)):
+        for name, sums in expected(wanted).items():
+            torch.testing.assert_close(found[name], sums, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("cut", [1, 3, 5])
 def test_parts_merge_to_the_whole(model, windows, cut):
     parts = [

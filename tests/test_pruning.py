@@ -55,6 +55,18 @@ def test_a_planted_unit_is_pruned_first(tmp_path):
     assert PLANTED not in control.mask(2).units("mlp")
 
 
+def test_every_step_counts_the_first_position_where_it_is_to(tmp_path):
+    model, windows = tiny_transformer(), sides()
+    run = prune(model, **windows, fraction=0.1, steps=2, first_position=True, out=tmp_path / "run", progress=False)
+    base = dissect.stats.Stats.load(run.path / "stats-forget.safetensors")["mlp"]
+    assert base.count == windows["forget"][0].tokens.numel()
+    for step in (1, 2):
+        with dissect.ablated(model, run.mask(step - 1)):
+            stats = {side: dissect.collect(model, train, first_position=True) for side, (train, _) in windows.items()}
+        chosen = dissect.score(**stats)["mlp"].top(count=6, exclude=run.mask(step - 1))
+        assert run.mask(step) == run.mask(step - 1) | chosen
+
+
 @functools.cache
 def guessable_sides():
     """As `sides`, but the tiny model predicts more than half of it, so that there is something to lose."""

@@ -51,7 +51,8 @@ def arguments() -> argparse.Namespace:
 def our_steps(options: argparse.Namespace, model: Any, windows: dict, folder: Path) -> tuple[float, list[dict]]:
     """Seconds of the whole run, and its history."""
     start = time.perf_counter()
-    run = dissect.prune(model, **windows, fraction=0.02, steps=options.steps, out=folder / "run", progress=False)
+    how = {"fraction": 0.02, "steps": options.steps, "first_position": True}  # as taker counts
+    run = dissect.prune(model, **windows, **how, out=folder / "run", progress=False)
     return time.perf_counter() - start, run.history
 
 
