@@ -104,6 +104,7 @@ def reproduce(
     models: tuple[str, ...] = PAPER_MODELS,
     tokens: int = 100_000,
     steps: int = 50,
+    first_position: bool = False,
     context: int = 1_000,
     offline: bool = False,
     out: Annotated[Path, Flag] = Path("runs/paper"),
@@ -118,6 +119,7 @@ def reproduce(
         models: The paper's models, or any others.
         tokens: Predictions for statistics and as many others for evaluation, from each corpus.
         steps: Number of steps of 2%.
+        first_position: Statistics also count the first position of each window, as the authors' own code does.
         context: Tokens in a window; RoBERTa, which has 512 positions, gets 512.
         offline: Pairs that need no hub: Python against Wikipedia, and C++ against Python.
         out: Folder of all runs.
@@ -125,7 +127,13 @@ def reproduce(
     """
     from dissect.grid import run_grid
 
-    options = {"tokens": tokens, "steps": steps, "context": context, "offline": offline}
+    options = {
+        "tokens": tokens,
+        "steps": steps,
+        "first_position": first_position,
+        "context": context,
+        "offline": offline,
+    }
     result = run_grid(paper_grids(what, models, **options), out, cluster=on.cluster())
     if not is_main():
         return

@@ -176,16 +176,26 @@ def paper_grids(
     *,
     tokens: int = 100_000,
     steps: int = 50,
+    first_position: bool = False,
     context: int = 1_000,
     offline: bool = False,
 ) -> list[Grid]:
     """The grids behind a figure, a table, or all of the paper's claims; by default at its settings.
 
     Those are 50 steps of 2%, iterative, 100,000 predictions, windows of 1,000 tokens, both pairs of data sets in
-    both directions. `offline` takes pairs that need no hub.
+    both directions. `offline` takes pairs that need no hub. The authors' own code also counts `first_position`.
     """
     forget, retain = zip(*(OFFLINE_PAIRS if offline else PAPER_PAIRS), strict=True)
-    everything = Grid(models, forget, retain, both_directions=True, tokens=tokens, steps=steps, context=context)
+    everything = Grid(
+        models,
+        forget,
+        retain,
+        both_directions=True,
+        tokens=tokens,
+        steps=steps,
+        first_position=first_position,
+        context=context,
+    )
     return _GRIDS[what](everything)
 
 

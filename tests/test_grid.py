@@ -161,6 +161,13 @@ def test_the_papers_experiments_have_its_settings(what, tmp_path):
     assert {cell.site for cell in cells} >= {"mlp", "pre_out"}
 
 
+@pytest.mark.parametrize("what", ["fig1", "fig2", "fig3", "table2", "claims"])
+def test_all_runs_count_the_first_position_or_none(tmp_path, what):
+    for first in (True, False):
+        cells = all_cells(paper_grids(what, first_position=first), tmp_path)
+        assert {cell.first_position for cell in cells} == {first}
+
+
 def test_figure_3_has_freq_for_feed_forward_neurons_alone(tmp_path):
     with_freq = {cell.site for cell in all_cells(paper_grids("fig3"), tmp_path) if cell.importance == "freq"}
     assert with_freq == {"mlp"}
