@@ -167,6 +167,7 @@ def test_passes_hold_every_wanted_position_once(short_steps):
         "a user's hook",
         "a hook of torch",
         "a user's layer",
+        "a user's attention",
         "bidirectional",
         "one such layer",
         "rotary by length",
@@ -183,6 +184,8 @@ def test_who_reads_whole_windows(short_steps, reason):
         model.blocks[1].register_forward_hook(lambda block, args, z: z - z.mean(1, keepdim=True))
     if reason == "a user's layer":
         model.blocks[1].mlp = torch.nn.Identity()
+    if reason == "a user's attention":
+        model.blocks[1].attn = torch.nn.Identity()
     if reason == "bidirectional":
         model = tiny_transformer(attention_dir="bidirectional")
     if reason == "one such layer":

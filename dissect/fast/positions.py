@@ -20,8 +20,8 @@ def looks_back_only(model: Any) -> bool:
         is_plain_decoder(model)
         and model.cfg.attention_dir == "causal"
         and not model.cfg.use_dynamic_ntk_rope
-        and all(block.attn._attention_dir_override is None for block in model.blocks)
         and all(_is_known(part) for part in model.modules() if part not in (model, model.blocks))
+        and all(block.attn._attention_dir_override is None for block in model.blocks)
     )
 
 
