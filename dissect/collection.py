@@ -11,11 +11,11 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from dissect.checks import check_batch_size, check_kind
+from dissect.checks import check_kind
 from dissect.errors import DissectError
-from dissect.forward import check_readable, default_batch_size, passes, run_blocks
+from dissect.forward import check_readable, passes, run_blocks
 from dissect.hooks import Hook, Read, hooked
-from dissect.ranks import as_main_has, dealt, is_main
+from dissect.ranks import dealt, is_main
 from dissect.sites import Site, get_sites, hook_points
 from dissect.stats import Stats, StatsBuilder, known_moments
 from dissect.windows import Windows
@@ -41,8 +41,8 @@ def collect(
         sites: Names of `SITES`. `head` and `pre_out` are read at one hook point and share their statistics.
         moments: Names of `stats.MOMENTS`, all by default; an importance needs some of them only.
         first_position: Count also the first position of each window of which anything counts, as the paper's authors
-            do. Attention rests there when it looks for nothing, and some neurons are active there alone, hundreds of
-            times as much as any other is elsewhere: without it their scores know nothing of what they do.
+            do. Attention rests there when it looks for nothing, and some neurons are active there alone: without it
+            their scores know nothing of what they do.
         batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
         progress: Show a progress bar (of the main rank's part, inside `distributed`).
 
@@ -55,7 +55,6 @@ def collect(
             activation that is not finite (with its layer and site).
     """
     check_readable(model, windows)
-    check_batch_size(batch_size)
     check_kind("first_position", first_position, bool, "True or False")
     builders: dict[str, StatsBuilder] = {}
     by_hook: dict[str, Site] = {}
@@ -72,6 +71,7 @@ def collect(
     return Stats({site.name: builders[site.hook].finish() for site in get_sites(sites)})
 
 
+@torch.no_grad()
 def _run(
     model: Any,
     tokens: Int64[Tensor, "window position"],
@@ -81,7 +81,6 @@ def _run(
     batch_size: int | None,
     progress: bool,
 ) -> None:
-    size = as_main_has(batch_size or default_batch_size(model, tokens.shape[1]))
     keep = counted  # of the batch in flight; the hooks below read it
 
     def read(layer: int, builder: StatsBuilder, z: Tensor, units: Tensor | None) -> None:
@@ -92,11 +91,10 @@ def _run(
             for layer, point in enumerate(hook_points(model, site)):
                 yield point, Read(partial(read, layer, builders[site.hook]))
 
-    with torch.no_grad():
-        parts = list(dealt(passes(model, counted, size)))
+    parts = list(dealt(passes(model, counted, batch_size)))
     total = sum(int(counted[part].sum()) for part in parts)
     bar = tqdm(total=total, unit="tok", unit_scale=True, desc="statistics", leave=False, disable=not progress)
-    with torch.no_grad(), bar, hooked(watch()):
+    with bar, hooked(watch()):
         for part in parts:
             keep = counted[part]
             run_blocks(model, tokens[part])

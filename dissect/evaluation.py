@@ -15,13 +15,13 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from dissect.checks import check_batch_size, check_kind
+from dissect.checks import check_kind
 from dissect.documents import DocumentSums
 from dissect.errors import DissectError
 from dissect.finite import not_finite
-from dissect.forward import Part, default_batch_size, logits_per_slice, passes, run_blocks, unembed
+from dissect.forward import Part, logits_per_slice, passes, run_blocks, unembed
 from dissect.questions import Questions, questions
-from dissect.ranks import all_reduce_sum_, as_main_has, dealt, is_main
+from dissect.ranks import all_reduce_sum_, dealt, is_main
 from dissect.windows import Windows
 
 COMMON = 50  # the paper's skip50: accuracy without the most common tokens of a data set
@@ -100,6 +100,7 @@ def evaluate(
     return evaluate_documents(model, windows, **options).metrics()
 
 
+@torch.no_grad()
 def evaluate_documents(
     model: Any,
     windows: Windows,
@@ -114,7 +115,7 @@ def evaluate_documents(
     The documents are those of which anything is asked, in the order of their numbers in `windows.documents`.
     """
     asked = questions(model, windows, seed=seed)
-    parts = _passes(model, asked, batch_size)
+    parts = passes(model, asked.at, batch_size)
     names = [name for name in METRICS if name != "kl" or reference is not None]
     documents = torch.zeros_like(asked.documents)
     documents[asked.at] = asked.documents[asked.at].unique(return_inverse=True)[1]
@@ -124,7 +125,7 @@ def evaluate_documents(
     total, hidden = sum(int(at.sum()) for at, _ in mine), not (progress and is_main())
     _check_reference(reference, total)
     bar = tqdm(total=total, unit="tok", unit_scale=True, desc="evaluation", leave=False, disable=hidden)
-    with torch.no_grad(), bar:
+    with bar:
         for (at, numbered), predictions in zip(mine, _predictions(model, asked, reference, parts), strict=True):
             numbers, counted = _measured(predictions, names)
             sums.index_add_(0, numbered[at], numbers)
@@ -159,6 +160,7 @@ class Reference:
     rows: Float[Tensor, "row d_model"]
 
 
+@torch.no_grad()
 def remember(model: Any, windows: Windows, *, seed: int = 0, batch_size: int | None = None) -> Reference:
     """Keep what `model` now predicts of `windows`, for `evaluate(..., reference=)` after it is pruned.
 
@@ -166,9 +168,8 @@ def remember(model: Any, windows: Windows, *, seed: int = 0, batch_size: int | N
         DissectError: As `evaluate`.
     """
     asked = questions(model, windows, seed=seed)
-    parts = _passes(model, asked, batch_size)
-    with torch.no_grad():
-        found = [rows for rows, _ in _asked_rows(model, asked, parts)]
+    parts = passes(model, asked.at, batch_size)
+    found = [rows for rows, _ in _asked_rows(model, asked, parts)]
     rows = torch.cat(found) if found else torch.empty(0, model.cfg.d_model, dtype=model.cfg.dtype)
     if all_reduce_sum_((~rows.isfinite()).sum()):
         raise not_finite(model, (asked.tokens[part] for part in parts))
@@ -184,14 +185,6 @@ def _check_reference(reference: Any, total: int) -> None:
             f"reference is of {len(reference.rows)} predictions, the windows ask for {total}; "
             "remember the same windows with the same seed"
         )
-
-
-def _passes(model: Any, asked: Questions, batch_size: int | None) -> list[Part]:
-    """The forward passes of all ranks together."""
-    check_batch_size(batch_size)
-    size = as_main_has(batch_size or default_batch_size(model, asked.tokens.shape[1]))
-    with torch.no_grad():
-        return passes(model, asked.at, size)
 
 
 def _asked_rows(

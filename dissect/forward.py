@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from dissect import fast
-from dissect.checks import check_kind, check_model
+from dissect.checks import check_batch_size, check_kind, check_model
 from dissect.errors import DissectError
+from dissect.ranks import as_main_has
 from dissect.windows import Windows
 
 TOKENS_PER_BATCH = 2048  # on a CPU; fewer make the products slow, more push activations out of its cache
@@ -49,12 +50,17 @@ def tokens_that_fit(cfg: Any, context: int, memory: int) -> int:
     return min(TOKENS_PER_GPU_BATCH, int(PART_OF_GPU * memory / (activations + pattern + statistics)))
 
 
-def passes(model: Any, wanted: Bool[Tensor, "window position"], size: int) -> list[Part]:
-    """The forward passes that give all positions which are wanted.
+def passes(model: Any, wanted: Bool[Tensor, "window position"], batch_size: int | None) -> list[Part]:
+    """The forward passes, of all ranks together, that give all positions which are wanted.
 
-    At most `size` windows go together, in their order, and only as far as one of them needs. A window that needs much
-    less than those before it, like the last of a data set, goes by itself.
+    At most `batch_size` windows go together (None: `default_batch_size`), in their order, and only as far as one of
+    them needs. A window that needs much less than those before it, like the last of a data set, goes by itself.
+
+    Raises:
+        DissectError: `batch_size` is no whole number from 1 on.
     """
+    check_batch_size(batch_size)
+    size = as_main_has(batch_size or default_batch_size(model, wanted.shape[1]))
     needed = fast.needed_lengths(model, wanted)
     spare = PART_UNWANTED * size * wanted.shape[1]
     found, start = [], 0

@@ -201,7 +201,7 @@ class StatsBuilder:
 
     def _sums(self, z: Activations) -> Float64[Tensor, moment * unit]:
         wide, spare = self._wide(z)
-        return torch.stack(_sums(self._summed, wide, spare)).to(self.sums)
+        return torch.stack(_moments(self._summed, wide, spare)).to(self.sums)
 
     def _wide(self, z: Activations) -> Float[Tensor, "2 flat *unit"]:
         """z in float32 or better, and as much memory beside it, both in memory that the next call uses again."""
@@ -245,7 +245,7 @@ def _parts(z: Activations) -> Iterator[Activations]:
         yield from windows.split(max(1, few // width), 1)
 
 
-def _sums(names: Iterable[str], z: Float[Tensor, position * unit], spare: Tensor) -> list[Float[Tensor, " *unit"]]:
+def _moments(names: Iterable[str], z: Float[Tensor, position * unit], spare: Tensor) -> list[Float[Tensor, " *unit"]]:
     """The moments of z, which becomes |z| where one of them is of that."""
     sums = {name: SIGNED[name](z, spare) for name in names if name in SIGNED}
     absolute = [name for name in names if name in ABSOLUTE]
@@ -258,7 +258,7 @@ def _sums(names: Iterable[str], z: Float[Tensor, position * unit], spare: Tensor
 def _shows_not_finite(name: str) -> bool:
     """True for a moment that is not finite itself where one activation is NaN or infinite; `positive` counts it."""
     sums = [
-        _sums([name], torch.tensor([[0.0], [bad]]), torch.empty(2, 1)) for bad in (torch.nan, torch.inf, -torch.inf)
+        _moments([name], torch.tensor([[0.0], [bad]]), torch.empty(2, 1)) for bad in (torch.nan, torch.inf, -torch.inf)
     ]
     return not any(total.isfinite().any() for (total,) in sums)
 

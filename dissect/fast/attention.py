@@ -79,9 +79,8 @@ def attend(q: Heads, k: KeyHeads, v: KeyHeads, scale: float) -> Heads:
 def _in_blocks(q: Heads, k: KeyHeads, v: KeyHeads) -> Heads:
     """As `attend`, by matrix products: torch's fused kernel takes twice as long in bfloat16 on a CPU."""
     z = torch.empty_like(q)
-    windows = torch.get_num_threads() * max(
-        1, TOKENS // q.shape[1]
-    )  # whole ones: three heads are no work for two cores
+    # Whole windows for each core: the three key heads of one are no work for two.
+    windows = torch.get_num_threads() * max(1, TOKENS // q.shape[1])
     for few in zip(*(x.split(windows) for x in (q, k, v, z)), strict=True):
         _attend_windows(*few)
     return z
