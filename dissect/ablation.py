@@ -49,13 +49,13 @@ def ablated(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | Non
         yield
 
 
-def read_mask(site: Site, pruned: Bool[Tensor, layer * unit], cfg: Any) -> Bool[Tensor, layer * read]:
+def read_mask(site: Site, pruned: Bool[Tensor, " layer *unit"], cfg: Any) -> Bool[Tensor, " layer *read"]:
     """The mask in the shape of what is read at the hook point: a head is cut as all of its d_head."""
     spread = pruned.reshape(*pruned.shape, *(1,) * (len(site.read) - len(site.unit)))
     return spread.expand(cfg.n_layers, *site.read_shape(cfg)).clone()
 
 
-def replacement(site: Site, value: str, stats: Stats | None, cfg: Any) -> Float64[Tensor, layer * read] | None:
+def replacement(site: Site, value: str, stats: Stats | None, cfg: Any) -> Float64[Tensor, " layer *read"] | None:
     """What pruned units are set to: their means, or None for zero.
 
     Raises:

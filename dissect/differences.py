@@ -110,8 +110,8 @@ def _stats_differences(file: str, there: Stats, here: Stats, tolerance: Toleranc
 
 
 def _apart_in_layer(
-    there: Float64[Tensor, layer * unit], here: Float64[Tensor, layer * unit]
-) -> Float64[Tensor, layer * unit]:
+    there: Float64[Tensor, " layer *unit"], here: Float64[Tensor, " layer *unit"]
+) -> Float64[Tensor, " layer *unit"]:
     """The distance of each unit's sums, as a part of the largest sum in the layer; 0 where they are equal."""
     most = torch.maximum(there.abs(), here.abs()).flatten(1).amax(1)
     return (there - here).abs() / most.clamp(min=1e-300).reshape(-1, *[1] * (there.ndim - 1))

@@ -18,7 +18,7 @@ SEAL = "sha256"
 TIMES = ("seconds",)  # outside the seal: no result depends on them, and two runs of the same have the same seals
 
 
-def digest_of(values: Mapping[str, Int16[Tensor, layer * unit]]) -> str:
+def digest_of(values: Mapping[str, Int16[Tensor, " layer *unit"]]) -> str:
     """sha256 over the names, shapes and numbers of tensors."""
     digest = hashlib.sha256()
     for name, tensor in sorted(values.items()):

@@ -21,10 +21,10 @@ class Importance:
     """An importance function: the moments it needs and how it is had from them."""
 
     moments: tuple[str, ...]
-    of: Callable[[UnitStats], Float64[Tensor, layer * unit]]
+    of: Callable[[UnitStats], Float64[Tensor, " layer *unit"]]
 
 
-def _population_std(stats: UnitStats) -> Float64[Tensor, layer * unit]:
+def _population_std(stats: UnitStats) -> Float64[Tensor, " layer *unit"]:
     mean = stats["sum"] / stats.count
     # Rounding can leave a constant unit's variance a hair below zero.
     return (stats["sum_sq"] / stats.count - mean**2).clamp(min=0).sqrt()

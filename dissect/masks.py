@@ -27,7 +27,7 @@ class Mask:
     `len(mask)` is the number of units.
     """
 
-    by_site: Mapping[str, Bool[Tensor, layer * unit]]
+    by_site: Mapping[str, Bool[Tensor, " layer *unit"]]
 
     def __post_init__(self) -> None:
         check_kind("a mask", self.by_site, Mapping, "made of one bool tensor a site: Mask({'mlp': pruned})")
@@ -69,7 +69,7 @@ class Mask:
             pruned[tuple(unit)] = True
         return mask
 
-    def __getitem__(self, site: str) -> Bool[Tensor, layer * unit]:
+    def __getitem__(self, site: str) -> Bool[Tensor, " layer *unit"]:
         if not isinstance(site, str) or site not in self.by_site:
             raise DissectError(f"this mask holds no site {shown(site)}, only {', '.join(self.by_site) or 'none'}")
         return self.by_site[site]

@@ -76,7 +76,7 @@ class Run:
     config: PruneConfig
     record: dict[str, Any]
     history: list[dict[str, Any]] = field(default_factory=list)
-    pruned_at: dict[str, Int16[Tensor, layer * unit]] = field(default_factory=dict)
+    pruned_at: dict[str, Int16[Tensor, " layer *unit"]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: str | Path) -> Run:
@@ -155,7 +155,7 @@ class Run:
                 raise _damaged(path, f"in line {number + 1}, {error}") from error
         return history
 
-    def _stored_masks(self) -> dict[str, Int16[Tensor, layer * unit]]:
+    def _stored_masks(self) -> dict[str, Int16[Tensor, " layer *unit"]]:
         path = self.path / PRUNED_AT
         try:
             most = 2 * sum(at.numel() for at in self.pruned_at.values()) + MOST_HEADER
@@ -183,7 +183,7 @@ class Run:
         self.pruned_at, self.history = pruned_at, history
 
     def _write_step(
-        self, line: dict[str, Any], pruned_at: dict[str, Int16[Tensor, layer * unit]]
+        self, line: dict[str, Any], pruned_at: dict[str, Int16[Tensor, " layer *unit"]]
     ) -> list[dict[str, Any]]:
         """The history with the line in it, after all is on disk."""
         history = [*self.history, sealed({**line, "digests": self._digests_of_step(pruned_at)})]
@@ -191,7 +191,7 @@ class Run:
         write_text(self.path / HISTORY, "".join(json.dumps(line) + "\n" for line in history))
         return history
 
-    def _digests_of_step(self, pruned_at: dict[str, Int16[Tensor, layer * unit]]) -> dict[str, str]:
+    def _digests_of_step(self, pruned_at: dict[str, Int16[Tensor, " layer *unit"]]) -> dict[str, str]:
         """What a history line holds against damage: of the masks at that step, and at step 0 of the base's files."""
         paths = [self._base_path(kind, side) for kind in BASE for side in SIDES] if not self.history else []
         files = {path.stem: digest_of_file(path) for path in paths if path.exists()}

@@ -39,9 +39,9 @@ class SiteScores:
     site: str
     importance: str
     eps: float
-    values: Float64[Tensor, layer * unit]
-    forget: Float64[Tensor, layer * unit]
-    retain: Float64[Tensor, layer * unit]
+    values: Float64[Tensor, " layer *unit"]
+    forget: Float64[Tensor, " layer *unit"]
+    retain: Float64[Tensor, " layer *unit"]
 
     def top(self, fraction: float | None = None, *, count: int | None = None, exclude: Mask | None = None) -> Mask:
         """The mask of the highest scores, ranked across all layers at once; ties go to the lower index.

@@ -54,9 +54,9 @@ class UnitStats:
     """
 
     count: int
-    moments: Mapping[str, Float64[Tensor, layer * unit]]
+    moments: Mapping[str, Float64[Tensor, " layer *unit"]]
 
-    def __getitem__(self, moment: str) -> Float64[Tensor, layer * unit]:
+    def __getitem__(self, moment: str) -> Float64[Tensor, " layer *unit"]:
         if moment not in self.moments:
             raise DissectError(
                 f"these statistics hold {', '.join(self.moments)} but not {moment!r}; "
@@ -199,7 +199,7 @@ class StatsBuilder:
         if units is not None:
             self._add_zeros(total, z.shape[0] * z.shape[1], units)
 
-    def _sums(self, z: Activations) -> Float64[Tensor, moment * unit]:
+    def _sums(self, z: Activations) -> Float64[Tensor, " moment *unit"]:
         wide, spare = self._wide(z)
         return torch.stack(_moments(self._summed, wide, spare)).to(self.sums)
 
@@ -245,7 +245,7 @@ def _parts(z: Activations) -> Iterator[Activations]:
         yield from windows.split(max(1, few // width), 1)
 
 
-def _moments(names: Iterable[str], z: Float[Tensor, position * unit], spare: Tensor) -> list[Float[Tensor, " *unit"]]:
+def _moments(names: Iterable[str], z: Float[Tensor, " position *unit"], spare: Tensor) -> list[Float[Tensor, " *unit"]]:
     """The moments of z, which becomes |z| where one of them is of that."""
     sums = {name: SIGNED[name](z, spare) for name in names if name in SIGNED}
     absolute = [name for name in names if name in ABSOLUTE]

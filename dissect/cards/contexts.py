@@ -12,6 +12,7 @@ from torch import Tensor
 from dissect.checks import check_whole
 from dissect.errors import DissectError
 from dissect.forward import check_readable
+from dissect.windows import Windows
 
 
 @dataclass(frozen=True)

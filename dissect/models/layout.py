@@ -105,7 +105,7 @@ def read_weights(hf_model: Any, layout: Layout, cfg: Any) -> dict[str, Tensor]:
     return weights
 
 
-def write_layer(hf_model: Any, layout: Layout, cfg: Any, layer: int, name: str, weight: Float[Tensor, ...]) -> None:
+def write_layer(hf_model: Any, layout: Layout, cfg: Any, layer: int, name: str, weight: Float[Tensor, " ..."]) -> None:
     """Writes a layer's parameter `name` (`mlp.W_in`, `attn.W_V`, …) into the transformers model, in place.
 
     `weight` has TransformerLens' shape; with grouped queries `attn.W_V` is that of the value heads.

@@ -1,0 +1,61 @@
+"""Annotations hold: every name in them is one, so that shapes are checked and tools can read them."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import typing
+
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+
+import dissect
+from dissect.scores import SiteScores
+
+MODULES = sorted(found.name for found in pkgutil.walk_packages(dissect.__path__, "dissect.") if "__" not in found.name)
+
+
+def names_for_type_checkers(module):
+    """What a module imports under `if TYPE_CHECKING:` alone."""
+    names = {}
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            exec(compile(ast.Module(node.body, []), module.__name__, "exec"), names)
+    return names
+
+
+def annotated(module):
+    """The classes of a module, their methods, and its functions; not those that traitlets fills with its own."""
+    found = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
+    classes = [value for value in found if inspect.isclass(value) and not hasattr(value, "class_traits")]
+    methods = [part for value in classes for part in vars(value).values() if inspect.isfunction(part)]
+    yield from classes
+    yield from (part for part in (*found, *methods) if inspect.isfunction(part))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_annotation_is_made_of_names_that_exist(name):
+    module = importlib.import_module(name)
+    names = vars(module) | names_for_type_checkers(module)
+    for found in annotated(module):
+        typing.get_type_hints(found, globalns=names)
+
+
+@pytest.mark.parametrize("public", [name for name in dissect.__all__ if name != "views"])
+def test_hints_of_public_dataclasses_need_nothing_else(public):
+    found = getattr(dissect, public)
+    if inspect.isclass(found):
+        typing.get_type_hints(found)
+
+
+def test_a_wrong_shape_is_an_error():
+    """Under the checks that the tests run with: shapes are of no use as names that are never looked up."""
+    units = torch.zeros(2, 3, dtype=torch.float64)
+    SiteScores("mlp", "abs", 1e-3, units, units, units)
+    with pytest.raises(TypeCheckError):
+        SiteScores("mlp", "abs", 1e-3, units.float(), units, units)
+    with pytest.raises(TypeCheckError):
+        SiteScores("mlp", "abs", 1e-3, units, units[:, :2], units)
