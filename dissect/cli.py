@@ -70,7 +70,8 @@ def prune(config: Annotated[PruneConfig, tyro.conf.arg(name="")], out: Out = Non
         out: Run folder; by default one below runs/ named after the configuration.
         n_devices: GPUs to spread the layers of the model over, where it is larger than one of them.
     """
-    from dissect.pruning import LastModel, run_config
+    from dissect.loading import LastModel
+    from dissect.pruning import run_config
 
     run = run_config(config, load=LastModel(n_devices), out=out)
     if is_main():

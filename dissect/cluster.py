@@ -19,7 +19,8 @@ from typing import Any
 from dissect.config import PruneConfig
 from dissect.errors import DissectError
 from dissect.experiments import Cluster, cell_folder
-from dissect.pruning import LastModel, run_config
+from dissect.loading import LastModel
+from dissect.pruning import check_finished, run_config
 from dissect.runs import Run, open_run
 
 
@@ -31,9 +32,9 @@ def run_on_cluster(
     Raises:
         DissectError: Ray is not installed, there is no such cluster, or no machine of it has what a run asks for.
     """
-    waiting = []
+    waiting, load = [], LastModel()
     for cell in cells:
-        run = _found(out, cell)
+        run = _found(out, cell, load)
         if run is not None:
             yield cell, run
         else:
@@ -48,13 +49,16 @@ def run_on_cluster(
             yield cell, _outcome(ray, ended, cell, out)
 
 
-def _found(out: Path, cell: PruneConfig) -> Run | str | None:
+def _found(out: Path, cell: PruneConfig, load: LastModel) -> Run | str | None:
     """A finished run, or what is wrong with the folder it should be in; None where there is something to do."""
     try:
         run = open_run(cell_folder(out, cell), cell)
+        if run is None or not run.finished:
+            return None
+        check_finished(run, load, {"forget": cell.forget, "retain": cell.retain})
     except DissectError as error:
         return str(error)
-    return run if run is not None and run.finished else None
+    return run
 
 
 def _submit(ray: Any, cluster: Cluster, cells: list[PruneConfig], out: Path) -> dict[Any, PruneConfig]:

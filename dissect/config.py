@@ -119,9 +119,17 @@ def parse_sites(site: str, fraction: float) -> dict[str, float]:
     return fractions
 
 
-def default_out(config: PruneConfig) -> Path:
-    """`runs/` and a name made of the main choices and of a digest of all of them."""
+def run_name(config: PruneConfig) -> str:
+    """The name of a run's folder, made of the main choices and of a digest of all of them."""
     words = [config.model, config.site, config.importance, config.selector, f"{config.forget}-vs-{config.retain}"]
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(words)).strip("-")[:120]
     digest = hashlib.sha256(json.dumps(dataclasses.asdict(config)).encode()).hexdigest()[:8]
-    return Path("runs") / f"{readable}_{digest}"
+    return f"{readable}_{digest}"
+
+
+def default_out(config: PruneConfig, content: str) -> Path:
+    """The folder of a run for which none is named: below `runs/`, by what is asked for and what the model is.
+
+    `content` is a checksum of the model: one name can stand for other weights tomorrow.
+    """
+    return Path("runs") / f"{run_name(config)}_{content[:8]}"

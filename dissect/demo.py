@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from dissect.config import PruneConfig
-from dissect.pruning import LastModel, run_config
+from dissect.loading import LastModel
+from dissect.pruning import run_config
 from dissect.run_cards import top_cards
 from dissect.runs import Run
 from dissect.views.report import write_report

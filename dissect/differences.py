@@ -81,10 +81,26 @@ def _leaves(value: Any, path: str = "") -> dict[str, Any]:
 
 
 def record_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[Difference]:
-    """Where the records of two runs name another model or another text."""
-    for part in ("model", "data"):
-        for path, values in changes({part: there[part]}, {part: here[part]}).items():
-            yield Difference(None, CONFIG, path, *values)
+    """Where the records of two runs are of another model, another text or another run to match.
+
+    What the record `there` does not hold is not compared; nor is the model's name, which its content may outlive.
+    """
+    for part in ("model", "data", "matched"):
+        if part in there and part in here:
+            found = changes({part: there[part]}, {part: _in_words_of(there[part], here[part])})
+            for path, values in found.items():
+                if path != "model.name":
+                    yield Difference(None, CONFIG, path, *values)
+
+
+def _in_words_of(there: Any, here: Any) -> Any:
+    """A part of a record, its windows' fingerprints without documents where the other record's are without."""
+    if not (isinstance(there, Mapping) and isinstance(here, Mapping)):
+        return here
+    if "tokens_fingerprint" in here and "tokens_fingerprint" not in there:
+        here = {**here, "fingerprint": here["tokens_fingerprint"]}
+        del here["tokens_fingerprint"]
+    return {name: _in_words_of(there.get(name), part) for name, part in here.items()}
 
 
 def run_differences(there: Run, here: Run, tolerance: Tolerance) -> Iterator[Difference]:

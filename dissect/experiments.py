@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from dissect.checks import check_fields
-from dissect.config import PruneConfig, Selector, Value, default_out
+from dissect.config import PruneConfig, Selector, Value, run_name
 from dissect.errors import DissectError, unknown
 
 
@@ -128,7 +128,7 @@ def all_cells(grids: Grid | Sequence[Grid], out: Path) -> list[PruneConfig]:
 
 def cell_folder(out: Path, cell: PruneConfig) -> Path:
     """The run folder of a cell below the grid's folder."""
-    return out / default_out(cell).name
+    return out / run_name(cell)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from dissect.cluster import run_on_cluster
 from dissect.config import PruneConfig
 from dissect.errors import DissectError
 from dissect.experiments import Cluster, Grid, all_cells, cell_folder
-from dissect.pruning import LastModel, check_config, run_config
+from dissect.loading import LastModel
+from dissect.pruning import check_config, run_config
 from dissect.ranks import is_main
 from dissect.runs import Run, percent
 from dissect.seeds import by_seed, mean_and_sd

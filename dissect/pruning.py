@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 from tqdm.auto import tqdm
 
 from dissect.checks import as_path, check_fraction, check_kind, check_model
-from dissect.config import HeadScore, PruneConfig, Selector, Value, default_out, parse_sites
+from dissect.config import HeadScore, PruneConfig, Selector, Value, default_out, parse_sites, run_name
 from dissect.corpora import find_source
-from dissect.errors import DissectError, shown
+from dissect.corpora.tables import HubError
+from dissect.differences import record_differences
+from dissect.errors import DissectError
 from dissect.evaluation import Reference, remember
 from dissect.fingerprint import model_fingerprint, versions
 from dissect.importance import get_importance
-from dissect.models import load_model
+from dissect.loading import WINDOWS, Corpus, InMemory, LastModel, describe, label, read
+from dissect.models import load_model, name_of
 from dissect.origin import origin
 from dissect.ranks import RankLost, distributed, everywhere, from_main, is_main, on_main, rank
 from dissect.runs import CONFIG, SIDES, Run, config_record, open_run, run_bytes, run_of_bytes
@@ -31,30 +36,10 @@ from dissect.storage import locked
 from dissect.svd import rotate
 from dissect.undo import undoing
 from dissect.weights import WeightEdit
-from dissect.windows import Windows, load_windows
+from dissect.windows import Windows
 
-Corpus = str | tuple[Windows, Windows]
-WINDOWS = "windows:"  # how a configuration names data that was handed over as Windows
-
-
-class LastModel:
-    """Loads the model that a configuration names, or gives that of the last one if it is the same.
-
-    `n_devices` is how, not what: like the number of processes it is no part of the configuration.
-    """
-
-    def __init__(self, n_devices: int = 1) -> None:
-        self._key, self._model = (), None
-        self._n_devices = n_devices
-
-    def __call__(self, config: PruneConfig) -> Any:
-        key = (config.model, config.dtype, config.device)
-        if key != self._key:
-            self._key, self._model = (), None  # let go of the one before the next is loaded
-            options = {"dtype": config.dtype, "device": config.device, "n_devices": self._n_devices}
-            self._model = load_model(config.model, **options)
-            self._key = key
-        return self._model
+T = TypeVar("T")
+Load = LastModel | InMemory
 
 
 def prune(
@@ -90,7 +75,8 @@ def prune(
 
     The base model is evaluated first (step 0). Statistics come from each corpus's train documents, evaluation from
     its test documents. Every step is on disk when it is done; the same call goes on where the last one stopped and
-    ends with the same files. The model is left as it was: the run's masks prune it again (`run.mask(step)`).
+    ends with the same files. A finished run is given back, but never one of another model or text: it is compared
+    with what there is now. The model is left as it was: the run's masks prune it again (`run.mask(step)`).
 
     Ctrl-C drops the step in progress, of which nothing counts, and says how to go on. One process at a time writes to
     a run folder.
@@ -127,7 +113,7 @@ def prune(
         dtype: As `load_model` takes it, for a model given by name.
         device: Likewise.
         batch_size: Windows in a forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
-        out: The run folder; by default one below `runs/` named after the configuration.
+        out: The run folder; by default one below `runs/` named after the configuration and the model's content.
         progress: Show progress bars and a line a step.
 
     Raises:
@@ -139,9 +125,9 @@ def prune(
     if not isinstance(model, str):
         check_model(model)
     config = PruneConfig(
-        model=model if isinstance(model, str) else model.cfg.model_name,
-        forget=_label(forget),
-        retain=_label(retain),
+        model=model if isinstance(model, str) else name_of(model),
+        forget=label(forget),
+        retain=label(retain),
         site=_sites(site),
         importance=importance,
         eps=eps,
@@ -164,43 +150,49 @@ def prune(
         device=device,
         batch_size=batch_size,
     )
-    load = None if isinstance(model, str) else lambda config: model
+    load = None if isinstance(model, str) else InMemory(model)
     return run_config(config, load=load, forget=forget, retain=retain, out=out, progress=progress)
 
 
 def run_config(
     config: PruneConfig,
     *,
-    load: Callable[[PruneConfig], Any] | None = None,
+    load: Load | None = None,
     forget: Corpus | None = None,
     retain: Corpus | None = None,
     out: str | Path | None = None,
     progress: bool = True,
 ) -> Run:
-    """Do what `config` says, or go on with it; a finished run loads nothing.
+    """Do what `config` says, or go on with it; a finished run is compared with what there is now and given back.
 
-    `load` gives the model, only if something is left to do; `forget` and `retain` stand in for what it names.
+    `load` gives the model, only if something is left to do or to compare; `forget` and `retain` stand in for what
+    `config` names.
 
     Raises:
         DissectError: As `prune`.
     """
-    path = as_path("out", out) if out is not None else default_out(config)
+    load, path = load or LastModel(), None
+    corpora = {"forget": forget or config.forget, "retain": retain or config.retain}
     try:
         with distributed(), ExitStack() as lock:
             fractions = everywhere(lambda: check_config(config))
-            run = _on_every_rank(path, lambda: open_run(path, config))
+            path = everywhere(lambda: _folder(config, load, out))
+            run = _on_every_rank(path, lambda: _found(path, config, load))
             if run is not None and run.finished:
+                on_main(lambda: check_finished(run, load, corpora))
                 return run
             if run is not None:
                 on_main(lambda: lock.enter_context(locked(path)))
-            model, windows, record = everywhere(lambda: _prepared(config, load or LastModel(), forget, retain))
+            model, windows, record = everywhere(lambda: _prepared(config, load, corpora))
             record = _as_main_has(record)
             matched = _matched(config, record)
+            if matched is not None:
+                record["matched"] = counts_checksum(matched, config.steps)
             if run is None:  # only now is there something to write, and to lock
                 on_main(lambda: lock.enter_context(locked(path)))
                 if is_main() and (text := warning(windows)):
                     tqdm.write(f"note: {text}")
-            run = _on_every_rank(path, lambda: _opened(path, config, record))
+            run = _on_every_rank(path, lambda: _opened(path, config, load, record))
             _take_steps(Work(config, model, windows, fractions, run, progress and is_main(), matched))
             return run
     except KeyboardInterrupt as error:
@@ -209,12 +201,92 @@ def run_config(
         raise RankLost(f"{error}; {_how_to_go_on(path)}") from error
 
 
+def _folder(config: PruneConfig, load: Load, out: str | Path | None) -> Path:
+    """The run's folder: `out`, or one below `runs/` that no other model's run has."""
+    if out is not None:
+        return as_path("out", out)
+    in_memory = isinstance(load, InMemory)
+    content = model_fingerprint(load.model) if in_memory else load.checksum(config)
+    names = (config.model, load.model.cfg.model_name) if in_memory else (config.model,)
+    for name in names:  # where runs were begun before the model's content was part of the folder's name
+        before = Path("runs") / run_name(replace(config, model=name))
+        if (before / CONFIG).exists() and (not in_memory or Run.load(before).record["model"]["fingerprint"] == content):
+            return before
+    return default_out(config, content)
+
+
+def _found(path: Path, config: PruneConfig, load: Load) -> Run | None:
+    """The run in a folder, if there is one. A model in memory is told by its content, whatever its name."""
+    return open_run(path, config, apart_from=("model",) if isinstance(load, InMemory) else ())
+
+
+def check_finished(run: Run, load: Load, corpora: Mapping[str, Corpus]) -> None:
+    """Raise unless a finished run is of the model, the text and the run to match that there are now.
+
+    Weights are not read where their files are known to be what they were. What cannot be had is not compared, which
+    is said: a run is not lost with its model or with the hub.
+
+    Raises:
+        DissectError: It is of another.
+    """
+    parts = {
+        "model": lambda: _model_now(run, load),
+        "data": lambda: _data_now(run, load, corpora),
+        "matched": lambda: _matched_now(run),
+    }
+    for part, now in parts.items():
+        try:
+            here = now()
+        except NotThere as error:
+            tqdm.write(f"note: {run.path} is finished, and its {part} was not compared with what there is now: {error}")
+        else:
+            check_same(run, {part: here} if here is not None else {})
+
+
+class NotThere(DissectError):
+    """What a finished run is of cannot be had any more."""
+
+
+def _had(find: Callable[[], T], kind: type[DissectError] = DissectError) -> T:
+    try:
+        return find()
+    except kind as error:
+        raise NotThere(str(error)) from error
+
+
+def _model_now(run: Run, load: Load) -> dict[str, Any] | None:
+    """What the model would be recorded as; None where its files are what they were."""
+    checksum = _had(lambda: load.checksum(run.config))
+    if checksum is not None and checksum == run.record["began"].get("checksum"):
+        return None
+    return _model_record(load(run.config), run.pruned_at)
+
+
+def _data_now(run: Run, load: Load, corpora: Mapping[str, Corpus]) -> dict[str, Any]:
+    if any(isinstance(corpus, str) for corpus in corpora.values()):
+        _had(lambda: load.checksum(run.config))  # text by name is read with the model's tokenizer
+    return {
+        side: _had(partial(load.describe, run.config, side), HubError) if isinstance(text, str) else describe(text)
+        for side, text in corpora.items()
+    }
+
+
+def _matched_now(run: Run) -> str | None:
+    if run.config.match is None:
+        return None
+    folder = Path(run.config.match)
+    return counts_checksum(_had(lambda: Run.load(folder)), run.config.steps)
+
+
 def _prepared(
-    config: PruneConfig, load: Callable[[PruneConfig], Any], forget: Corpus | None, retain: Corpus | None
+    config: PruneConfig, load: Load, corpora: Mapping[str, Corpus]
 ) -> tuple[Any, dict[str, tuple[Windows, Windows]], dict[str, Any]]:
     """Model, windows and record of a run."""
+    checksum = load.checksum(config)  # before the weights are read, so that later ones are noticed
     model = load(config)
-    return model, *reading(config, model, forget, retain)
+    windows, record = reading(config, model, **corpora)
+    record["began"]["checksum"] = checksum
+    return model, windows, record
 
 
 def _on_every_rank(path: Path, find: Callable[[], Run | None]) -> Any:
@@ -242,12 +314,12 @@ def _check_ranks_agree(mains: dict[str, Any], mine: dict[str, Any]) -> None:
             )
 
 
-def _opened(path: Path, config: PruneConfig, record: dict[str, Any]) -> Run:
+def _opened(path: Path, config: PruneConfig, load: Load, record: dict[str, Any]) -> Run:
     """The run in a folder that is locked, as the process before has left it; begun where there is none."""
-    if open_run(path, config) is None:
+    if _found(path, config, load) is None:
         Run(path, config, record).create()
     run = Run.load(path)
-    _check_same(run, record)
+    check_same(run, record)
     return run
 
 
@@ -265,9 +337,9 @@ def _take_steps(work: Work) -> None:
             take_step(work, step)
 
 
-def _how_to_go_on(path: Path) -> str:
-    if not (path / CONFIG).exists():
-        return f"interrupted before the first step; nothing was written to {path}"
+def _how_to_go_on(path: Path | None) -> str:
+    if path is None or not (path / CONFIG).exists():
+        return "interrupted before the first step; nothing was written" + (f" to {path}" if path else "")
     return f"interrupted; finished steps are kept in {path}, and the same call or command goes on from there"
 
 
@@ -279,7 +351,7 @@ def _matched(config: PruneConfig, record: dict[str, Any]) -> Run | None:
     """The run whose layers are matched.
 
     Raises:
-        DissectError: It is of another model or sites, or has fewer steps than this one is to have.
+        DissectError: It is of another model or of other sites, or has fewer steps than this one is to have.
     """
     if config.match is None:
         return None
@@ -287,6 +359,8 @@ def _matched(config: PruneConfig, record: dict[str, Any]) -> Run | None:
     matched = _on_every_rank(folder, lambda: Run.load(folder))
     if matched.record["model"]["units"] != record["model"]["units"]:
         raise DissectError(f"{config.match} prunes other units than this run: {matched.record['model']['units']}")
+    if matched.record["model"]["fingerprint"] != record["model"]["fingerprint"]:
+        raise DissectError(f"{config.match} is of a model with other weights than this run; match a run of this one")
     if len(matched.history) <= config.steps:
         raise DissectError(
             f"{config.match} has {len(matched.history) - 1} steps, fewer than the {config.steps} to match"
@@ -332,22 +406,15 @@ def _sites(site: Any) -> str:
     return ",".join(f"{name}={part}" for name, part in site.items())
 
 
-def _label(corpus: Corpus) -> str:
-    if isinstance(corpus, str):
-        return corpus
-    if not (isinstance(corpus, tuple) and len(corpus) == 2 and all(isinstance(part, Windows) for part in corpus)):
-        raise DissectError(f"a corpus is a name or a (train, test) pair of Windows, got {shown(corpus)}")
-    return WINDOWS + "+".join(part.fingerprint[:12] for part in corpus)
-
-
-def _windows(corpus: Corpus, model: Any, config: PruneConfig) -> tuple[Windows, Windows]:
-    if not isinstance(corpus, str):
-        return corpus
-    train, test = (
-        load_windows(corpus, model, tokens=tokens, context=config.context, split=split, seed=config.seed)
-        for split, tokens in (("train", config.tokens), ("test", config.eval_tokens or config.tokens))
-    )
-    return train, test
+def _model_record(model: Any, sites: Iterable[str]) -> dict[str, Any]:
+    """What a run records of its model."""
+    return {
+        "name": model.cfg.model_name,
+        "architecture": model.cfg.original_architecture,
+        "dtype": str(model.cfg.dtype).removeprefix("torch."),
+        "units": {site: list(get_site(site).mask_shape(model.cfg)) for site in sites},
+        "fingerprint": model_fingerprint(model),
+    }
 
 
 def _record(
@@ -358,33 +425,32 @@ def _record(
     Raises:
         DissectError: A step's fraction selects no unit of this model.
     """
-    shapes = {site: get_site(site).mask_shape(model.cfg) for site in fractions}
     for site, fraction in fractions.items():
-        count_of(fraction, int(np.prod(shapes[site])))
+        count_of(fraction, math.prod(get_site(site).mask_shape(model.cfg)))
     return {
         "config": config_record(config),
         "versions": versions(),
-        "model": {
-            "name": model.cfg.model_name,
-            "architecture": model.cfg.original_architecture,
-            "dtype": str(model.cfg.dtype).removeprefix("torch."),
-            "units": {site: list(shape) for site, shape in shapes.items()},
-            "fingerprint": model_fingerprint(model),
-        },
-        "data": {side: {"train": train.describe(), "test": test.describe()} for side, (train, test) in windows.items()},
+        "model": _model_record(model, fractions),
+        "data": {side: describe(pair) for side, pair in windows.items()},
         "shared_documents": shared_documents(windows),
         "began": origin(model),
     }
 
 
-def _check_same(run: Run, record: dict[str, Any]) -> None:
-    """Raise unless a run that goes on reads the model and the text it began with."""
-    for name in ("model", "data"):
-        if run.record[name] != record[name]:
-            raise DissectError(
-                f"{run.path} began with another {name} than there is now; choose another --out "
-                f"(then: {run.record[name]}, now: {record[name]})"
-            )
+def check_same(run: Run, record: Mapping[str, Any]) -> None:
+    """Raise unless a run is of the model, the text and the run to match that a record of now is of."""
+    for first in record_differences(run.record, record):
+        part = first.what.partition(".")[0]
+        raise DissectError(
+            f"{run.path} began with another {part} than there is now; choose another --out "
+            f"({first.what}: {first.there} then, {first.here} now)"
+        )
+
+
+def counts_checksum(matched: Run, steps: int) -> str:
+    """sha256 over how many units a run prunes in each layer, step by step: what a run that matches it takes of it."""
+    counts = [{site: matched.mask(step).per_layer(site) for site in matched.pruned_at} for step in range(steps + 1)]
+    return hashlib.sha256(json.dumps(counts).encode()).hexdigest()
 
 
 def reading(
@@ -397,8 +463,8 @@ def reading(
     """
     corpora = {"forget": forget or config.forget, "retain": retain or config.retain}
     for corpus in corpora.values():
-        _label(corpus)
-    windows = {side: _windows(corpora[side], model, config) for side in SIDES}
+        label(corpus)
+    windows = {side: read(corpora[side], model, config) for side in SIDES}
     return windows, _record(config, model, windows, parse_sites(config.site, config.fraction))
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from dissect.differences import Difference, Tolerance, changes, record_differences, run_differences
 from dissect.errors import DissectError
-from dissect.pruning import WINDOWS, Corpus, load_again, reading, run_config
+from dissect.loading import WINDOWS, Corpus, InMemory
+from dissect.pruning import load_again, reading, run_config
 from dissect.runs import HISTORY, PRUNED_AT, SIDES, Run
 
 # Between machines and versions; on one machine with the same versions nothing may differ.
@@ -127,7 +128,7 @@ def rerun(
     before = tuple(record_differences(run.record, record))
     if before:
         return Repetition(run, None, _changed(run.record, record), before, tolerance)
-    again = run_config(run.config, load=lambda config: model, **windows, out=path, progress=progress)
+    again = run_config(run.config, load=InMemory(model), **windows, out=path, progress=progress)
     differences = tuple(run_differences(run, again, tolerance))
     return Repetition(run, again, _changed(run.record, again.record), differences, tolerance)
 

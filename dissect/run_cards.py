@@ -12,8 +12,9 @@ from dissect.cards.units import Unit
 from dissect.checks import check_kind, check_model, check_whole
 from dissect.errors import DissectError
 from dissect.fingerprint import model_fingerprint
+from dissect.loading import WINDOWS
 from dissect.neuron_table import neurons, units_of
-from dissect.pruning import WINDOWS, load_again
+from dissect.pruning import load_again
 from dissect.runs import SIDES, Run
 from dissect.svd import rotate_to_svd
 from dissect.weights import WeightEdit
@@ -88,13 +89,14 @@ def _same_model(run: Run, model: Any) -> Any:
 
 def _same_windows(run: Run, side: str, model: Any) -> Windows:
     """The train windows of a side, by their recorded fingerprint."""
-    config, recorded = run.config, run.record["data"][side]["train"]["fingerprint"]
+    config, recorded = run.config, run.record["data"][side]["train"]
     name = getattr(config, side)
     windows = load_windows(name, model, tokens=config.tokens, context=config.context, seed=config.seed)
-    if windows.fingerprint != recorded:
+    found = windows.fingerprint if "tokens_fingerprint" in recorded else windows.tokens_fingerprint
+    if found != recorded["fingerprint"]:
         raise DissectError(
-            f"{name!r} is not the text that {run.path} read: its fingerprint is {windows.fingerprint[:12]}, "
-            f"the run's {recorded[:12]}; {BY_HAND}"
+            f"{name!r} is not the text that {run.path} read: its fingerprint is {found[:12]}, "
+            f"the run's {recorded['fingerprint'][:12]}; {BY_HAND}"
         )
     return windows
 

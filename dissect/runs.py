@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -413,8 +414,8 @@ def drop_at(forget: list[float], retain: list[float], level: float) -> float | N
     return None
 
 
-def open_run(path: Path, config: PruneConfig) -> Run | None:
-    """The run in folder `path` if there is one, to go on with.
+def open_run(path: Path, config: PruneConfig, *, apart_from: Collection[str] = ()) -> Run | None:
+    """The run in folder `path` if there is one, to go on with; fields `apart_from` may differ.
 
     Raises:
         DissectError: The folder holds a run of another configuration, or other files.
@@ -424,7 +425,7 @@ def open_run(path: Path, config: PruneConfig) -> Run | None:
             raise DissectError(f"{path} exists and is not a run folder; choose another --out")
         return None
     run = Run.load(path)
-    differences = run.config.differences(config)
+    differences = {name: both for name, both in run.config.differences(config).items() if name not in apart_from}
     if differences:
         listed = ", ".join(f"{name} {theirs!r} there, {mine!r} here" for name, (theirs, mine) in differences.items())
         raise DissectError(f"{path} holds a run of another configuration ({listed}); choose another --out")

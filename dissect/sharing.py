@@ -19,7 +19,7 @@ def shared_documents(windows: Pairs) -> dict[str, int]:
 def warning(windows: Pairs) -> str:
     """What a user should know about text on both sides before a run; empty where there is none."""
     forget, retain = (windows[side][0] for side in ("forget", "retain"))
-    if forget.fingerprint == retain.fingerprint:
+    if forget.tokens_fingerprint == retain.tokens_fingerprint:
         return "forget and retain are the same text: every score is near 1, and what is pruned is left to chance"
     found: dict[str, Any] = shared_documents(windows)
     if not any(found.values()):

@@ -86,16 +86,30 @@ class Windows:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 (hex) over the shape, the tokens and what is kept of them."""
+        """sha256 (hex) over the shape, the tokens, what is kept of them and which are of one document."""
+        found = self._hash()
+        places = self.documents.unique(return_inverse=True)[1]  # in order, whatever they are numbered from
+        found.update(places.numpy().astype("<i8").tobytes())
+        return found.hexdigest()
+
+    @property
+    def tokens_fingerprint(self) -> str:
+        """As `fingerprint`, but for the documents: the same for the same text, whatever intervals resample."""
+        return self._hash().hexdigest()
+
+    def _hash(self) -> Any:
         found = hashlib.sha256(repr(tuple(self.tokens.shape)).encode())
         found.update(self.tokens.numpy().astype("<i8").tobytes())
         found.update(self.keep.numpy().tobytes())
-        return found.hexdigest()
+        return found
 
     def describe(self) -> dict[str, Any]:
         """What identifies these windows, for a run's record; ready for JSON."""
         shape = {"windows": len(self), "width": self.tokens.shape[1], "kept": self.n_kept}
-        return self.provenance | shape | {"fingerprint": self.fingerprint}
+        return self.provenance | shape | self._fingerprints()
+
+    def _fingerprints(self) -> dict[str, str]:
+        return {"fingerprint": self.fingerprint, "tokens_fingerprint": self.tokens_fingerprint}
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -150,6 +150,6 @@ def _naming_offline(documents: Iterator[str | None]) -> Iterator[str | None]:
         yield from documents
     except HubError as error:
         offline = ", ".join(name for name, corpus in CORPORA.items() if corpus.offline)
-        raise DissectError(f"{error} (these work offline: {offline}, and local files)") from error
+        raise HubError(f"{error} (these work offline: {offline}, and local files)") from error
     except OSError as error:
         raise DissectError(f"cannot read a file of the corpus: {error}") from error

@@ -80,7 +80,8 @@ class Table:
             for index in shuffled(range(data.num_shards), seed):
                 yield from data.shard(num_shards=data.num_shards, index=index)
         except Exception as error:  # datasets, pyarrow and the network each raise their own kinds
-            raise DissectError(f"cannot read {self.repo or self.data_files}: {summary(error)}") from error
+            kind = DissectError if self.repo is None else HubError
+            raise kind(f"cannot read {self.repo or self.data_files}: {summary(error)}") from error
 
     def _open(self) -> Any:
         """The stream: the data set's `train` split, or its first one where it has none of that name."""

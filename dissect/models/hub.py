@@ -9,6 +9,9 @@ import os
 import ssl
 import urllib.error
 import urllib.request
+from pathlib import Path
+
+from dissect.errors import DissectError
 
 TIMEOUT = 5.0
 WEIGHT_FILES = (
@@ -43,3 +46,17 @@ def is_cached(repository: str) -> bool:
 
     files = [try_to_load_from_cache(repository, name) for name in ("config.json", *WEIGHT_FILES)]
     return isinstance(files[0], str) and any(isinstance(file, str) for file in files[1:])
+
+
+def commit_of(repository: str) -> str:
+    """The commit that the hub's cache has of a model.
+
+    Raises:
+        DissectError: It has none.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(repository, "config.json")
+    if not isinstance(config, str):
+        raise DissectError(f"the hub's cache has no config of {repository!r}; load the model once")
+    return Path(config).parent.name
