@@ -6,6 +6,7 @@ import math
 import os
 import types
 from collections.abc import Iterable
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -19,6 +20,11 @@ def check_whole(name: str, value: Any, least: int, most: int = LARGEST) -> None:
     if not _is_number(value, int) or not least <= value <= most:
         limit = f"{least} or more" if most == LARGEST else f"{least} to {most}"
         raise DissectError(f"{name} must be a whole number, {limit}, got {shown(value)}")
+
+
+def is_index(value: Any) -> bool:
+    """True for a whole number of any kind, numpy's too; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def check_batch_size(value: Any) -> None:
@@ -48,6 +54,12 @@ def check_kind(name: str, value: Any, kind: type | tuple[type, ...], what: str) 
     """Raise `DissectError` unless `value` is of a kind; `what` says what it must be, and how to get it."""
     if not isinstance(value, kind):
         raise DissectError(f"{name} must be {what}, got {type(value).__name__} {shown(value)}")
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raise `DissectError` unless `value` is a finite number above 0."""
+    if not (_is_number(value, int, float) and 0 < value < math.inf):
+        raise DissectError(f"{name} must be a finite number above 0, got {shown(value)}")
 
 
 def check_model(model: Any) -> None:

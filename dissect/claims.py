@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dissect.config import PruneConfig
-from dissect.runs import Run, percent
+from dissect.runs import Run, as_runs, percent
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -82,6 +82,21 @@ CLAIMS = (
 )
 
 
+COLUMNS = (
+    "model",
+    "claim",
+    "setting",
+    "forget",
+    "retain",
+    "difference",
+    "difference low",
+    "difference high",
+    "at step",
+    "retain drop there",
+    "forget drop at 20%",
+)
+
+
 def claims_table(runs: Sequence[Run]) -> DataFrame:
     """A row for every setting of every claim of which there is a run, in percent (points for the difference).
 
@@ -90,7 +105,7 @@ def claims_table(runs: Sequence[Run]) -> DataFrame:
     """
     import pandas
 
-    rows = []
+    runs, rows = as_runs(runs), []
     for model in dict.fromkeys(run.config.model for run in runs):
         of_model = [run for run in runs if run.config.model == model]
         pairs = _pairs(of_model)
@@ -98,7 +113,7 @@ def claims_table(runs: Sequence[Run]) -> DataFrame:
             for name, setting in claim.settings.items():
                 found = [run for run in of_model if _fits(run.config, setting, pairs, of_model)]
                 rows += [_row(claim, name, run) for run in found]
-    return pandas.DataFrame(rows)
+    return pandas.DataFrame(rows, columns=COLUMNS)
 
 
 def _pairs(runs: Sequence[Run]) -> list[tuple[str, str]]:

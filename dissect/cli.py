@@ -139,6 +139,7 @@ def reproduce(
     if not is_main():
         return
     drawn = result.runs
+    _check_any(result)
     if what == "claims":
         _show_claims(drawn, out)
         of_figure_1 = all_cells(paper_grids("fig1", models, **options), out)
@@ -186,14 +187,18 @@ def _show_grid(result: GridResult, out: Path, drawn: list[Run]) -> None:
     from dissect.grid import table_2
     from dissect.views import write_figures
 
-    if not result.runs:
-        raise DissectError(f"no run of the grid could be finished: {next(iter(result.failures.values()))}")
+    _check_any(result)
     print(table_2(result.runs).to_string())
-    for path in write_figures(drawn, out):
+    for path in write_figures(drawn, out) if drawn else ():
         print(path)
     if result.failures:
         names = ", ".join(result.failures)
         raise DissectError(f"{len(result.failures)} of {len(result.failures) + len(result.runs)} runs failed: {names}")
+
+
+def _check_any(result: GridResult) -> None:
+    if not result.runs:
+        raise DissectError(f"no run of the grid could be finished: {next(iter(result.failures.values()))}")
 
 
 def export_command(

@@ -58,8 +58,8 @@ def collect(
     check_kind("first_position", first_position, bool, "True or False")
     builders: dict[str, StatsBuilder] = {}
     by_hook: dict[str, Site] = {}
-    names = known_moments(moments)
-    for site in get_sites(sites):
+    names, chosen = known_moments(moments), get_sites(sites)
+    for site in chosen:
         by_hook.setdefault(site.hook, site)
     for site in by_hook.values():
         builders[site.hook] = StatsBuilder((model.cfg.n_layers, *site.read_shape(model.cfg)), names)
@@ -67,8 +67,8 @@ def collect(
     _run(model, windows.tokens, counted, list(by_hook.values()), builders, batch_size, progress and is_main())
     for builder in builders.values():
         builder.add_ranks()
-    _check_finite({site.name: builders[site.hook] for site in get_sites(sites)})
-    return Stats({site.name: builders[site.hook].finish() for site in get_sites(sites)})
+    _check_finite({site.name: builders[site.hook] for site in chosen})
+    return Stats({site.name: builders[site.hook].finish() for site in chosen})
 
 
 @torch.no_grad()

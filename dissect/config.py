@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from dissect.checks import check_eps, check_fields, check_fraction, check_seed, check_whole
-from dissect.errors import DissectError, unknown
+from dissect.errors import DissectError, shown, unknown
 from dissect.sites import get_site
 
 Selector = Literal["score", "random", "layer-random"]
@@ -85,6 +85,7 @@ class PruneConfig:
                 raise unknown(name, getattr(self, name), get_args(kind))
         if (self.selector == "layer-random") != (self.match is not None):
             raise DissectError("selector layer-random and match go together: match is the run whose layers are matched")
+        check_fraction(self.fraction)  # also where each site has its own beside it
         check_eps(self.eps)
         check_seed(self.seed)
         check_whole("steps", self.steps, 1, MOST_STEPS)
@@ -104,11 +105,13 @@ def parse_sites(site: str, fraction: float) -> dict[str, float]:
     """The fraction a step of each site: `"mlp"` takes `fraction`, `"mlp=0.02,pre_out=0.01"` has its own.
 
     Raises:
-        DissectError: An unknown site, or a fraction that is no number in (0, 1].
+        DissectError: An unknown site, one that is named twice, or a fraction that is no number in (0, 1].
     """
     fractions: dict[str, float] = {}
     for part in site.split(","):
         name, _, given = part.strip().partition("=")
+        if name in fractions:
+            raise DissectError(f"site {shown(site)} names {name} twice; give each site once")
         try:
             fractions[get_site(name).name] = float(given) if given else fraction
         except ValueError as error:

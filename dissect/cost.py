@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dissect.checks import as_list, check_kind, check_positive, check_whole
 from dissect.config import PruneConfig
-from dissect.errors import unknown
+from dissect.errors import DissectError, unknown
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -107,10 +108,19 @@ def cost_table(
     Hours assume that every GPU reaches `operations_per_second` and always has a run.
 
     Raises:
-        DissectError: A model of which the sizes are not in `SHAPES`.
+        DissectError: No run, a number that none can have, or a model of which the sizes are not in `SHAPES`.
     """
     import pandas
 
+    cells, gpus = as_list("cells", cells, "configurations"), as_list("gpus", gpus, "numbers of GPUs")
+    if not cells:
+        raise DissectError("there is no run to calculate; give at least one experiment and one model")
+    for cell in cells:
+        check_kind("a cell", cell, PruneConfig, "a PruneConfig")
+        cell.check()
+    for count in gpus:
+        check_whole("a number of GPUs", count, 1)
+    check_positive("operations_per_second", operations_per_second)
     runs: dict[str, list[float]] = {}
     for cell in cells:
         if cell.model not in SHAPES:

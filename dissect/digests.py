@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +44,9 @@ def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**record, SEAL: _digest(record)}
 
 
-def is_intact(record: Any, unsealed: Collection[str]) -> bool:
-    """True for a record that has the digest it was sealed with, or that was never sealed.
-
-    `unsealed` are the keys of records without a seal: a damaged name of the seal is not among them.
-    """
-    if not isinstance(record, dict):
-        return False
-    return record[SEAL] == _digest(record) if SEAL in record else set(record) <= set(unsealed)
+def is_intact(record: Any) -> bool:
+    """True for a record that has the digest it was sealed with."""
+    return isinstance(record, dict) and record.get(SEAL) == _digest(record)
 
 
 def _digest(record: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TypeVar
 
 Entry = TypeVar("Entry")
@@ -32,6 +32,12 @@ def look_up(kind: str, name: object, registry: Mapping[str, Entry]) -> Entry:
     if not isinstance(name, str) or name not in registry:
         raise unknown(kind, name, registry)
     return registry[name]
+
+
+def check_name(kind: str, name: object, known: Collection[str]) -> None:
+    """Raise `DissectError` unless `name` is one of those known."""
+    if not isinstance(name, str) or name not in known:
+        raise unknown(kind, name, known)
 
 
 def summary(error: BaseException) -> str:

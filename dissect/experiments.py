@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from dissect.checks import check_fields
 from dissect.config import PruneConfig, Selector, Value, run_name
-from dissect.errors import DissectError, unknown
+from dissect.errors import DissectError, look_up, unknown
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def paper_grids(
         first_position=first_position,
         context=context,
     )
-    return _GRIDS[what](everything)
+    return look_up("experiment", what, _GRIDS)(everything)
 
 
 def _figure_1(everything: Grid) -> list[Grid]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from dissect.models.layout import Layout, hooked_name, write_layer
 from dissect.models.parity import check_parity
 from dissect.runs import Run
 from dissect.sites import SITES, hook_points
+from dissect.storage import put_in_place
 from dissect.svd import rotate_to_svd
 
 # What deletions change. The rest is the source's own.
@@ -162,6 +162,6 @@ def _save(hf_model: Any, tokenizer: Any, path: Path) -> None:
             hf_model.save_pretrained(Path(aside) / "model", safe_serialization=True)
             if tokenizer is not None:
                 tokenizer.save_pretrained(Path(aside) / "model")
-            os.replace(Path(aside) / "model", path)
+            put_in_place(Path(aside) / "model", path)
     except OSError as error:
         raise DissectError(f"cannot write the model to {path}: {error}; choose another folder") from error

@@ -18,7 +18,7 @@ from dissect.experiments import Cluster, Grid, all_cells, cell_folder
 from dissect.loading import LastModel
 from dissect.pruning import check_config, run_config
 from dissect.ranks import is_main
-from dissect.runs import Run, percent
+from dissect.runs import Run, as_runs, percent
 from dissect.seeds import by_seed, mean_and_sd
 from dissect.storage import write_text
 
@@ -92,7 +92,7 @@ def summary_table(runs: list[Run]) -> DataFrame:
     """
     import pandas
 
-    return pandas.DataFrame([_row(run) for run in runs])
+    return pandas.DataFrame([_row(run) for run in as_runs(runs)])
 
 
 def _row(run: Run) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def table_2(runs: list[Run]) -> DataFrame:
     """
     import pandas
 
-    table = pandas.DataFrame([_table_2_cell(group) for group in by_seed(runs)])
+    table = pandas.DataFrame([_table_2_cell(group) for group in by_seed(as_runs(runs))])
     best = table.sort_values("difference", ascending=False, kind="stable")
     best = best.drop_duplicates(["model", "forget", "retain", "column"])
     rows = best.pivot(index=["model", "forget", "retain"], columns="column", values="cell")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from jaxtyping import Bool
 from safetensors.torch import save
 from torch import Tensor
 
-from dissect.checks import as_list, as_path, check_kind, check_model
+from dissect.checks import as_list, as_path, check_kind, check_model, is_index
 from dissect.errors import DissectError, shown
 from dissect.sites import get_site, get_sites
 from dissect.storage import read_tensors, tensors_of, write_bytes
@@ -59,7 +58,7 @@ class Mask:
         mask = cls.none(model, get_site(site).name)
         pruned = mask[site]
         for unit in as_list("units", units, "units, each (layer, *unit)"):
-            if not isinstance(unit, Sequence) or not all(isinstance(i, Integral) for i in unit):
+            if not isinstance(unit, Sequence) or not all(is_index(i) for i in unit):
                 raise DissectError(f"a unit of a mask is (layer, *unit) such as (3, 17), got {shown(unit)}")
             if len(unit) != pruned.ndim or any(not 0 <= i < n for i, n in zip(unit, pruned.shape, strict=True)):
                 raise DissectError(

@@ -185,7 +185,7 @@ def run_config(
                 on_main(lambda: lock.enter_context(locked(path)))
             model, windows, record = everywhere(lambda: _prepared(config, load, corpora))
             record = _as_main_has(record)
-            matched = _matched(config, record)
+            matched = _matched(config, record, begun=run is not None)
             if matched is not None:
                 record["matched"] = counts_checksum(matched, config.steps)
             if run is None:  # only now is there something to write, and to lock
@@ -347,11 +347,12 @@ def _reference(config: PruneConfig, model: Any, windows: dict[str, tuple[Windows
     return remember(model, windows["retain"][1], seed=config.seed, batch_size=config.batch_size)
 
 
-def _matched(config: PruneConfig, record: dict[str, Any]) -> Run | None:
-    """The run whose layers are matched.
+def _matched(config: PruneConfig, record: dict[str, Any], *, begun: bool) -> Run | None:
+    """The run whose layers are matched; one that is `begun` goes on with the fraction it has.
 
     Raises:
-        DissectError: It is of another model or of other sites, or has fewer steps than this one is to have.
+        DissectError: It is of another model or of other sites, has fewer steps than this one is to have, or another
+            fraction, which nothing would come of.
     """
     if config.match is None:
         return None
@@ -361,6 +362,12 @@ def _matched(config: PruneConfig, record: dict[str, Any]) -> Run | None:
         raise DissectError(f"{config.match} prunes other units than this run: {matched.record['model']['units']}")
     if matched.record["model"]["fingerprint"] != record["model"]["fingerprint"]:
         raise DissectError(f"{config.match} is of a model with other weights than this run; match a run of this one")
+    theirs = parse_sites(matched.config.site, matched.config.fraction)
+    if not begun and theirs != parse_sites(config.site, config.fraction):
+        raise DissectError(
+            f"layer-random prunes as many units as {config.match}, at each step "
+            f"{', '.join(f'{part} of {site}' for site, part in theirs.items())}; give that as the fraction"
+        )
     if len(matched.history) <= config.steps:
         raise DissectError(
             f"{config.match} has {len(matched.history) - 1} steps, fewer than the {config.steps} to match"

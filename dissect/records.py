@@ -35,8 +35,9 @@ def read_config(record: Mapping[str, Any]) -> tuple[PruneConfig, dict[str, tuple
         _text(f"model.{name}", model.get(name))
     for name, version in _mapping("versions", record.get("versions")).items():
         _text(f"versions.{name}", version)
-    for split, count in _mapping("shared_documents", record.get("shared_documents", {})).items():
+    for split, count in _mapping("shared_documents", record.get("shared_documents")).items():
         check_whole(f"shared_documents.{split}", count, 0)
+    _mapping("began", record.get("began"))
     data = _mapping("data", record.get("data"))
     for side in SIDES:
         for split, windows in _mapping(f"data.{side}", data.get(side)).items():
@@ -59,7 +60,7 @@ def check_line(line: Mapping[str, Any], units: Mapping[str, tuple[int, ...]]) ->
         of_side = _mapping(f"metrics.{side}", metrics.get(side))
         for name in METRICS:
             _number(f"metrics.{side}.{name}", of_side.get(name), infinite=name == "perplexity")
-    _mapping("digests", line.get("digests", {}))
+    _mapping("digests", line.get("digests"))
 
 
 def _shape(site: str, shape: Any) -> tuple[int, ...]:

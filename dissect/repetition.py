@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from dissect.differences import Difference, Tolerance, changes, record_differences, run_differences
-from dissect.errors import DissectError
+from dissect.errors import DissectError, look_up
 from dissect.loading import WINDOWS, Corpus, InMemory
 from dissect.pruning import load_again, reading, run_config
 from dissect.runs import HISTORY, PRUNED_AT, SIDES, Run
 
 # Between machines and versions; on one machine with the same versions nothing may differ.
 TOLERANCES = {
+    "float64": Tolerance(metric=0.01, stats=0.01, masks=0.05),
     "float32": Tolerance(metric=0.01, stats=0.01, masks=0.05),
     "bfloat16": Tolerance(metric=0.03, stats=0.1, masks=0.1),
     "float16": Tolerance(metric=0.03, stats=0.1, masks=0.1),
@@ -124,7 +125,7 @@ def rerun(
     _check(run, corpora)
     model = load_again(run, f"give it {BY_HAND}", device=device) if model is None else model
     windows, record = reading(run.config, model, **corpora)
-    tolerance = TOLERANCES[run.record["model"]["dtype"]]
+    tolerance = look_up("dtype", run.record["model"]["dtype"], TOLERANCES)
     before = tuple(record_differences(run.record, record))
     if before:
         return Repetition(run, None, _changed(run.record, record), before, tolerance)
@@ -158,9 +159,9 @@ def _changed(there: dict[str, Any], here: dict[str, Any]) -> dict[str, tuple[Any
 
 
 def _deciding(record: dict[str, Any]) -> dict[str, Any]:
-    began = record.get("began", {})
+    began = record["began"]
     return {
         "versions": record["versions"],
         "machine": began.get("machine"),
-        "git.dissect": began.get("git", {}).get("dissect"),
+        "git.dissect": (began.get("git") or {}).get("dissect"),
     }

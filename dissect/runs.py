@@ -24,11 +24,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from dissect.checks import LARGEST, as_path, check_whole
+from dissect.checks import LARGEST, as_list, as_path, check_kind, check_whole
 from dissect.config import PruneConfig
 from dissect.digests import digest_of, digest_of_file, is_intact, sealed
 from dissect.documents import DocumentSums
-from dissect.errors import DissectError, look_up, shown, unknown
+from dissect.errors import DissectError, check_name, look_up, shown
+from dissect.intervals import NAMES
 from dissect.masks import Mask
 from dissect.ranks import from_main, on_main
 from dissect.records import SIDES, check_line, read_config
@@ -55,10 +56,6 @@ KEPT = -1
 MOST_HEADER = 100_000  # bytes of a safetensors header, which names its tensors
 CONFIG, HISTORY, PRUNED_AT = "config.json", "history.jsonl", "pruned_at.safetensors"
 BASE = ("stats", "documents")  # what is kept of the base model, a file a side
-
-# The keys of folders from before there were digests, which cannot be checked.
-UNSEALED_CONFIG = ("config", "versions", "model", "data", "shared_documents")
-UNSEALED_LINE = ("step", "pruned", "units", "per_layer", "seconds", "metrics", "sites")
 
 
 @dataclass(eq=False)
@@ -88,7 +85,7 @@ class Run:
         """
         path = as_path("run", path)
         record = read_json(path / CONFIG)
-        if not is_intact(record, UNSEALED_CONFIG):
+        if not is_intact(record):
             raise _damaged(path / CONFIG, "it does not match its own sha256")
         try:
             config, shapes = read_config(record)
@@ -112,8 +109,7 @@ class Run:
         self.history = [] if text is None else self._parsed(text)
         for site, steps in stored.items():
             self.pruned_at[site] = torch.where(steps > len(self.history) - 1, KEPT, steps)
-        expected = self.history[-1].get("digests", {}).get("pruned_at") if self.history else None
-        if expected is not None and expected != digest_of(self.pruned_at):
+        if self.history and self.history[-1]["digests"].get("pruned_at") != digest_of(self.pruned_at):
             raise _damaged(self.path / PRUNED_AT, f"it does not match its digest in {HISTORY}")
         if any((steps > len(self.history)).any() for steps in stored.values()):
             there = f"it has {len(self.history)} lines" if text is not None else "it is missing"
@@ -146,7 +142,7 @@ class Run:
         except ValueError as error:
             raise _damaged(path, error) from error
         for number, line in enumerate(history):
-            if not is_intact(line, UNSEALED_LINE):
+            if not is_intact(line):
                 raise _damaged(path, f"line {number + 1} does not match its own sha256")
             if line.get("step") != number:
                 raise _damaged(path, f"line {number + 1} should be step {number}, not {shown(line.get('step'))}")
@@ -241,20 +237,19 @@ class Run:
         """What the base model predicts of each evaluated document of `forget` or `retain`.
 
         Raises:
-            DissectError: The run is from before these were kept, or their file is missing or damaged.
+            DissectError: Their file is missing or damaged.
         """
         return DocumentSums.load(self._intact("documents", side))
 
     def _intact(self, kind: str, side: str) -> Path:
         """The path of a file of the base model that is what it was when it was written."""
-        if side not in SIDES:
-            raise unknown("side", side, SIDES)
+        check_name("side", side, SIDES)
         path, expected = self._base_path(kind, side), self._base_digest(kind, side)
         try:
             check_file(path, MOST_TENSORS)
         except OSError as error:
             raise DissectError(f"{path} is missing or unreadable: {error.strerror or error}") from error
-        if expected is not None and expected != digest_of_file(path):
+        if self.history and expected != digest_of_file(path):
             raise _damaged(path, f"it does not match its digest in {HISTORY}")
         return path
 
@@ -265,18 +260,10 @@ class Run:
         digests = self.history[0].get("digests", {}) if self.history else {}
         return digests.get(self._base_path(kind, side).stem)
 
-    def _has(self, kind: str) -> bool:
-        return all(self._base_digest(kind, side) or self._base_path(kind, side).exists() for side in SIDES)
-
     @property
     def has_stats(self) -> bool:
         """True where the run kept base statistics, as every run does that scores."""
-        return self._has("stats")
-
-    @property
-    def has_documents(self) -> bool:
-        """True where the run kept what the base model predicts of each document, as only old ones did not."""
-        return self._has("documents")
+        return all(self._base_digest("stats", side) or self._base_path("stats", side).exists() for side in SIDES)
 
     def scores(self, importance: str | None = None, eps: float | None = None) -> Scores:
         """The base model's scores, by default as the run's configuration asks."""
@@ -296,23 +283,32 @@ class Run:
         Raises:
             DissectError: There is no such side or metric.
         """
-        if side not in SIDES:
-            raise unknown("side", side, SIDES)
+        check_name("side", side, SIDES)
         for line in self.history[:1]:
             look_up("metric", metric, line["metrics"][side])
         values = [line["metrics"][side][metric] for line in self.history]
         return [relative_drop(value, values[0]) for value in values]
 
     def loss_rises(self, side: str) -> list[float]:
-        """The mean loss at every step less that of the base model, in nats."""
+        """The mean loss at every step less that of the base model, in nats.
+
+        Raises:
+            DissectError: There is no such side.
+        """
+        check_name("side", side, SIDES)
         losses = [line["metrics"][side]["loss"] for line in self.history]
         return [loss - losses[0] for loss in losses]
 
     def intervals(self, side: str, name: str = "drop") -> list[Interval]:
         """The 95% interval of a side's `drop` (or `top1`, `top10`, `loss`, `loss_rise`) at every step.
 
-        None where there is none: the side has too few documents (see `dissect.intervals`), or the run is an old one.
+        None where there is none, because the side has too few documents (see `dissect.intervals`).
+
+        Raises:
+            DissectError: There is no such side, or nothing of that name has an interval.
         """
+        check_name("side", side, SIDES)
+        check_name("interval", name, NAMES)
         found = [(line.get("intervals", {}).get(side) or {}).get(name) for line in self.history]
         return [None if ends is None else (ends[0], ends[1]) for ends in found]
 
@@ -398,6 +394,24 @@ class Summary:
     interval: Interval = None
     forget_interval: Interval = None
     retain_interval: Interval = None
+
+
+def as_runs(runs: Any) -> list[Run]:
+    """The runs of a list or other iterable, which is gone through once.
+
+    Raises:
+        DissectError: There is none, one is no run, or one has no step yet.
+    """
+    if isinstance(runs, Run):
+        raise DissectError(f"runs are a list of them, got one, {runs}; put it into a list")
+    runs = as_list("runs", runs, "runs, as dissect.Run.load(folder) gives them")
+    if not runs:
+        raise DissectError("there is no run to show; give at least one: [dissect.Run.load(folder)]")
+    for run in runs:
+        check_kind("a run", run, Run, "a Run, as dissect.Run.load(folder) gives it")
+        if not run.history:
+            raise DissectError(f"run {run.path} has no finished step yet; give its command again to go on with it")
+    return runs
 
 
 def percent(part: float | None) -> float | None:

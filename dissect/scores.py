@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dissect.checks import check_eps, check_fraction, check_kind, check_whole
 from dissect.config import HeadScore
-from dissect.errors import DissectError, look_up, unknown
+from dissect.errors import DissectError, look_up, shown, unknown
 from dissect.importance import get_importance
 from dissect.masks import Mask
 from dissect.sites import Site, get_site, get_sites
@@ -52,12 +52,15 @@ class SiteScores:
             exclude: Units not to take, such as those pruned before.
 
         Raises:
-            DissectError: The fraction or count is out of range or selects no unit, or fewer units are left.
+            DissectError: The fraction or count is out of range or selects no unit, both are given, or fewer units
+                are left.
         """
         if exclude is not None:
             check_kind("exclude", exclude, Mask, "a mask")
         if count is not None:
             check_whole("count", count, 1)
+            if fraction is not None:
+                raise DissectError(f"give fraction or count, not both, got {shown(fraction)} and count={count}")
         total = self.values.numel()
         wanted = count if count is not None else count_of(fraction, total)
         ranked = self.values.flatten().clone()

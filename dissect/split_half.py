@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from dissect.checks import as_list, check_fraction, check_seed, check_whole
 from dissect.collection import collect
-from dissect.config import check_fraction
 from dissect.errors import DissectError
 from dissect.importance import get_importance
 from dissect.masks import jaccard
@@ -145,8 +145,9 @@ def stability(
         DissectError: A bad name or number, `freq` on an attention site, or text of fewer than two chunks.
     """
     sites = [site.name for site in get_sites(sites)]
-    importances = [importances] if isinstance(importances, str) else list(dict.fromkeys(importances))
-    _check(sites, importances, fraction, splits)
+    listed = [importances] if isinstance(importances, str) else as_list("importances", importances, "names of them")
+    _check(sites, listed, fraction, splits, seed)
+    importances = list(dict.fromkeys(listed))
     model = load_model(model, dtype=dtype, device=device) if isinstance(model, str) else model
     sides = {
         side: load_windows(text, model, tokens=tokens, context=context, seed=seed) if isinstance(text, str) else text
@@ -160,16 +161,16 @@ def stability(
     return Stability(pd.DataFrame(rows), model.cfg.model_name, **names)
 
 
-def _check(sites: Sequence[str], importances: Sequence[str], fraction: float, splits: int) -> None:
+def _check(sites: Sequence[str], importances: Sequence[str], fraction: float, splits: int, seed: int) -> None:
     check_fraction(fraction)
+    check_seed(seed)
+    check_whole("splits", splits, 1)
     if not importances:
         raise DissectError("stability needs at least one importance: importances=['abs']")
     for name in importances:
         get_importance(name)
         for site in get_sites(sites):
             check_importance(name, site)
-    if not isinstance(splits, int) or splits < 1:
-        raise DissectError(f"splits must be a whole number, 1 or more, got {splits!r}")
 
 
 def _collect(model: Any, windows: Windows, side: str, progress: bool, options: dict[str, Any]) -> list[Stats]:

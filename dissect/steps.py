@@ -73,7 +73,7 @@ def take_step(work: Work, step: int) -> None:
         "seconds": round(time.perf_counter() - start, 3),
         "metrics": {side: sums.metrics() for side, sums in found.items()},
     }
-    if is_main() and work.run.has_documents:  # a run that was begun before there were any goes on without intervals
+    if is_main():
         line["intervals"] = intervals(found, {side: work.run.documents(side) for side in SIDES})
     if len(mask.sites) > 1:
         line["sites"] = {site: mask.per_layer(site) for site in mask.sites}

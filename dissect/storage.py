@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -37,6 +38,7 @@ def write_bytes(path: Path, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(aside, path)
+            sync_folder(path.parent)
         finally:
             aside.unlink(missing_ok=True)
     except OSError as error:
@@ -44,6 +46,40 @@ def write_bytes(path: Path, data: bytes) -> None:
             f"cannot write {path}: {error.strerror or error}; what was there before is unharmed: "
             "give the folder room and permission and do the same again, or choose another --out"
         ) from error
+
+
+def put_in_place(aside: Path, path: Path) -> None:
+    """Give a finished file or folder its name; after a power cut too it is there whole or not at all.
+
+    Raises:
+        OSError: It cannot be renamed or flushed.
+    """
+    for part in [aside, *aside.rglob("*")] if aside.is_dir() else [aside]:
+        if part.is_dir():
+            sync_folder(part)
+        else:
+            with part.open("r+b") as file:
+                os.fsync(file.fileno())
+    os.replace(aside, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush what a folder holds by which name, so that of two files the later one is never kept alone.
+
+    Raises:
+        OSError: The disk has failed; not where a platform or file system cannot flush folders.
+    """
+    if os.name == "nt":  # which opens no folder
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -145,6 +181,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
+        sync_folder(folder.parent)
     except Timeout as error:
         raise DissectError(
             f"another process is writing to {folder}; wait until it ends, or choose another --out"

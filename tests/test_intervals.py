@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -126,7 +127,7 @@ def test_sums_of_a_document_are_its_own_evaluation(model, batch_size):
 def test_metrics_do_not_depend_on_the_documents(model, windows):
     one = Windows.from_tokens(windows.tokens, documents=torch.zeros_like(windows.tokens))
     assert dissect.evaluate(model, one) == pytest.approx(dissect.evaluate(model, windows), rel=1e-12)
-    assert one.fingerprint == windows.fingerprint
+    assert one.tokens_fingerprint == windows.tokens_fingerprint
     assert len(evaluate_documents(model, windows).sums) == len(windows)  # by default a window is a document
     assert len(evaluate_documents(model, one).sums) == 1
 
@@ -199,27 +200,24 @@ def test_the_summary_shows_them(run):
     assert summary_rows([run])[0][1].endswith(f" points [{low:.1f}, {high:.1f}]")
 
 
-def without_intervals(run, path):
-    """The run as it was written before there were intervals."""
-    path.mkdir()
-    for name in ("config.json", "pruned_at.safetensors"):
-        (path / name).write_bytes((run.path / name).read_bytes())
-    gone = ("intervals", "digests", "sha256")
-    lines = [{key: value for key, value in line.items() if key not in gone} for line in run.history]
-    (path / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
+def test_where_there_are_too_few_documents_there_are_none(run):
+    few = dataclasses.replace(run, history=[line | {"intervals": NONE} for line in run.history])
+    assert few.summary().difference == run.summary().difference
+    assert few.summary().interval is None
+    assert few.intervals("forget") == [None] * 5
+    assert summary_rows([few])[0][1].endswith(" points")
+    assert len(curves([few]).data) == 2
+    assert "bands" not in curves([few]).layout.title.subtitle.text
 
 
-def test_old_folders_have_none(run, tmp_path):
-    old = Run.load(without_intervals(run, tmp_path / "old"))
-    assert old.summary().difference == run.summary().difference
-    assert old.summary().interval is None
-    assert old.intervals("forget") == [None] * 5
-    assert summary_rows([old])[0][1].endswith(" points")
-    assert len(curves([old]).data) == 2
-    assert "bands" not in curves([old]).layout.title.subtitle.text
-    with pytest.raises(DissectError, match="documents-forget"):
-        old.documents("forget")
+NONE = {"forget": None, "retain": None, "difference": None}
+
+
+def test_document_sums_that_are_gone_are_named(run, tmp_path):
+    folder = shutil.copytree(run.path, tmp_path / "copy")
+    (folder / "documents-forget.safetensors").unlink()
+    with pytest.raises(DissectError, match=r"documents-forget\.safetensors is missing"):
+        Run.load(folder).documents("forget")
 
 
 def inside(x, y, shape):

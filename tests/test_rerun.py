@@ -263,7 +263,7 @@ def test_git_is_recorded_where_there_is_any(tmp_path, monkeypatch):
 
 def test_everything_is_recorded(run):
     began = run.record["began"]
-    assert set(began) == {"command", "git", "machine"}
+    assert set(began) == {"command", "git", "machine", "checksum"}
     assert set(began["git"]) == {"folder", "dissect"}
     assert began["machine"]["threads"] == torch.get_num_threads()
     assert began["machine"]["device"] == "cpu"

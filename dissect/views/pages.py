@@ -9,11 +9,10 @@ from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
 from dissect.checks import as_path
-from dissect.runs import Run
+from dissect.runs import Run, as_runs
 from dissect.storage import write_text
 from dissect.views.comparison import compare
 from dissect.views.curve import curves
-from dissect.views.overlay import check_runs
 from dissect.views.perplexities import perplexity
 from dissect.views.theme import plain
 
@@ -23,7 +22,7 @@ def write_figures(runs: Sequence[Run], folder: str | Path) -> list[Path]:
 
     Figures 1 and 2 are drawn for each model and pair of data sets, Figure 3 for each pair and direction.
     """
-    check_runs(runs)
+    runs = as_runs(runs)
     folder = as_path("folder", folder)
     pages = {"figure_1": (curves, _by_model), "figure_2": (perplexity, _by_model), "figure_3": (compare, _by_data)}
     return [

@@ -14,13 +14,13 @@ from dissect.checks import as_path, check_kind
 from dissect.errors import DissectError
 from dissect.intervals import in_brackets
 from dissect.neuron_table import neurons, units_of
-from dissect.runs import Run, Summary
+from dissect.runs import Run, Summary, as_runs
 from dissect.seeds import by_seed, mean_and_sd
 from dissect.storage import write_text
 from dissect.views.card import anchor, card_body, card_style, environment
 from dissect.views.embedded import embedded
 from dissect.views.figure import dashboard
-from dissect.views.overlay import Line, check_runs, lines_of
+from dissect.views.overlay import Line, lines_of
 from dissect.views.theme import get_theme
 
 TOP = 50  # rows of the neuron table
@@ -53,7 +53,7 @@ def write_report(
     """
     get_theme(theme)
     path = as_path("path", path)
-    check_runs(runs)
+    runs = as_runs(runs)
     check_kind("cards", cards, Sequence, "a list of cards, as neuron_cards and head_cards make them")
     for card in cards:
         check_kind("a card", card, (NeuronCard, HeadCard), "one that neuron_cards or head_cards made")
