@@ -5,7 +5,7 @@ A claim is not judged here: the table puts the runs that it compares next to eac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +97,7 @@ COLUMNS = (
 )
 
 
-def claims_table(runs: Sequence[Run]) -> DataFrame:
+def claims_table(runs: Iterable[Run]) -> DataFrame:
     """A row for every setting of every claim of which there is a run, in percent (points for the difference).
 
     Columns: model, claim, setting, forget, retain, difference (the paper's Table 2 figure) and the ends of its 95%

@@ -101,7 +101,7 @@ def run_operations(config: PruneConfig, shape: Shape, *, causal: bool | None = N
 
 
 def cost_table(
-    cells: Iterable[PruneConfig], gpus: Sequence[int] = (1, 8, 64), operations_per_second: float = H100_OPERATIONS
+    cells: Iterable[PruneConfig], gpus: Iterable[int] = (1, 8, 64), operations_per_second: float = H100_OPERATIONS
 ) -> DataFrame:
     """A row a model and one for all: runs, GB of weights in bfloat16, operations, and hours on so many GPUs.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -85,7 +85,7 @@ def _one_by_one(cells: list[PruneConfig], out: Path, progress: bool) -> Iterator
             yield cell, str(error)
 
 
-def summary_table(runs: list[Run]) -> DataFrame:
+def summary_table(runs: Iterable[Run]) -> DataFrame:
     """A row a run: what it was, and the figures of `Run.summary()` in percent (points for the difference).
 
     `difference low` and `difference high` are the ends of its 95% interval, empty where it has none.
@@ -119,7 +119,7 @@ def _row(run: Run) -> dict[str, Any]:
     }
 
 
-def table_2(runs: list[Run]) -> DataFrame:
+def table_2(runs: Iterable[Run]) -> DataFrame:
     """The paper's Table 2: by model and pair of data sets, for each site the best importance's largest difference
     of accuracy drops in points, with the retain drop at that step in brackets; random runs stand beside.
 

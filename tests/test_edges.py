@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+import jaxtyping
 import pytest
 import torch
 
@@ -21,6 +22,14 @@ from dissect.repetition import TOLERANCES
 from tests import tiny
 from tests.conftest import random_windows, tiny_transformer
 from tests.test_pruning import guessable_sides, small_run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unchecked():
+    """Without the tests' run-time type checker, which would refuse wrong types before we do."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +248,7 @@ def test_a_fraction_beside_those_of_the_sites_is_one_too(tmp_path, fraction):
 
 @pytest.mark.parametrize("fraction", [7, 0.5, -1])
 def test_a_fraction_and_a_count_are_too_much(scores, fraction):
-    with pytest.raises(DissectError, match="give fraction or count, not both, got .* and count=2"):
+    with pytest.raises(DissectError, match=r"give fraction or count, not both, got .* and count=2"):
         scores["mlp"].top(fraction, count=2)
     assert len(scores["mlp"].top(count=2)) == 2
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
 from plotly import graph_objects as go
 
-from dissect.runs import Run, Summary
+from dissect.runs import Run, Summary, as_runs
 from dissect.seeds import mean_and_sd
 from dissect.views.overlay import Line, data_of, lines_of
 from dissect.views.report import steps_of
 from dissect.views.theme import NEUTRAL, RETAIN, legend_below, plain, styled
 
 
-def compare(runs: Sequence[Run], *, theme: str = "light") -> go.Figure:
+def compare(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
     """The largest forget drop minus retain drop of any step, a bar a run; the retain drop at that step below it.
 
     Runs of a model stand together, in them those of a site and of an importance, random baselines last; random runs
@@ -25,6 +25,7 @@ def compare(runs: Sequence[Run], *, theme: str = "light") -> go.Figure:
     Raises:
         DissectError: There is no run, or one has no step yet.
     """
+    runs = as_runs(runs)
     lines = sorted(lines_of(runs), key=lambda line: _place(line.run))
     runs = [line.run for line in lines]
     names = [[plain(run.config.model) for run in runs], [line.name for line in lines]]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from plotly import graph_objects as go
 
-from dissect.runs import Run
+from dissect.runs import Run, as_runs
 from dissect.views.bands import Box, band
 from dissect.views.overlay import Line, data_of, lines_of, model_of
 from dissect.views.theme import NEUTRAL, legend_below, styled
@@ -15,7 +15,7 @@ RETAIN_AXIS = "retain: drop of top-1 accuracy (%)"
 FORGET_AXIS = "forget: drop of top-1 accuracy (%)"
 
 
-def curves(runs: Sequence[Run], *, theme: str = "light") -> go.Figure:
+def curves(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
     """What is lost on the forget set against what is lost on the retain set, a line a run, a point a step.
 
     Drops are relative: 1 - accuracy / accuracy of the base model, in percent. A diamond marks the step of the
@@ -27,6 +27,7 @@ def curves(runs: Sequence[Run], *, theme: str = "light") -> go.Figure:
     Raises:
         DissectError: There is no run, or one has no step yet.
     """
+    runs = as_runs(runs)
     lines = lines_of(runs)
     figure = go.Figure(curve_traces(lines))
     figure.update_xaxes(title=RETAIN_AXIS)

@@ -6,7 +6,7 @@ Random runs that differ in their seed alone are one line, their mean.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -101,7 +101,7 @@ class Line:
         ]
 
 
-def lines_of(runs: Sequence[Run]) -> list[Line]:
+def lines_of(runs: Iterable[Run]) -> list[Line]:
     """The runs as lines of one figure; the first run says what is forgotten.
 
     Raises:

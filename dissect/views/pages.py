@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 
 from plotly.graph_objects import Figure
@@ -17,7 +17,7 @@ from dissect.views.perplexities import perplexity
 from dissect.views.theme import plain
 
 
-def write_figures(runs: Sequence[Run], folder: str | Path) -> list[Path]:
+def write_figures(runs: Iterable[Run], folder: str | Path) -> list[Path]:
     """Write the paper's Figures 1 to 3 of `runs` into `folder`, as pages that open offline; gives their paths.
 
     Figures 1 and 2 are drawn for each model and pair of data sets, Figure 3 for each pair and direction.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from plotly import graph_objects as go
 
-from dissect.runs import Run
+from dissect.runs import Run, as_runs
 from dissect.views.bands import Box, band
 from dissect.views.curve import bands_note
 from dissect.views.overlay import Line, data_of, lines_of, model_of
@@ -16,7 +16,7 @@ from dissect.views.theme import NEUTRAL, legend_below, styled
 LARGEST = 1e12  # further up nothing is told apart; it would only squeeze the rest
 
 
-def perplexity(runs: Sequence[Run], *, theme: str = "light") -> go.Figure:
+def perplexity(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
     """How many times the base model's perplexity each side has at every step, a line a run.
 
     Ratios come from the mean losses, exp(loss - base loss), and are drawn up to 1e12. Bands are those of `curves`.
@@ -24,6 +24,7 @@ def perplexity(runs: Sequence[Run], *, theme: str = "light") -> go.Figure:
     Raises:
         DissectError: There is no run, or one has no step yet.
     """
+    runs = as_runs(runs)
     lines = lines_of(runs)
     retain, forget = ([value for line in lines for value in ratios(line, side)] for side in ("retain", "forget"))
     bands = [trace for line in lines for trace in _band(line)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ NEURON_COLUMNS = {
 
 
 def write_report(
-    runs: Sequence[Run], path: str | Path, cards: Sequence[NeuronCard | HeadCard] = (), *, theme: str = "light"
+    runs: Iterable[Run], path: str | Path, cards: Sequence[NeuronCard | HeadCard] = (), *, theme: str = "light"
 ) -> Path:
     """Write the page; it opens offline, everything it needs is in it.
 
