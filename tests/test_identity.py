@@ -104,10 +104,11 @@ def baked(model):
 
 
 def test_a_model_of_a_folder_is_recorded_by_where_it_is(folder, monkeypatch):
-    run = by_name(dissect.load_model("step1/model", dtype="float32"))
+    texts = {"forget": str(folder / "code"), "retain": str(folder / "prose")}
+    run = by_name(dissect.load_model("step1/model", dtype="float32"), out=folder / "run", **texts)
     assert run.config.model == str(folder / "step1" / "model")
     monkeypatch.chdir("/")
-    assert dissect.rerun(run, out=folder / "again", progress=False).same
+    assert dissect.rerun(run, progress=False).same
     shutil.copytree(folder / "step1" / "model", folder / "opt-125m")
     assert loading_name(folder / "opt-125m") == str(folder / "opt-125m")  # not the model that is known by that name
 
@@ -391,3 +392,33 @@ def test_the_same_text_in_other_documents_is_still_the_same_text():
     other = renumbered(windows, torch.zeros_like(windows.tokens))
     pairs = {"forget": (windows, windows), "retain": (other, other)}
     assert "are the same text" in dissect.sharing.warning(pairs)
+
+
+# What identifies a model that is loaded by name
+
+
+def test_a_hub_model_is_its_commit_and_a_wheels_its_sum(monkeypatch, tmp_path):
+    from dissect.models import MODELS, ModelSource
+    from dissect.models.gguf import gguf_folder
+
+    cached = tmp_path / "snapshots" / "c0ffee" / "config.json"
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda repository, name: str(cached))
+    hub = ModelSource("opt-125m", "facebook/opt-125m", "OPTForCausalLM", local_only=True)
+    assert (hub.checksum, hub.full_name) == ("c0ffee", "opt-125m")
+    pinned = MODELS["smollm2-135m"].gguf_sha256
+    fetched = str(gguf_folder("smollm2-135m", pinned).resolve())
+    wheel = ModelSource("smollm2-135m", fetched, "LlamaForCausalLM", local_only=True)
+    assert (wheel.checksum, wheel.full_name) == (pinned, "smollm2-135m")
+    own = ModelSource("smollm2-135m", str(tmp_path), "LlamaForCausalLM", local_only=True)
+    assert own.checksum != pinned
+    assert own.full_name == str(tmp_path)
+
+
+def test_a_reader_reads_as_its_model(folder):
+    """Text is known again without the weights, also a model's that is neither causal nor named."""
+    for family in ("llama", "roberta", "opt"):
+        path = tiny.save_tiny(family, folder / family)
+        model, reader = dissect.load_model(path), dissect.models.load_reader(dissect.models.find_model(path))
+        assert (reader.cfg.n_ctx, reader.cfg.d_vocab) == (model.cfg.n_ctx, model.cfg.d_vocab)
+        mine, theirs = (dissect.load_windows("./prose", each, tokens=60, context=16) for each in (model, reader))
+        assert mine.describe() == theirs.describe()

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import dissect
 from dissect import DissectError, Mask, Run, Stats, cli, views
-from dissect.digests import sealed
+from dissect.digests import digest_of_file, sealed
 from dissect.storage import LOCK, MOST_JSON
 from tests import tiny
 from tests.test_pruning import small_run
@@ -35,12 +35,12 @@ def folder(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "run")
 
 
-def rewrite(folder, change, name="config.json"):
+def rewrite(folder, change, name="config.json", line=-1):
     """Change a JSON file of a folder as someone would who gives it digests of their own."""
     lines = [json.loads(line) for line in (folder / name).read_text().splitlines()] if "jsonl" in name else None
     records = lines or [json.loads((folder / name).read_text())]
-    change(records[-1])
-    records[-1] = sealed({key: value for key, value in records[-1].items() if key != "sha256"})
+    change(records[line])
+    records[line] = sealed({key: value for key, value in records[line].items() if key != "sha256"})
     (folder / name).write_text("\n".join(map(json.dumps, records)) + "\n")
 
 
@@ -214,9 +214,10 @@ def test_statistics_that_are_none(tmp_path, change, message):
 
 
 def test_statistics_of_another_shape_than_the_run(folder):
-    rewrite(folder, lambda line: None, "history.jsonl")
     other = {name: sums[:, :7].contiguous() if sums.ndim else sums for name, sums in load_stats(folder).items()}
     save_file(other, folder / "stats-forget.safetensors")
+    theirs = digest_of_file(folder / "stats-forget.safetensors")
+    rewrite(folder, put("digests", "stats-forget", value=theirs), "history.jsonl", line=0)
     with pytest.raises(DissectError, match=r"its mlp units are \(3, 7\), the run's \(3, 20\)"):
         Run.load(folder).scores()
 
