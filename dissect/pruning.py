@@ -258,7 +258,7 @@ def _take_steps(work: Work) -> None:
         if work.config.svd:
             rotate(rotation, work.model)
         if work.config.kl:
-            work = replace(work, reference=_reference(work.config, work.model, work.windows))
+            work = replace(work, reference=_reference(work))
         done, total = len(work.run.history), work.config.steps + 1
         steps = range(done, total)
         for step in tqdm(steps, desc="run", unit="step", initial=done, total=total, disable=not work.progress):
@@ -271,8 +271,9 @@ def _how_to_go_on(path: Path) -> str:
     return f"interrupted; finished steps are kept in {path}, and the same call or command goes on from there"
 
 
-def _reference(config: PruneConfig, model: Any, windows: dict[str, tuple[Windows, Windows]]) -> Reference:
-    return remember(model, windows["retain"][1], seed=config.seed, batch_size=config.batch_size)
+def _reference(work: Work) -> Reference:
+    windows = work.windows["retain"][1]
+    return remember(work.model, windows, seed=work.config.seed, batch_size=work.batch_size(windows))
 
 
 def _matched(config: PruneConfig, record: dict[str, Any]) -> Run | None:
