@@ -7,6 +7,8 @@
 | `pre_out` | W_O row; W_V column and b_V entry where no other query head shares them            |
 | `head`    | as `pre_out`, all of the head                                                      |
 
+In a model with `ungroup_grouped_query_attention` a value unit is of one query head: it is cut as a pre-out unit.
+
 Mean ablation also adds the mean's constant contribution to the output bias.
 """
 
@@ -22,7 +24,7 @@ from torch import Tensor
 from dissect.ablation import check_cut, read_mask, replacement
 from dissect.config import Value
 from dissect.masks import Mask
-from dissect.sites import get_site, n_value_heads
+from dissect.sites import get_site, hook_points
 from dissect.stats import Stats
 from dissect.weights import WeightEdit
 
@@ -47,6 +49,7 @@ def bake(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None =
         for name in mask.sites:
             site = get_site(name)
             pruned, means = read_mask(site, mask[name], model.cfg), replacement(site, value, stats, model.cfg)
+            hook_points(model, site)
             for layer in mask[name].flatten(1).any(1).nonzero().flatten().tolist():
                 block = model.blocks[layer]
                 instead = torch.zeros(pruned[layer].shape, dtype=torch.float64) if means is None else means[layer]
@@ -76,9 +79,7 @@ def _bake_value(edit: WeightEdit, block: Any, pruned: Layer, means: Means) -> No
 def _bake_pre_out(edit: WeightEdit, block: Any, pruned: Layer, means: Means) -> None:
     attention = block.attn
     _cut_outputs(edit, attention, pruned, means)
-    heads = n_value_heads(attention.cfg)
-    if heads == len(pruned):  # otherwise other query heads may still read the value
-        _cut_values(edit, attention, pruned)
+    _cut_values(edit, attention, pruned)
 
 
 def _cut_outputs(edit: WeightEdit, attention: Any, pruned: Layer, means: Means) -> None:
@@ -87,7 +88,10 @@ def _cut_outputs(edit: WeightEdit, attention: Any, pruned: Layer, means: Means) 
 
 
 def _cut_values(edit: WeightEdit, attention: Any, pruned: Layer) -> None:
+    """Cut value weights, unless other query heads may still read them: fewer are stored than there are units."""
     weight, bias = value_parameters(attention)
+    if len(weight) != len(pruned):
+        return
     edit.set(weight, 0, pruned[:, None])
     edit.set(bias, 0, pruned)
 
