@@ -23,6 +23,7 @@ from torch import Tensor
 
 from dissect.ablation import check_cut, read_mask, replacement
 from dissect.config import Value
+from dissect.errors import DissectError
 from dissect.masks import Mask
 from dissect.sites import get_site, hook_points
 from dissect.stats import Stats
@@ -41,15 +42,19 @@ def bake(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None =
         stats: For `mean`, the statistics that hold the means, usually those of the retain data set.
 
     Raises:
-        DissectError: The mask is of another model's shape, or `mean` has no statistics.
+        DissectError: The mask is of another model's shape, `mean` has no statistics, or the model lacks a site's hook
+            point or changes values on their way (`check_values_add_up`).
     """
     check_cut(model, mask, value)
+    for name in mask.sites:
+        hook_points(model, get_site(name))
+    if value == "mean" and "value" in mask.sites:
+        check_values_add_up(model)
     edit = WeightEdit()
     with torch.no_grad(), edit.or_nothing():
         for name in mask.sites:
             site = get_site(name)
             pruned, means = read_mask(site, mask[name], model.cfg), replacement(site, value, stats, model.cfg)
-            hook_points(model, site)
             for layer in mask[name].flatten(1).any(1).nonzero().flatten().tolist():
                 block = model.blocks[layer]
                 instead = torch.zeros(pruned[layer].shape, dtype=torch.float64) if means is None else means[layer]
@@ -105,6 +110,19 @@ def value_parameters(attention: Any) -> tuple[Tensor, Tensor]:
     """W_V `value_head d_model d_head` and b_V `value_head d_head` as they are stored, ungrouped or grouped."""
     grouped = hasattr(attention, "_W_V")
     return (attention._W_V, attention._b_V) if grouped else (attention.W_V, attention.b_V)
+
+
+def check_values_add_up(model: Any) -> None:
+    """Raise `DissectError` unless a constant value gives a constant output, as a bias does.
+
+    It does not where values are clamped behind their hook, nor where rows of the pattern sum to less than one.
+    """
+    for flag, is_set in (("clip_qkv", model.cfg.clip_qkv is not None), ("sinks", model.cfg.use_attention_sinks)):
+        if is_set:
+            raise DissectError(
+                f"{model.cfg.model_name} has attention with {flag}, so that values cannot be moved into weights; prune "
+                "it by hooks (dissect.ablate), without the SVD rotation, or set values to zero"
+            )
 
 
 def _present(module: Any, *names: str) -> Iterator[Tensor]:
