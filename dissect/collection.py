@@ -64,8 +64,8 @@ def collect(
     def measure(size: int) -> dict[str, StatsBuilder]:
         return _run(model, windows, counted, chosen, names, size, progress and is_main())
 
-    width = windows.tokens.shape[1]
-    builders = within_memory(measure, batch_size, default_batch_size(model, width), width)
+    shape = windows.tokens.shape
+    builders = within_memory(measure, batch_size, default_batch_size(model, shape[1]), shape)
     for builder in builders.values():
         builder.add_ranks()
     _check_finite({site.name: builders[site.hook] for site in chosen})

@@ -132,12 +132,12 @@ def _within_memory(
 ) -> Tensor:
     """What `measure` gives for the passes over all questions."""
     check_batch_size(batch_size)
-    width = asked.tokens.shape[1]
+    shape = asked.tokens.shape
 
     def of_size(size: int) -> Tensor:
         return measure(passes(model, asked.at, size))
 
-    return within_memory(of_size, batch_size, default_batch_size(model, width), width)
+    return within_memory(of_size, batch_size, default_batch_size(model, shape[1]), shape)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from tqdm.auto import tqdm
@@ -16,8 +16,8 @@ T = TypeVar("T")
 MESSAGES = ("out of memory", "can't allocate memory", "bad_alloc", "ALLOC_FAILED")
 
 
-def within_memory(measure: Callable[[int], T], batch_size: int | None, default: int, context: int) -> T:
-    """`measure(size)`, where `size` is how many windows of `context` tokens go together.
+def within_memory(measure: Callable[[int], T], batch_size: int | None, default: int, shape: Sequence[int]) -> T:
+    """`measure(size)`, where `size` is how many windows go together of all, whose `shape` is `window position`.
 
     That is `batch_size` if there is one. Without, it is `default`, and half of it, again and again, where memory is
     short: everything is measured anew then, so that nothing is in a result twice. Ranks, which must agree, never halve.
@@ -25,12 +25,13 @@ def within_memory(measure: Callable[[int], T], batch_size: int | None, default: 
     Raises:
         DissectError: There is too little memory nonetheless.
     """
-    size = batch_size or default
+    size, (windows, context) = batch_size or default, shape
     while not (found := _unless_short(measure, size)):
-        if batch_size or size == 1 or world_size() > 1:
-            raise _too_little(size, context)
-        size //= 2
-        tqdm.write(f"note: out of memory with {2 * size} windows in a batch, trying {size} (batch_size)")
+        at_once = min(size, windows)
+        if batch_size or at_once == 1 or world_size() > 1:
+            raise _too_little(at_once, context)
+        size = at_once // 2
+        tqdm.write(f"note: out of memory with {at_once} windows in a batch, trying batch_size={size}")
     return found[0]
 
 

@@ -116,8 +116,8 @@ def activities(
         _watch(model, units, windows, watchers, size, progress)
         return watchers
 
-    width = windows.tokens.shape[1]
-    watchers = within_memory(measure, batch_size, default_batch_size(model, width), width)
+    shape = windows.tokens.shape
+    watchers = within_memory(measure, batch_size, default_batch_size(model, shape[1]), shape)
     return [watcher.finish(model.tokenizer) for watcher in watchers]
 
 

@@ -59,9 +59,9 @@ def attentions(
         DissectError: Nothing is kept, the model has no attention pattern to read, or one is not finite.
     """
     check_kept(model, windows)
-    width = windows.tokens.shape[1]
-    default = max(1, default_batch_size(model, width) // 4)  # patterns are kept
-    sums = within_memory(lambda size: _summed(model, heads, windows, size, progress), batch_size, default, width)
+    shape = windows.tokens.shape
+    default = max(1, default_batch_size(model, shape[1]) // 4)  # patterns are kept
+    sums = within_memory(lambda size: _summed(model, heads, windows, size, progress), batch_size, default, shape)
     return [_attention(row, windows.n_kept) for row in (sums / windows.n_kept).tolist()]
 
 

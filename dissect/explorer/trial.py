@@ -102,7 +102,7 @@ def read_on(model: Any, ids: list[int], tokens: int, tick: Callable[[float], Non
     Raises:
         DissectError: There is too little memory.
     """
-    return within_memory(lambda size: _read_on(model, ids, tokens, tick), 1, 1, len(ids) + tokens)
+    return within_memory(lambda size: _read_on(model, ids, tokens, tick), 1, 1, (1, len(ids) + tokens))
 
 
 def _read_on(model: Any, ids: list[int], tokens: int, tick: Callable[[float], None]) -> Reading:
