@@ -44,7 +44,8 @@ def collect(
         first_position: Count also the first position of each window of which anything counts, as the paper's authors
             do. Attention rests there when it looks for nothing, and some neurons are active there alone: without it
             their scores know nothing of what they do.
-        batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
+        batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU, fewer where memory
+            is short.
         progress: Show a progress bar (of the main rank's part, inside `distributed`).
 
     Returns:
@@ -52,8 +53,8 @@ def collect(
         number of positions.
 
     Raises:
-        DissectError: An unknown site or moment, a hook point that the model lacks, windows that it cannot read, or an
-            activation that is not finite (with its layer and site).
+        DissectError: An unknown site or moment, a hook point that the model lacks, windows that it cannot read, an
+            activation that is not finite (with its layer and site), or too little memory.
     """
     check_readable(model, windows)
     check_kind("first_position", first_position, bool, "True or False")

@@ -85,7 +85,8 @@ def evaluate(
         windows: The data set.
         reference: What `remember` kept of the whole model on the same windows, for the KL divergence from it.
         seed: Of the tokens a masked model is asked for.
-        batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
+        batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU, fewer where memory
+            is short.
         progress: Show a progress bar (of the main rank's part, inside `distributed`).
 
     Returns:
@@ -95,7 +96,7 @@ def evaluate(
 
     Raises:
         DissectError: Nothing is kept, the logits are not finite (with the first layer and site that are not
-            either), or a masked model has no mask token.
+            either), a masked model has no mask token, or there is too little memory.
     """
     options = {"reference": reference, "seed": seed, "batch_size": batch_size, "progress": progress}
     return evaluate_documents(model, windows, **options).metrics()

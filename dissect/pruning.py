@@ -126,7 +126,8 @@ def prune(
         seed: Of the order of documents and of the random selector.
         dtype: As `load_model` takes it, for a model given by name.
         device: Likewise.
-        batch_size: Windows in a forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
+        batch_size: Windows in a forward pass; by default about 2,048 tokens on a CPU, more on a GPU. Never fewer where
+            memory is short, but an error: a run that goes on has the same batches.
         out: The run folder; by default one below `runs/` named after the configuration.
         progress: Show progress bars and a line a step.
 

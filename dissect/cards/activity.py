@@ -103,7 +103,8 @@ def activities(
         windows: The data set.
         contexts: How many of the strongest contexts to keep.
         around: How many tokens of text before a peak; half as many behind.
-        batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
+        batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU, fewer where memory
+            is short.
         progress: Show a progress bar.
 
     Raises:
