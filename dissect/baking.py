@@ -7,6 +7,8 @@
 | `pre_out` | W_O row; W_V column and b_V entry where no other query head shares them            |
 | `head`    | as `pre_out`, all of the head                                                      |
 
+In a model with `ungroup_grouped_query_attention` a value unit is of one query head: it is cut as a pre-out unit.
+
 Mean ablation also adds the mean's constant contribution to the output bias.
 """
 
@@ -21,8 +23,9 @@ from torch import Tensor
 
 from dissect.ablation import check_cut, read_mask, replacement
 from dissect.config import Value
+from dissect.errors import DissectError
 from dissect.masks import Mask
-from dissect.sites import get_site, n_value_heads
+from dissect.sites import get_site, hook_points
 from dissect.stats import Stats
 from dissect.weights import WeightEdit
 
@@ -39,9 +42,14 @@ def bake(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None =
         stats: For `mean`, the statistics that hold the means, usually those of the retain data set.
 
     Raises:
-        DissectError: The mask is of another model's shape, or `mean` has no statistics.
+        DissectError: The mask is of another model's shape, `mean` has no statistics, or the model lacks a site's hook
+            point or changes values on their way (`check_values_add_up`).
     """
     check_cut(model, mask, value)
+    for name in mask.sites:
+        hook_points(model, get_site(name))
+    if value == "mean" and "value" in mask.sites:
+        check_values_add_up(model)
     edit = WeightEdit()
     with torch.no_grad(), edit.or_nothing():
         for name in mask.sites:
@@ -76,9 +84,7 @@ def _bake_value(edit: WeightEdit, block: Any, pruned: Layer, means: Means) -> No
 def _bake_pre_out(edit: WeightEdit, block: Any, pruned: Layer, means: Means) -> None:
     attention = block.attn
     _cut_outputs(edit, attention, pruned, means)
-    heads = n_value_heads(attention.cfg)
-    if heads == len(pruned):  # otherwise other query heads may still read the value
-        _cut_values(edit, attention, pruned)
+    _cut_values(edit, attention, pruned)
 
 
 def _cut_outputs(edit: WeightEdit, attention: Any, pruned: Layer, means: Means) -> None:
@@ -87,7 +93,10 @@ def _cut_outputs(edit: WeightEdit, attention: Any, pruned: Layer, means: Means) 
 
 
 def _cut_values(edit: WeightEdit, attention: Any, pruned: Layer) -> None:
+    """Cut value weights, unless other query heads may still read them: fewer are stored than there are units."""
     weight, bias = value_parameters(attention)
+    if len(weight) != len(pruned):
+        return
     edit.set(weight, 0, pruned[:, None])
     edit.set(bias, 0, pruned)
 
@@ -101,6 +110,19 @@ def value_parameters(attention: Any) -> tuple[Tensor, Tensor]:
     """W_V `value_head d_model d_head` and b_V `value_head d_head` as they are stored, ungrouped or grouped."""
     grouped = hasattr(attention, "_W_V")
     return (attention._W_V, attention._b_V) if grouped else (attention.W_V, attention.b_V)
+
+
+def check_values_add_up(model: Any) -> None:
+    """Raise `DissectError` unless a constant value gives a constant output, as a bias does.
+
+    It does not where values are clamped behind their hook, nor where rows of the pattern sum to less than one.
+    """
+    for flag, is_set in (("clip_qkv", model.cfg.clip_qkv is not None), ("sinks", model.cfg.use_attention_sinks)):
+        if is_set:
+            raise DissectError(
+                f"{model.cfg.model_name} has attention with {flag}, so that values cannot be moved into weights; prune "
+                "it by hooks (dissect.ablate), without the SVD rotation, or set values to zero"
+            )
 
 
 def _present(module: Any, *names: str) -> Iterator[Tensor]:

@@ -7,14 +7,15 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from dissect.checks import check_kind
+from dissect.checks import check_batch_size, check_kind
 from dissect.errors import DissectError
-from dissect.forward import check_readable, passes, run_blocks
+from dissect.forward import check_readable, default_batch_size, passes, run_part
 from dissect.hooks import Hook, Read, hooked
+from dissect.memory import within_memory
 from dissect.ranks import dealt, is_main
 from dissect.sites import Site, get_sites, hook_points
 from dissect.stats import Stats, StatsBuilder, known_moments
@@ -43,7 +44,8 @@ def collect(
         first_position: Count also the first position of each window of which anything counts, as the paper's authors
             do. Attention rests there when it looks for nothing, and some neurons are active there alone: without it
             their scores know nothing of what they do.
-        batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
+        batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU, fewer where memory
+            is short.
         progress: Show a progress bar (of the main rank's part, inside `distributed`).
 
     Returns:
@@ -51,20 +53,20 @@ def collect(
         number of positions.
 
     Raises:
-        DissectError: An unknown site or moment, a hook point that the model lacks, windows that it cannot read, or an
-            activation that is not finite (with its layer and site).
+        DissectError: An unknown site or moment, a hook point that the model lacks, windows that it cannot read, an
+            activation that is not finite (with its layer and site), or too little memory.
     """
     check_readable(model, windows)
     check_kind("first_position", first_position, bool, "True or False")
-    builders: dict[str, StatsBuilder] = {}
-    by_hook: dict[str, Site] = {}
+    check_batch_size(batch_size)
     names, chosen = known_moments(moments), get_sites(sites)
-    for site in chosen:
-        by_hook.setdefault(site.hook, site)
-    for site in by_hook.values():
-        builders[site.hook] = StatsBuilder((model.cfg.n_layers, *site.read_shape(model.cfg)), names)
     counted = _with_first(windows.keep) if first_position else windows.keep
-    _run(model, windows.tokens, counted, list(by_hook.values()), builders, batch_size, progress and is_main())
+
+    def measure(size: int) -> dict[str, StatsBuilder]:
+        return _run(model, windows, counted, chosen, names, size, progress and is_main())
+
+    shape = windows.tokens.shape
+    builders = within_memory(measure, batch_size, default_batch_size(model, shape[1]), shape)
     for builder in builders.values():
         builder.add_ranks()
     _check_finite({site.name: builders[site.hook] for site in chosen})
@@ -74,20 +76,24 @@ def collect(
 @torch.no_grad()
 def _run(
     model: Any,
-    tokens: Int64[Tensor, "window position"],
+    windows: Windows,
     counted: Bool[Tensor, "window position"],
-    sites: list[Site],
-    builders: dict[str, StatsBuilder],
-    batch_size: int | None,
+    sites: tuple[Site, ...],
+    names: tuple[str, ...],
+    batch_size: int,
     progress: bool,
-) -> None:
+) -> dict[str, StatsBuilder]:
+    """This rank's sums, by hook."""
+    by_hook = {site.hook: site for site in reversed(sites)}
+    shapes = {hook: (model.cfg.n_layers, *site.read_shape(model.cfg)) for hook, site in by_hook.items()}
+    builders = {hook: StatsBuilder(shape, names) for hook, shape in shapes.items()}
     keep = counted  # of the batch in flight; the hooks below read it
 
     def read(layer: int, builder: StatsBuilder, z: Tensor, units: Tensor | None) -> None:
         builder.update(layer, _kept(z, keep), units)
 
     def watch() -> Iterator[tuple[Any, Hook]]:
-        for site in sites:
+        for site in by_hook.values():
             for layer, point in enumerate(hook_points(model, site)):
                 yield point, Read(partial(read, layer, builders[site.hook]))
 
@@ -97,11 +103,12 @@ def _run(
     with bar, hooked(watch()):
         for part in parts:
             keep = counted[part]
-            run_blocks(model, tokens[part])
+            run_part(model, windows, part)
             n_kept = int(keep.sum())
             for builder in builders.values():
                 builder.count += n_kept
             bar.update(n_kept)
+    return builders
 
 
 def _with_first(keep: Bool[Tensor, "window position"]) -> Bool[Tensor, "window position"]:

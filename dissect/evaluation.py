@@ -15,11 +15,12 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from dissect.checks import check_kind
+from dissect.checks import check_batch_size, check_kind
 from dissect.documents import DocumentSums
 from dissect.errors import DissectError
 from dissect.finite import not_finite
-from dissect.forward import Part, logits_per_slice, passes, run_blocks, unembed
+from dissect.forward import Part, default_batch_size, logits_per_slice, passes, run_part, unembed
+from dissect.memory import within_memory
 from dissect.questions import Questions, questions
 from dissect.ranks import all_reduce_sum_, dealt, is_main
 from dissect.windows import Windows
@@ -84,7 +85,8 @@ def evaluate(
         windows: The data set.
         reference: What `remember` kept of the whole model on the same windows, for the KL divergence from it.
         seed: Of the tokens a masked model is asked for.
-        batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
+        batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU, fewer where memory
+            is short.
         progress: Show a progress bar (of the main rank's part, inside `distributed`).
 
     Returns:
@@ -94,13 +96,12 @@ def evaluate(
 
     Raises:
         DissectError: Nothing is kept, the logits are not finite (with the first layer and site that are not
-            either), or a masked model has no mask token.
+            either), a masked model has no mask token, or there is too little memory.
     """
     options = {"reference": reference, "seed": seed, "batch_size": batch_size, "progress": progress}
     return evaluate_documents(model, windows, **options).metrics()
 
 
-@torch.no_grad()
 def evaluate_documents(
     model: Any,
     windows: Windows,
@@ -115,12 +116,43 @@ def evaluate_documents(
     The documents are those of which anything is asked, in the order of their numbers in `windows.documents`.
     """
     asked = questions(model, windows, seed=seed)
-    parts = passes(model, asked.at, batch_size)
-    names = [name for name in METRICS if name != "kl" or reference is not None]
+    names = tuple(name for name in METRICS if name != "kl" or reference is not None)
     documents = torch.zeros_like(asked.documents)
     documents[asked.at] = asked.documents[asked.at].unique(return_inverse=True)[1]
-    both = torch.zeros(2, int(documents.max()) + 1, len(names), dtype=torch.float64)
-    sums, counts = both
+    both = _within_memory(
+        model, asked, batch_size, lambda parts: _sums(model, asked, documents, names, reference, parts, progress)
+    )
+    sums, counts = all_reduce_sum_(both)
+    if not sums.isfinite().all():
+        raise not_finite(model, asked, passes(model, asked.at, batch_size))
+    return DocumentSums(names, sums, counts)
+
+
+def _within_memory(
+    model: Any, asked: Questions, batch_size: int | None, measure: Callable[[list[Part]], Tensor]
+) -> Tensor:
+    """What `measure` gives for the passes over all questions."""
+    check_batch_size(batch_size)
+    shape = asked.tokens.shape
+
+    def of_size(size: int) -> Tensor:
+        return measure(passes(model, asked.at, size))
+
+    return within_memory(of_size, batch_size, default_batch_size(model, shape[1]), shape)
+
+
+@torch.no_grad()
+def _sums(
+    model: Any,
+    asked: Questions,
+    documents: Int64[Tensor, "window position"],
+    names: tuple[str, ...],
+    reference: Reference | None,
+    parts: list[Part],
+    progress: bool,
+) -> Float64[Tensor, "sums_and_counts document metric"]:
+    """This rank's sums of the metrics by document, and over how many predictions."""
+    sums, counts = both = torch.zeros(2, int(documents.max()) + 1, len(names), dtype=torch.float64)
     mine = [(asked.at[part], documents[part]) for part in dealt(parts)]
     total, hidden = sum(int(at.sum()) for at, _ in mine), not (progress and is_main())
     _check_reference(reference, total)
@@ -131,10 +163,7 @@ def evaluate_documents(
             sums.index_add_(0, numbered[at], numbers)
             counts.index_add_(0, numbered[at], counted)
             bar.update(len(numbers))
-    all_reduce_sum_(both)
-    if not sums.isfinite().all():
-        raise not_finite(model, (asked.tokens[part] for part in parts))
-    return DocumentSums(tuple(names), sums, counts)
+    return both
 
 
 def _measured(
@@ -160,7 +189,6 @@ class Reference:
     rows: Float[Tensor, "row d_model"]
 
 
-@torch.no_grad()
 def remember(model: Any, windows: Windows, *, seed: int = 0, batch_size: int | None = None) -> Reference:
     """Keep what `model` now predicts of `windows`, for `evaluate(..., reference=)` after it is pruned.
 
@@ -168,12 +196,16 @@ def remember(model: Any, windows: Windows, *, seed: int = 0, batch_size: int | N
         DissectError: As `evaluate`.
     """
     asked = questions(model, windows, seed=seed)
-    parts = passes(model, asked.at, batch_size)
-    found = [rows for rows, _ in _asked_rows(model, asked, parts)]
-    rows = torch.cat(found) if found else torch.empty(0, model.cfg.d_model, dtype=model.cfg.dtype)
+    rows = _within_memory(model, asked, batch_size, lambda parts: _remembered(model, asked, parts))
     if all_reduce_sum_((~rows.isfinite()).sum()):
-        raise not_finite(model, (asked.tokens[part] for part in parts))
+        raise not_finite(model, asked, passes(model, asked.at, batch_size))
     return Reference(rows)
+
+
+@torch.no_grad()
+def _remembered(model: Any, asked: Questions, parts: list[Part]) -> Float[Tensor, "row d_model"]:
+    found = [rows for rows, _ in _asked_rows(model, asked, parts)]
+    return torch.cat(found) if found else torch.empty(0, model.cfg.d_model, dtype=model.cfg.dtype)
 
 
 def _check_reference(reference: Any, total: int) -> None:
@@ -192,7 +224,7 @@ def _asked_rows(
 ) -> Iterator[tuple[Float[Tensor, "row d_model"], Int64[Tensor, " row"]]]:
     """The final residual stream where the model is asked, and the answers, a batch at a time."""
     for part in dealt(parts):
-        residual = run_blocks(model, asked.tokens[part])
+        residual = run_part(model, asked, part)
         at = asked.at[part]
         yield residual[at.to(residual.device)], asked.answers[part][at].to(residual.device)
 

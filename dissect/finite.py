@@ -7,18 +7,17 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Int64
 from torch import Tensor
 
 from dissect.errors import DissectError
-from dissect.forward import run_blocks
+from dissect.forward import Part, run_part
 from dissect.hooks import Hook, hooked
 from dissect.sites import RESIDUAL, SITES
 
 
-def not_finite(model: Any, batches: Iterable[Int64[Tensor, "window position"]]) -> DissectError:
+def not_finite(model: Any, data: Any, parts: Iterable[Part]) -> DissectError:
     """The error for logits that are not finite: it names the first layer and site of which the same is true."""
-    where = first_not_finite(model, batches)
+    where = first_not_finite(model, data, parts)
     return DissectError(
         "the logits are not finite: "
         + (f"so are activations from {where} on" if where else "all activations are, so look at the unembedding")
@@ -26,8 +25,8 @@ def not_finite(model: Any, batches: Iterable[Int64[Tensor, "window position"]]) 
     )
 
 
-def first_not_finite(model: Any, batches: Iterable[Int64[Tensor, "window position"]]) -> str | None:
-    """The first place in a forward pass where an activation is not finite, as layer, site and hook point."""
+def first_not_finite(model: Any, data: Any, parts: Iterable[Part]) -> str | None:
+    """The first place where an activation is not finite in passes over parts of `data`: layer, site and hook point."""
     found: list[str] = []
 
     def look(place: str, z: Tensor) -> None:
@@ -35,8 +34,8 @@ def first_not_finite(model: Any, batches: Iterable[Int64[Tensor, "window positio
             found.append(place)
 
     with torch.no_grad(), hooked(_hooks(model, look)):
-        for tokens in batches:
-            run_blocks(model, tokens)
+        for part in parts:
+            run_part(model, data, part)
             if found:
                 return found[0]
     return None

@@ -12,6 +12,8 @@ from torch import Tensor
 from dissect import fast
 from dissect.checks import check_batch_size, check_kind, check_model
 from dissect.errors import DissectError
+from dissect.fresh import fresh
+from dissect.padding import seems_padded
 from dissect.ranks import as_main_has
 from dissect.windows import Windows
 
@@ -86,6 +88,40 @@ def check_readable(model: Any, windows: Any) -> None:
         raise DissectError(
             f"windows have {width} positions, more than the {model.cfg.n_ctx} of the model (n_ctx); make shorter ones"
         )
+    _check_padding(model, windows)
+
+
+def _check_padding(model: Any, windows: Windows) -> None:
+    """Raise `DissectError` where tokens would see padding, marked or not."""
+    mask = windows.attention_mask
+    if mask is None:
+        _check_is_marked(windows, getattr(model, "tokenizer", None), looks_ahead=_looks_ahead(model))
+    elif not mask.all() and not _knows_padding(model):
+        raise DissectError(
+            f"windows have padding, which {model.cfg.model_name} would read, or count to their length "
+            "(attention_dir, use_dynamic_ntk_rope); give windows of one length at a time, without padding"
+        )
+
+
+def _check_is_marked(windows: Windows, tokenizer: Any, *, looks_ahead: bool) -> None:
+    tokens, keep = windows.tokens, windows.keep
+    behind = seems_padded(tokens.flip(1), keep.flip(1), tokenizer) & (keep[:, -1] | looks_ahead)
+    found = (seems_padded(tokens, keep, tokenizer) | behind) & keep.any(1)
+    if found.any():
+        raise DissectError(
+            f"window {int(found.int().argmax())} seems to hold padding that its tokens see, or that counts; mark it as "
+            "tokenizers do, Windows.from_tokens(tokens, attention_mask=mask), or with mask=torch.ones_like(tokens) if "
+            "it is text"
+        )
+
+
+def _knows_padding(model: Any) -> bool:
+    """True where padding behind a window's tokens changes nothing about them: it is masked, or not looked at."""
+    return is_masked(model) or not (_looks_ahead(model) or model.cfg.use_dynamic_ntk_rope)
+
+
+def _looks_ahead(model: Any) -> bool:
+    return is_masked(model) or model.cfg.attention_dir != "causal"
 
 
 def is_masked(model: Any) -> bool:
@@ -93,13 +129,30 @@ def is_masked(model: Any) -> bool:
     return hasattr(model, "mlm_head")
 
 
-def run_blocks(model: Any, tokens: Int64[Tensor, "window position"]) -> Float[Tensor, "window position d_model"]:
-    """The residual stream after the last block: every hook up to there fires, nothing is unembedded."""
-    tokens = _moved(tokens, torch.device(model.cfg.device))
+def run_part(model: Any, data: Any, part: Part) -> Float[Tensor, "window position d_model"]:
+    """As `run_blocks`, of a part of `data`, which is `Windows` or `Questions`."""
+    mask = data.attention_mask
+    return run_blocks(model, data.tokens[part], None if mask is None else mask[part])
+
+
+def run_blocks(
+    model: Any,
+    tokens: Int64[Tensor, "window position"],
+    attention_mask: Bool[Tensor, "window position"] | None = None,
+) -> Float[Tensor, "window position d_model"]:
+    """The residual stream after the last block: every hook up to there fires, nothing is unembedded.
+
+    `attention_mask` is False at padding behind a window's tokens. A causal model needs none: no token sees what is
+    behind it.
+    """
+    device = torch.device(model.cfg.device)
+    tokens = _moved(tokens, device)
     if is_masked(model):
-        return model.encoder_output(tokens)
-    quick = fast.run_blocks(model, tokens)
-    return model(tokens, return_type=None, stop_at_layer=model.cfg.n_layers) if quick is None else quick
+        seen = None if attention_mask is None or attention_mask.all() else attention_mask.long().to(device)
+        return model.encoder_output(tokens, one_zero_attention_mask=seen)
+    with fresh(model, tokens.shape[1]):
+        quick = fast.run_blocks(model, tokens)
+        return model(tokens, return_type=None, stop_at_layer=model.cfg.n_layers) if quick is None else quick
 
 
 def _moved(tokens: Int64[Tensor, "window position"], device: torch.device) -> Int64[Tensor, "window position"]:

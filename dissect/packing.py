@@ -98,10 +98,14 @@ def pack(pieces: Iterable[Piece], bos: int, width: int) -> Iterator[Row]:
 
 def as_tensors(
     rows: list[Row], bos: int, tokens: int
-) -> tuple[Int64[Tensor, "window position"], Bool[Tensor, "window position"], Int64[Tensor, "window position"]]:
-    """The rows as one tensor, a short last one filled with `bos`; True for the first `tokens` behind BOS; documents.
-
-    What fills the last row is of its last document.
+) -> tuple[
+    Int64[Tensor, "window position"],
+    Bool[Tensor, "window position"],
+    Int64[Tensor, "window position"],
+    Bool[Tensor, "window position"],
+]:
+    """The rows as one tensor, a short last one filled with `bos`; True for the first `tokens` behind BOS; documents;
+    and True for all but what fills the last row, which is of its last document.
     """
     width, last = len(rows[0].ids), rows[-1]
     missing = width - len(last.ids)
@@ -109,5 +113,7 @@ def as_tensors(
     keep = torch.ones(len(rows), width, dtype=torch.bool)
     keep[:, 0] = False
     keep[-1, 1 + tokens - (len(rows) - 1) * (width - 1) :] = False
+    mask = torch.ones_like(keep)
+    mask[-1, len(last.ids) :] = False
     ids, documents = (torch.tensor(each, dtype=torch.int64) for each in zip(*rows, strict=True))
-    return ids, keep, documents
+    return ids, keep, documents, mask

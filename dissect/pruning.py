@@ -112,7 +112,8 @@ def prune(
         seed: Of the order of documents and of the random selector.
         dtype: As `load_model` takes it, for a model given by name.
         device: Likewise.
-        batch_size: Windows in a forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
+        batch_size: Windows in a forward pass; by default about 2,048 tokens on a CPU, more on a GPU. Never fewer where
+            memory is short, but an error: a run that continues has the same batches.
         out: The run folder; by default one below `runs/` named after the configuration and the model's content.
         progress: Show progress bars and a line a step.
 
@@ -330,7 +331,7 @@ def _take_steps(work: Work) -> None:
         if work.config.svd:
             rotate(rotation, work.model)
         if work.config.kl:
-            work = replace(work, reference=_reference(work.config, work.model, work.windows))
+            work = replace(work, reference=_reference(work))
         done, total = len(work.run.history), work.config.steps + 1
         steps = range(done, total)
         for step in tqdm(steps, desc="run", unit="step", initial=done, total=total, disable=not work.progress):
@@ -343,8 +344,9 @@ def _how_to_go_on(path: Path | None) -> str:
     return f"interrupted; finished steps are kept in {path}, and the same call or command goes on from there"
 
 
-def _reference(config: PruneConfig, model: Any, windows: dict[str, tuple[Windows, Windows]]) -> Reference:
-    return remember(model, windows["retain"][1], seed=config.seed, batch_size=config.batch_size)
+def _reference(work: Work) -> Reference:
+    windows = work.windows["retain"][1]
+    return remember(work.model, windows, seed=work.config.seed, batch_size=work.batch_size(windows))
 
 
 def _matched(config: PruneConfig, record: dict[str, Any], *, begun: bool) -> Run | None:

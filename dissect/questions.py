@@ -29,12 +29,14 @@ class Questions:
     at: True where it is asked.
     answers: The right token, where `at` is True.
     documents: The document the right token is of, where `at` is True.
+    attention_mask: As in `Windows`.
     """
 
     tokens: Int64[Tensor, "window position"]
     at: Bool[Tensor, "window position"]
     answers: Int64[Tensor, "window position"]
     documents: Int64[Tensor, "window position"]
+    attention_mask: Bool[Tensor, "window position"] | None = None
 
 
 def questions(model: Any, windows: Windows, *, seed: int = 0) -> Questions:
@@ -59,7 +61,7 @@ def questions(model: Any, windows: Windows, *, seed: int = 0) -> Questions:
 def _causal(windows: Windows) -> Questions:
     # Position 0 is never kept, so nothing wraps around.
     answers, at, documents = (each.roll(-1, 1) for each in (windows.tokens, windows.keep, windows.documents))
-    return Questions(windows.tokens, at, answers, documents)
+    return Questions(windows.tokens, at, answers, documents, windows.attention_mask)
 
 
 def _masked(model: Any, windows: Windows, seed: int) -> Questions:
@@ -81,4 +83,5 @@ def _masked(model: Any, windows: Windows, seed: int) -> Questions:
     at = torch.zeros(len(tokens), dtype=torch.bool)
     at[chosen] = True
     shape = windows.tokens.shape
-    return Questions(tokens.reshape(shape), at.reshape(shape), windows.tokens, windows.documents)
+    read = (tokens.reshape(shape), at.reshape(shape))
+    return Questions(*read, windows.tokens, windows.documents, windows.attention_mask)

@@ -15,6 +15,7 @@ from dissect.collection import collect
 from dissect.config import PruneConfig
 from dissect.documents import DocumentSums
 from dissect.evaluation import Reference, evaluate_documents
+from dissect.forward import default_batch_size
 from dissect.importance import get_importance
 from dissect.intervals import intervals
 from dissect.masks import Mask
@@ -44,6 +45,10 @@ class Work:
         if self.config.value == "zero" or not mask:  # the means themselves come from the whole model
             return ablated(self.model, mask)
         return ablated(self.model, mask, value="mean", stats=base_stats(self.run, "retain"))
+
+    def batch_size(self, windows: Windows) -> int:
+        """Windows in a forward pass, also where memory is short: a run that goes on later has the same."""
+        return self.config.batch_size or default_batch_size(self.model, windows.tokens.shape[1])
 
 
 def base_stats(run: Run, side: str) -> Stats:
@@ -83,12 +88,13 @@ def take_step(work: Work, step: int) -> None:
 
 
 def _evaluate(work: Work, side: str) -> DocumentSums:
+    windows = work.windows[side][1]
     return evaluate_documents(
         work.model,
-        work.windows[side][1],
+        windows,
         reference=work.reference if side == "retain" else None,
         seed=work.config.seed,
-        batch_size=work.config.batch_size,
+        batch_size=work.batch_size(windows),
         progress=work.progress,
     )
 
@@ -166,13 +172,14 @@ def _save_base_stats(work: Work) -> None:
 
 
 def _collect(work: Work, side: str, moments: tuple[str, ...] | None) -> Stats:
+    windows = work.windows[side][0]
     with work.ablated(work.run.mask()):
         return collect(
             work.model,
-            work.windows[side][0],
+            windows,
             sites=list(work.fractions),
             moments=moments,
             first_position=work.config.first_position,
-            batch_size=work.config.batch_size,
+            batch_size=work.batch_size(windows),
             progress=work.progress,
         )

@@ -14,7 +14,7 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from dissect.baking import value_parameters
+from dissect.baking import check_values_add_up, value_parameters
 from dissect.checks import check_model
 from dissect.ranks import as_on_main_
 from dissect.weights import WeightEdit
@@ -26,6 +26,9 @@ def rotate_to_svd(model: Any) -> WeightEdit:
     The logits stay as they were. The value bias adds a constant to the layer's output (each row of the attention
     pattern sums to one), so it moves into b_O exactly. Units come in the order of their singular values, the
     largest first.
+
+    Raises:
+        DissectError: The model changes values on their way (`check_values_add_up`).
     """
     return rotate(WeightEdit(), model)
 
@@ -33,6 +36,7 @@ def rotate_to_svd(model: Any) -> WeightEdit:
 def rotate(edit: WeightEdit, model: Any) -> WeightEdit:
     """As `rotate_to_svd`, into a handle that the caller holds already; all layers are rotated, or none."""
     check_model(model)
+    check_values_add_up(model)
     with torch.no_grad(), edit.or_nothing():
         for block in model.blocks:
             _rotate_layer(edit, block.attn)

@@ -19,6 +19,7 @@ from dissect.corpora import read_documents
 from dissect.corpora.splits import digest
 from dissect.errors import DissectError
 from dissect.packing import Piece, Row, as_tensors, beginning, encode, pack
+from dissect.padding import as_mask, at_first, check_is_behind, to_front
 from dissect.ranks import is_main
 
 
@@ -35,10 +36,12 @@ class Windows:
         provenance: Where the tokens come from: with `load_windows`, its arguments and what it read.
         documents: The number of the document that each token is of, from 0 on; each window its own by default.
         texts: Digests of the documents they are of, to know those of another data set by; in no record.
+        attention_mask: False at padding, which stands behind a window's tokens and is never read by them; None where
+            nothing is said of it. What `keep` leaves out is read all the same: it is context.
 
     Raises:
-        DissectError: `tokens` is not `window position`, `keep` or `documents` does not fit it, or `keep` keeps a
-            position 0.
+        DissectError: `tokens` is not `window position`, `keep`, `documents` or `attention_mask` does not fit it, or
+            `keep` keeps a position 0 or padding.
     """
 
     tokens: Int64[Tensor, "window position"]
@@ -46,38 +49,56 @@ class Windows:
     provenance: dict[str, Any] = field(default_factory=dict)
     documents: Int64[Tensor, "window position"] = None  # type: ignore[assignment]
     texts: frozenset[bytes] = frozenset()
+    attention_mask: Bool[Tensor, "window position"] | None = None
 
     def __post_init__(self) -> None:
         _check_tokens(self.tokens)
         _check_keep(self.keep, self.tokens)
+        if self.attention_mask is not None:
+            check_is_behind(self.attention_mask, self.keep)
         if self.documents is None:
-            object.__setattr__(self, "documents", torch.arange(len(self.tokens))[:, None].expand(self.tokens.shape))
+            object.__setattr__(self, "documents", _one_a_window(self.tokens))
         _check_documents(self.documents, self.tokens)
 
     @classmethod
-    def from_tokens(cls, tokens: Tensor, keep: Tensor | None = None, documents: Tensor | None = None) -> Windows:
+    def from_tokens(
+        cls,
+        tokens: Tensor,
+        keep: Tensor | None = None,
+        documents: Tensor | None = None,
+        *,
+        attention_mask: Tensor | None = None,
+    ) -> Windows:
         """Windows of anyone's own tokens.
 
         Args:
             tokens: Token ids of any integer type, `window position`; each window should begin with BOS.
-            keep: True where a position counts, of the same shape; by default everywhere but at position 0.
+            keep: True where a position counts, of the same shape; by default everywhere but at a window's first token
+                and at padding. Tokens that do not count are context of those that do.
             documents: The number of the document that each token is of, integers from 0 on, of the same shape: what
                 intervals resample. By default each window is a document.
+            attention_mask: 0 or False at padding, of the same shape, as tokenizers give it. Padding in front of a
+                window's tokens is moved behind them, in the windows and in what else is given here.
 
         Raises:
             DissectError: They are not of these types, shapes and ranges.
         """
         _check_tokens(tokens)
+        mask = torch.ones(tokens.shape, dtype=torch.bool)
+        if attention_mask is not None:
+            mask = as_mask(attention_mask, tokens)
         if keep is None:
-            keep = torch.ones_like(tokens, dtype=torch.bool)
-            keep[:, 0] = False
-        _check_keep(keep, tokens)
-        # Copies: what the caller does to the originals later must not change the fingerprint.
-        copies = (tokens.detach().to("cpu", torch.int64, copy=True), keep.detach().to("cpu", copy=True))
-        if documents is None:
-            return cls(*copies)
+            keep = mask & ~at_first(mask)
+        _check_is_bool(keep, tokens)
+        documents = _one_a_window(tokens) if documents is None else documents
         _check_documents(documents, tokens)
-        return cls(*copies, documents=documents.detach().to("cpu", torch.int64, copy=True))
+        # All are copies: what the caller does to the originals later must not change the fingerprint.
+        return cls(
+            to_front(tokens.detach().to("cpu", torch.int64), mask),
+            to_front(keep.detach().to("cpu"), mask),
+            documents=to_front(documents.detach().to("cpu", torch.int64), mask),
+            attention_mask=None if attention_mask is None else to_front(mask, mask),
+        )
 
     @property
     def n_kept(self) -> int:
@@ -86,7 +107,7 @@ class Windows:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 (hex) over the shape, the tokens, what is kept of them and which are of one document."""
+        """sha256 (hex) over the shape, the tokens, what is kept of them, where padding is and which are of one document."""
         found = self._hash()
         places = self.documents.unique(return_inverse=True)[1]  # in order, whatever they are numbered from
         found.update(places.numpy().astype("<i8").tobytes())
@@ -101,6 +122,8 @@ class Windows:
         found = hashlib.sha256(repr(tuple(self.tokens.shape)).encode())
         found.update(self.tokens.numpy().astype("<i8").tobytes())
         found.update(self.keep.numpy().tobytes())
+        if self.attention_mask is not None and not self.attention_mask.all():
+            found.update(self.attention_mask.numpy().tobytes())
         return found
 
     def describe(self) -> dict[str, Any]:
@@ -116,7 +139,9 @@ class Windows:
 
     def __getitem__(self, windows: slice) -> Windows:
         """Some of the windows, as a view of the same memory."""
-        return Windows(self.tokens[windows], self.keep[windows], self.provenance, self.documents[windows], self.texts)
+        mask = None if self.attention_mask is None else self.attention_mask[windows]
+        parts = (self.tokens[windows], self.keep[windows], self.provenance, self.documents[windows], self.texts)
+        return Windows(*parts, mask)
 
     def batches(self, size: int) -> Iterator[Windows]:
         """All windows in order, `size` at a time; the last time those that are left.
@@ -146,7 +171,7 @@ def load_windows(
 
     Documents are packed one behind the other, with BOS between them, into windows that each begin with BOS
     (end-of-text where the tokenizer has no BOS). Every position but a window's first counts, until there are
-    `tokens`; what is left of the last window is filled with further text, or with BOS where there is no more.
+    `tokens`; what is left of the last window is filled with further text, or with padding where there is no more.
 
     Args:
         corpus: A name in `CORPORA`, local files or a hub data set, see `dissect.corpora.read_documents`.
@@ -175,11 +200,11 @@ def load_windows(
             f"corpus {name!r} has {found} tokens in its {split} split, fewer than tokens={tokens}; "
             + (f"ask for at most {found}, or take a larger corpus" if found else "take a larger corpus")
         )
-    ids, keep, documents = as_tensors(rows, bos, tokens)
+    ids, keep, documents, mask = as_tensors(rows, bos, tokens)
     _check_vocabulary(ids, model)
     request = {"corpus": name, "split": split, "seed": seed, "context": context, "tokens": tokens}
     read = {"documents": tally["used"], "empty": tally["empty"], "duplicates": tally["duplicate"]}
-    return Windows(ids, keep, request | read, documents, frozenset(digests[: tally["last"] + 1]))
+    return Windows(ids, keep, request | read, documents, frozenset(digests[: tally["last"] + 1]), mask)
 
 
 def _check_request(model: Any, tokens: int, context: int) -> None:
@@ -246,7 +271,11 @@ def _check_tokens(tokens: Tensor) -> None:
         raise DissectError(f"tokens needs at least 1 window of 2 positions, got shape {tuple(tokens.shape)}")
     lowest = int(tokens.to(torch.int64).min())
     if lowest < 0:
-        raise DissectError(f"token ids must be 0 or more, got {lowest}; mark padding in `keep` instead")
+        raise DissectError(f"token ids must be 0 or more, got {lowest}; mark padding in `attention_mask` instead")
+
+
+def _one_a_window(tokens: Tensor) -> Int64[Tensor, "window position"]:
+    return torch.arange(len(tokens))[:, None].expand(tokens.shape)
 
 
 def _check_documents(documents: Tensor, tokens: Tensor) -> None:
@@ -260,11 +289,15 @@ def _check_documents(documents: Tensor, tokens: Tensor) -> None:
         raise DissectError(f"documents must be numbered from 0 on, got {int(documents.min())}")
 
 
-def _check_keep(keep: Tensor, tokens: Tensor) -> None:
+def _check_is_bool(keep: Any, tokens: Tensor) -> None:
     check_kind("keep", keep, Tensor, "a bool tensor of tokens' shape")
     if keep.dtype != torch.bool or keep.shape != tokens.shape:
         raise DissectError(
             f"keep must be bool of tokens' shape {tuple(tokens.shape)}, got {keep.dtype} of shape {tuple(keep.shape)}"
         )
+
+
+def _check_keep(keep: Any, tokens: Tensor) -> None:
+    _check_is_bool(keep, tokens)
     if bool(keep[:, 0].any()):
-        raise DissectError("keep must be False at position 0, whose token nothing predicts")
+        raise DissectError("keep must be False at position 0, a window's first token, which nothing predicts")

@@ -9,7 +9,10 @@ import torch
 
 import dissect
 from dissect import DissectError, Mask, ablated, bake
+from dissect.cards.directions import output_weights
+from dissect.cards.units import Unit
 from dissect.fingerprint import model_fingerprint
+from dissect.hooks import attach
 from tests.conftest import random_windows, tiny_transformer
 
 UNITS = {
@@ -23,6 +26,10 @@ VARIANTS = {
     "own values": {"n_key_value_heads": None},
     "gated": {"gated_mlp": True, "act_fn": "silu", "normalization_type": "RMS"},
     "parallel": {"parallel_attn_mlp": True, "n_key_value_heads": None},
+    "ungrouped by the flag": {"ungroup_grouped_query_attention": True},
+    "split inputs": {"use_split_qkv_input": True, "ungroup_grouped_query_attention": True},
+    "attention result": {"use_attn_result": True},
+    "hooked mlp input": {"use_hook_mlp_in": True},
 }
 
 
@@ -121,3 +128,92 @@ def test_svd_units_are_singular_directions(model):
         values = torch.linalg.svdvals(product)[: reading.shape[1]]
         torch.testing.assert_close(reading.T @ reading, values.diag(), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(writing @ writing.T, values.diag(), rtol=1e-4, atol=1e-4)
+
+
+def ungrouped():
+    """Query heads 0 and 1 read the stored value head 0, and each has values of its own to hook."""
+    return tiny_transformer(ungroup_grouped_query_attention=True)
+
+
+def test_a_value_of_an_ungrouped_model_is_one_query_heads():
+    model, windows = ungrouped(), random_windows()
+    mask = Mask.of(model, "value", [(1, 0, 2)])
+    assert mask["value"].shape == (3, 4, 6)
+    assert mask.as_pre_out(model).units("pre_out") == [(1, 0, 2)]
+    with ablated(model, mask):
+        cut = model(windows.tokens)
+    with ablated(model, mask.as_pre_out(model)):
+        torch.testing.assert_close(model(windows.tokens), cut)
+    bake(model, mask)
+    attention = model.blocks[1].attn
+    assert not attention.W_O[0, 2].any()
+    assert attention.W_O[1, 2].all()
+    assert attention._W_V[0, :, 2].all()  # query head 1 reads it still
+
+
+def test_direction_of_an_ungrouped_models_value_is_what_the_hook_adds():
+    model, unit = ungrouped(), Unit("value", 1, (0, 2))
+    outputs = []
+    model.add_perma_hook(
+        "blocks.1.attn.hook_pattern", lambda pattern, hook: torch.eye(pattern.shape[-1]).expand_as(pattern)
+    )
+    model.add_hook("blocks.1.hook_attn_out", lambda out, hook: outputs.append(out))
+    for more in (0.0, 1.0):
+        handle = attach([(model.blocks[1].attn.hook_v, lambda v, more=more: v + more * one_hot(v, unit.index))])
+        model(torch.arange(5)[None])
+        handle.remove()
+    torch.testing.assert_close(
+        outputs[1] - outputs[0], output_weights(model, unit).expand(1, 5, 16), rtol=1e-4, atol=1e-5
+    )
+
+
+def one_hot(v, index):
+    found = torch.zeros_like(v)
+    found[(..., *index)] = 1
+    return found
+
+
+def test_svd_units_of_an_ungrouped_model_are_cut_alike_by_hooks_and_weights():
+    model, windows = ungrouped(), random_windows()
+    dissect.rotate_to_svd(model)
+    mask = Mask.of(model, "value", UNITS["value"])
+    with ablated(model, mask):
+        hooked = model(windows.tokens)
+    bake(model, mask)
+    torch.testing.assert_close(model(windows.tokens), hooked, rtol=1e-4, atol=1e-4)
+
+
+def test_an_ungrouped_model_is_exported_as_it_computes(folder_of, tmp_path):
+    model = dissect.load_model(folder_of("llama"), dtype="float32")
+    model.set_ungroup_grouped_query_attention(True)
+    tokens = torch.arange(5, 25)[None]
+    bake(model, Mask.of(model, "value", [(0, 1, 2), (2, 3, 0)]))
+    dissect.export(model, tmp_path / "exported")
+    again = dissect.load_model(tmp_path / "exported", dtype="float32")
+    torch.testing.assert_close(again(tokens), model(tokens), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{"clip_qkv": 0.3}, {"use_attention_sinks": True}])
+def test_values_that_are_changed_on_their_way_are_not_moved_into_weights(changes):
+    model, windows = tiny_transformer(**changes), random_windows()
+    mask, stats = Mask.of(model, "value", UNITS["value"]), dissect.collect(model, windows, sites="value")
+    fingerprint = model_fingerprint(model)
+    with pytest.raises(DissectError, match="prune it by hooks"):
+        bake(model, mask, value="mean", stats=stats)
+    with pytest.raises(DissectError, match="prune it by hooks"):
+        dissect.rotate_to_svd(model)
+    assert model_fingerprint(model) == fingerprint
+    with ablated(model, mask):
+        hooked = model(windows.tokens)
+    bake(model, mask)  # zero stays zero
+    torch.testing.assert_close(model(windows.tokens), hooked, rtol=1e-4, atol=1e-4)
+
+
+MIXTURE = {"num_experts": 2, "experts_per_token": 1, "gated_mlp": True, "act_fn": "silu", "normalization_type": "RMS"}
+
+
+@pytest.mark.parametrize("changes", [MIXTURE, {"attn_only": True}])
+def test_a_site_that_is_not_there_is_not_cut_in_the_weights(changes):
+    model = tiny_transformer(**changes)
+    with pytest.raises(DissectError, match="site 'mlp' needs hook point"):
+        bake(model, Mask.of(model, "mlp", [(1, 3)]) | Mask.of(model, "value", [(0, 1, 2)]))

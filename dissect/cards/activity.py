@@ -18,6 +18,7 @@ from dissect.cards.units import Unit
 from dissect.errors import DissectError
 from dissect.forward import default_batch_size, run_blocks
 from dissect.hooks import Hook, hooked
+from dissect.memory import within_memory
 from dissect.sites import get_site, hook_points
 from dissect.windows import Windows
 
@@ -102,24 +103,37 @@ def activities(
         windows: The data set.
         contexts: How many of the strongest contexts to keep.
         around: How many tokens of text before a peak; half as many behind.
-        batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
+        batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU, fewer where memory
+            is short.
         progress: Show a progress bar.
 
     Raises:
         DissectError: Nothing is kept, the model lacks a hook point, or an activation is not finite.
     """
     check_kept(model, windows)
-    watchers = [_Watcher(PeakFinder(contexts, around)) for _ in units]
+
+    def measure(size: int) -> list[_Watcher]:
+        watchers = [_Watcher(PeakFinder(contexts, around)) for _ in units]
+        _watch(model, units, windows, watchers, size, progress)
+        return watchers
+
+    shape = windows.tokens.shape
+    watchers = within_memory(measure, batch_size, default_batch_size(model, shape[1]), shape)
+    return [watcher.finish(model.tokenizer) for watcher in watchers]
+
+
+def _watch(
+    model: Any, units: Sequence[Unit], windows: Windows, watchers: list[_Watcher], size: int, progress: bool
+) -> None:
+    """One pass over `windows`, `size` at a time, that each unit's watcher sees."""
     seen: dict[Unit, Tensor] = {}
-    size = batch_size or default_batch_size(model, windows.tokens.shape[1])
     bar = tqdm(total=windows.n_kept, unit="tok", unit_scale=True, desc="cards", leave=False, disable=not progress)
     with torch.no_grad(), bar, hooked(_hooks(model, units, seen)):
         for number, batch in enumerate(windows.batches(size)):
-            run_blocks(model, batch.tokens)
+            run_blocks(model, batch.tokens, batch.attention_mask)
             for unit, watcher in zip(units, watchers, strict=True):
                 watcher.update(number * size, batch, _finite(unit, seen[unit], batch.keep))
             bar.update(batch.n_kept)
-    return [watcher.finish(model.tokenizer) for watcher in watchers]
 
 
 def _hooks(model: Any, units: Sequence[Unit], seen: dict[Unit, Tensor]) -> Iterator[tuple[Any, Hook]]:

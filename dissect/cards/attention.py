@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -16,6 +16,7 @@ from dissect.cards.units import Unit
 from dissect.errors import DissectError
 from dissect.forward import default_batch_size, run_blocks
 from dissect.hooks import Hook, hooked
+from dissect.memory import within_memory
 from dissect.sites import PATTERN
 from dissect.windows import Windows
 
@@ -58,17 +59,26 @@ def attentions(
         DissectError: Nothing is kept, the model has no attention pattern to read, or one is not finite.
     """
     check_kept(model, windows)
+    shape = windows.tokens.shape
+    default = max(1, default_batch_size(model, shape[1]) // 4)  # patterns are kept
+    sums = within_memory(lambda size: _summed(model, heads, windows, size, progress), batch_size, default, shape)
+    return [_attention(row, windows.n_kept) for row in (sums / windows.n_kept).tolist()]
+
+
+def _summed(
+    model: Any, heads: Sequence[Unit], windows: Windows, size: int, progress: bool
+) -> Float64[Tensor, "head measure"]:
+    """As `_sums`, of each head over all windows, `size` at a time."""
     sums = torch.zeros(len(heads), 4 + DISTANCES, dtype=torch.float64)
     seen: dict[Unit, Tensor] = {}
-    size = batch_size or max(1, default_batch_size(model, windows.tokens.shape[1]) // 4)
     bar = tqdm(total=windows.n_kept, unit="tok", unit_scale=True, desc="attention", leave=False, disable=not progress)
     with torch.no_grad(), bar, hooked(_hooks(model, heads, seen)):
         for batch in windows.batches(size):
-            run_blocks(model, batch.tokens)
+            run_blocks(model, batch.tokens, batch.attention_mask)
             for row, head in enumerate(heads):
                 sums[row] += _sums(_finite(head, seen[head], batch.keep), batch.tokens, batch.keep)
             bar.update(batch.n_kept)
-    return [_attention(row, windows.n_kept) for row in (sums / windows.n_kept).tolist()]
+    return sums
 
 
 def _attention(means: list[float], n: int) -> Attention:

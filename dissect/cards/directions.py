@@ -12,6 +12,7 @@ from torch import Tensor
 from dissect.cards.token_text import token_text
 from dissect.cards.units import Unit
 from dissect.forward import is_masked
+from dissect.sites import n_value_heads
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def output_weights(model: Any, unit: Unit) -> Float[Tensor, " d_model"]:
     rows = block.attn.W_O[:, place].float()
     if unit.site == "pre_out":
         return rows[head]
-    group = len(rows) // (model.cfg.n_key_value_heads or len(rows))
+    group = len(rows) // n_value_heads(model.cfg)
     return rows[head * group : (head + 1) * group].sum(0)
 
 

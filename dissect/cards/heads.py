@@ -59,7 +59,8 @@ def head_cards(
         forget: The data set to forget.
         retain: The data set to retain.
         ablation_tokens: Predictions of each data set on which each head alone is ablated; 0 leaves that out.
-        batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
+        batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU, fewer where memory
+            is short.
         progress: Show progress bars.
 
     Raises:

@@ -69,7 +69,8 @@ def neuron_cards(
         around: How many tokens to show before the peak of a context; half as many behind it.
         tokens: How many promoted and suppressed tokens to show.
         ablation_tokens: Predictions of each data set on which each unit alone is ablated; 0 leaves that out.
-        batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
+        batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU, fewer where memory
+            is short.
         progress: Show progress bars.
 
     Raises:

@@ -15,6 +15,7 @@ from dissect.errors import DissectError
 from dissect.explorer.bench import Bench
 from dissect.explorer.choice import Choice, Settings
 from dissect.forward import is_masked, run_blocks, unembed
+from dissect.memory import within_memory
 from dissect.packing import beginning, encode
 
 
@@ -96,7 +97,15 @@ def encode_prompt(model: Any, prompt: str, tokens: int) -> list[int]:
 
 
 def read_on(model: Any, ids: list[int], tokens: int, tick: Callable[[float], None] = lambda part: None) -> Reading:
-    """Continue `ids` (BOS first) with the likeliest token, up to `tokens` times or to the end of text."""
+    """Continue `ids` (BOS first) with the likeliest token, up to `tokens` times or to the end of text.
+
+    Raises:
+        DissectError: There is too little memory.
+    """
+    return within_memory(lambda size: _read_on(model, ids, tokens, tick), 1, 1, (1, len(ids) + tokens))
+
+
+def _read_on(model: Any, ids: list[int], tokens: int, tick: Callable[[float], None]) -> Reading:
     read = list(ids)
     for step in range(tokens):
         with torch.no_grad():

@@ -2,7 +2,7 @@
 
 Each norm, attention and feed-forward layer is replaced by itself, and only where nothing asks for what the
 replacement skips: a hook on the attention pattern makes that one attention run as TransformerLens wrote it. What is
-not known (another model class, a patched `forward`, gradients, padding) runs as it is. Positions behind the last that
+not known (another model class, a patched `forward`, gradients) runs as it is. Positions behind the last that
 counts are not read. `disabled()`, or the environment variable `DISSECT_FAST=0`, turns all of it off.
 """
 
