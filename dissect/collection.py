@@ -15,7 +15,8 @@ from dissect.checks import check_kind
 from dissect.errors import DissectError
 from dissect.forward import check_readable, passes, run_blocks
 from dissect.hooks import Hook, Read, hooked
-from dissect.ranks import dealt, is_main
+from dissect.progress import hidden
+from dissect.ranks import dealt
 from dissect.sites import Site, get_sites, hook_points
 from dissect.stats import Stats, StatsBuilder, known_moments
 from dissect.windows import Windows
@@ -64,7 +65,7 @@ def collect(
     for site in by_hook.values():
         builders[site.hook] = StatsBuilder((model.cfg.n_layers, *site.read_shape(model.cfg)), names)
     counted = _with_first(windows.keep) if first_position else windows.keep
-    _run(model, windows.tokens, counted, list(by_hook.values()), builders, batch_size, progress and is_main())
+    _run(model, windows.tokens, counted, list(by_hook.values()), builders, batch_size, progress)
     for builder in builders.values():
         builder.add_ranks()
     _check_finite({site.name: builders[site.hook] for site in get_sites(sites)})
@@ -93,7 +94,7 @@ def _run(
 
     parts = list(dealt(passes(model, counted, batch_size)))
     total = sum(int(counted[part].sum()) for part in parts)
-    bar = tqdm(total=total, unit="tok", unit_scale=True, desc="statistics", leave=False, disable=not progress)
+    bar = tqdm(total=total, unit="tok", unit_scale=True, desc="statistics", leave=False, disable=hidden(progress))
     with bar, hooked(watch()):
         for part in parts:
             keep = counted[part]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dissect.config import PruneConfig
+from dissect.progress import say
 from dissect.pruning import LastModel, run_config
 from dissect.run_cards import top_cards
 from dissect.runs import Run
@@ -30,8 +31,8 @@ def run_demo(out: Path) -> tuple[list[Run], Path]:
             context=CONTEXT,
             steps=STEPS,
         )
-        print(f"{selector}: {STEPS} steps of {config.fraction:.0%}, {TOKENS:,} predictions a corpus")
+        say(f"{selector}: {STEPS} steps of {config.fraction:.0%}, {TOKENS:,} predictions a corpus")
         runs.append(run_config(config, load=load, out=out / selector))
-    print(f"cards of {CARDS} neurons")
+    say(f"cards of {CARDS} neurons")
     cards = top_cards(runs[0], CARDS, model=load(runs[0].config))
     return runs, write_report(runs, out / "report.html", cards)

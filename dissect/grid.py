@@ -15,6 +15,7 @@ from dissect.cluster import run_on_cluster
 from dissect.config import PruneConfig
 from dissect.errors import DissectError
 from dissect.experiments import Cluster, Grid, all_cells, cell_folder
+from dissect.progress import hidden, say
 from dissect.pruning import LastModel, check_config, run_config
 from dissect.ranks import is_main
 from dissect.runs import Run, percent
@@ -58,10 +59,10 @@ def run_grid(
         check_config(cell)
     ended = _one_by_one(cells, out, progress) if cluster is None else run_on_cluster(cluster, cells, out)
     outcomes: dict[PruneConfig, Run | str] = {}
-    for cell, outcome in tqdm(ended, total=len(cells), desc="grid", unit="run", disable=not (progress and is_main())):
+    for cell, outcome in tqdm(ended, total=len(cells), desc="grid", unit="run", disable=hidden(progress)):
         outcomes[cell] = outcome
         if isinstance(outcome, str) and is_main():
-            tqdm.write(f"{cell_folder(out, cell).name}: {outcome}")
+            say(f"{cell_folder(out, cell).name}: {outcome}")
     result = GridResult()
     for cell in cells:
         outcome = outcomes[cell]

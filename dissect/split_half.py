@@ -24,7 +24,9 @@ from dissect.errors import DissectError
 from dissect.importance import get_importance
 from dissect.masks import jaccard
 from dissect.models import load_model
+from dissect.progress import hidden, say
 from dissect.scores import check_importance, score
+from dissect.sharing import text_notes
 from dissect.sites import get_sites
 from dissect.stats import Stats
 from dissect.windows import Windows, load_windows
@@ -152,6 +154,8 @@ def stability(
         side: load_windows(text, model, tokens=tokens, context=context, seed=seed) if isinstance(text, str) else text
         for side, text in (("forget", forget), ("retain", retain))
     }
+    for note in text_notes(sides):
+        say(f"note: {note}")
     moments = {moment for name in importances for moment in get_importance(name).moments}
     options = {"sites": sites, "moments": sorted(moments), "batch_size": batch_size, "progress": False}
     chunks = {side: _collect(model, windows, side, progress, options) for side, windows in sides.items()}
@@ -178,7 +182,7 @@ def _collect(model: Any, windows: Windows, side: str, progress: bool, options: d
     starts = range(0, len(windows) - size + 1, size)
     if len(starts) < 2:
         raise DissectError(f"the {side} text is {len(windows)} window; take more tokens or a shorter context")
-    bar = tqdm(starts, desc=f"statistics, {side}", unit="chunk", leave=False, disable=not progress)
+    bar = tqdm(starts, desc=f"statistics, {side}", unit="chunk", leave=False, disable=hidden(progress))
     return [collect(model, windows[start : start + size], **options) for start in bar]
 
 

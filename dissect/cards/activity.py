@@ -18,6 +18,7 @@ from dissect.cards.units import Unit
 from dissect.errors import DissectError
 from dissect.forward import default_batch_size, run_blocks
 from dissect.hooks import Hook, hooked
+from dissect.progress import hidden
 from dissect.sites import get_site, hook_points
 from dissect.windows import Windows
 
@@ -112,7 +113,7 @@ def activities(
     watchers = [_Watcher(PeakFinder(contexts, around)) for _ in units]
     seen: dict[Unit, Tensor] = {}
     size = batch_size or default_batch_size(model, windows.tokens.shape[1])
-    bar = tqdm(total=windows.n_kept, unit="tok", unit_scale=True, desc="cards", leave=False, disable=not progress)
+    bar = tqdm(total=windows.n_kept, unit="tok", unit_scale=True, desc="cards", leave=False, disable=hidden(progress))
     with torch.no_grad(), bar, hooked(_hooks(model, units, seen)):
         for number, batch in enumerate(windows.batches(size)):
             run_blocks(model, batch.tokens)

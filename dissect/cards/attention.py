@@ -16,6 +16,7 @@ from dissect.cards.units import Unit
 from dissect.errors import DissectError
 from dissect.forward import default_batch_size, run_blocks
 from dissect.hooks import Hook, hooked
+from dissect.progress import hidden
 from dissect.sites import PATTERN
 from dissect.windows import Windows
 
@@ -61,7 +62,9 @@ def attentions(
     sums = torch.zeros(len(heads), 4 + DISTANCES, dtype=torch.float64)
     seen: dict[Unit, Tensor] = {}
     size = batch_size or max(1, default_batch_size(model, windows.tokens.shape[1]) // 4)
-    bar = tqdm(total=windows.n_kept, unit="tok", unit_scale=True, desc="attention", leave=False, disable=not progress)
+    bar = tqdm(
+        total=windows.n_kept, unit="tok", unit_scale=True, desc="attention", leave=False, disable=hidden(progress)
+    )
     with torch.no_grad(), bar, hooked(_hooks(model, heads, seen)):
         for batch in windows.batches(size):
             run_blocks(model, batch.tokens)

@@ -1,4 +1,4 @@
-"""A column of local JSON and parquet files, row by row: read here, without a cache, a network or a library's settings."""
+"""A column of local JSON and parquet files, row by row, without a cache, a network or a library's settings."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _json_rows(file: Path) -> Iterator[dict[str, Any]]:
             yield value
     except Broken as broken:
         raise DissectError(
-            f"{file}, line {broken.line} {broken.reason}; every line must be a JSON object, or the file one array of them"
+            f"{file}, line {broken.line} {broken.reason}; give a JSON object a line, or one array of objects"
         ) from broken
 
 
