@@ -21,6 +21,12 @@ def check_whole(name: str, value: Any, least: int, most: int = LARGEST) -> None:
         raise DissectError(f"{name} must be a whole number, {limit}, got {shown(value)}")
 
 
+def check_positive(name: str, value: Any) -> None:
+    """Raise `DissectError` unless `value` is a finite number above 0."""
+    if not _is_number(value, int, float) or not 0 < value < math.inf:
+        raise DissectError(f"{name} must be a finite number above 0, got {shown(value)}")
+
+
 def check_batch_size(value: Any) -> None:
     """Raise `DissectError` unless `value` is a whole number, 1 or more, or None for the default."""
     if value is not None:

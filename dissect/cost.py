@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dissect.checks import as_list, check_kind, check_positive, check_whole
 from dissect.config import PruneConfig
-from dissect.errors import unknown
+from dissect.errors import DissectError, unknown
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -82,13 +83,19 @@ def forward_operations(cfg: Any, context: int, *, causal: bool = True) -> float:
         context: Tokens in a window.
         causal: Count the half of the pattern that a causal mask leaves.
     """
+    check_whole("context", context, 1)
     seen = (context + 1) / 2 if causal else context
     pattern = 2 * cfg.n_heads * cfg.d_head * seen
     return 2.0 * cfg.n_layers * (_layer_parameters(cfg) + pattern)
 
 
 def run_operations(config: PruneConfig, shape: Shape, *, causal: bool | None = None) -> float:
-    """Floating-point operations of a whole run: statistics and evaluation of both sides, at every step."""
+    """Floating-point operations of a whole run: statistics and evaluation of both sides, at every step.
+
+    Raises:
+        DissectError: A value that no run can have.
+    """
+    config.check()
     blocks = forward_operations(shape, config.context, causal=not shape.masked if causal is None else causal)
     collected = 0 if config.selector != "score" else config.steps if config.iterative else 1
     evaluated = config.eval_tokens or config.tokens
@@ -107,15 +114,22 @@ def cost_table(
     Hours assume that every GPU reaches `operations_per_second` and always has a run.
 
     Raises:
-        DissectError: A model of which the sizes are not in `SHAPES`.
+        DissectError: A model of which the sizes are not in `SHAPES`, a value that no run can have, or no run at all; a
+            number of GPUs below 1, or a rate that is none.
     """
     import pandas
 
+    for count in as_list("gpus", gpus, "numbers of GPUs"):
+        check_whole("gpus", count, 1)
+    check_positive("operations_per_second", operations_per_second)
     runs: dict[str, list[float]] = {}
-    for cell in cells:
+    for cell in as_list("cells", cells, "PruneConfigs"):
+        check_kind("a cell", cell, PruneConfig, "a dissect.PruneConfig")
         if cell.model not in SHAPES:
             raise unknown("model among those whose sizes are known", cell.model, SHAPES)
         runs.setdefault(cell.model, []).append(run_operations(cell, SHAPES[cell.model]))
+    if not runs:
+        raise DissectError("there is no run to calculate; give an experiment and a model")
     rows = [_row(model, operations, gpus, operations_per_second) for model, operations in runs.items()]
     everything = [operations for of_model in runs.values() for operations in of_model]
     return pandas.DataFrame([*rows, _row("all", everything, gpus, operations_per_second)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dissect.checks import as_path
 from dissect.config import PruneConfig
 from dissect.progress import say
 from dissect.pruning import LastModel, run_config
@@ -20,7 +21,7 @@ def run_demo(out: Path) -> tuple[list[Run], Path]:
     Returns:
         The selective and the random run below `out`, and the path of the page about both.
     """
-    load, runs = LastModel(), []
+    out, load, runs = as_path("out", out), LastModel(), []
     for selector in ("score", "random"):
         config = PruneConfig(
             model="smollm2-135m",

@@ -49,6 +49,9 @@ def run_grid(
         DissectError: A name or number of the grid is wrong, before anything is run; or there is no such cluster.
     """
     out = as_path("out", out)
+    if cluster is not None:
+        check_kind("cluster", cluster, Cluster, "a dissect.Cluster")
+        cluster.check()
     for each in [grid] if isinstance(grid, Grid) else as_list("grid", grid, "Grids"):
         check_kind("a grid", each, Grid, "a dissect.Grid")
         each.check()

@@ -7,6 +7,7 @@ from the model and not from the text that happened to be drawn.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -18,10 +19,11 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from dissect.checks import check_batch_size, check_fraction, check_kind, check_model, check_seed, check_whole
 from dissect.collection import collect
-from dissect.config import check_fraction
+from dissect.corpora import find_source
 from dissect.errors import DissectError
-from dissect.importance import get_importance
+from dissect.importance import get_importance, get_importances
 from dissect.masks import jaccard
 from dissect.models import load_model
 from dissect.progress import hidden, say
@@ -147,12 +149,16 @@ def stability(
         DissectError: A bad name or number, `freq` on an attention site, or text of fewer than two chunks.
     """
     sites = [site.name for site in get_sites(sites)]
-    importances = [importances] if isinstance(importances, str) else list(dict.fromkeys(importances))
+    importances = get_importances(importances)
     _check(sites, importances, fraction, splits)
+    sides: dict[str, Any] = {"forget": forget, "retain": retain}
+    _check_read(model, sides, tokens=tokens, context=context, seed=seed, batch_size=batch_size)
     model = load_model(model, dtype=dtype, device=device) if isinstance(model, str) else model
     sides = {
-        side: load_windows(text, model, tokens=tokens, context=context, seed=seed) if isinstance(text, str) else text
-        for side, text in (("forget", forget), ("retain", retain))
+        side: text
+        if isinstance(text, Windows)
+        else load_windows(text, model, tokens=tokens, context=context, seed=seed)
+        for side, text in sides.items()
     }
     for note in text_notes(sides):
         say(f"note: {note}")
@@ -166,14 +172,26 @@ def stability(
 
 def _check(sites: Sequence[str], importances: Sequence[str], fraction: float, splits: int) -> None:
     check_fraction(fraction)
-    if not importances:
-        raise DissectError("stability needs at least one importance: importances=['abs']")
+    check_whole("splits", splits, 1)
     for name in importances:
-        get_importance(name)
         for site in get_sites(sites):
             check_importance(name, site)
-    if not isinstance(splits, int) or splits < 1:
-        raise DissectError(f"splits must be a whole number, 1 or more, got {splits!r}")
+
+
+def _check_read(
+    model: Any, sides: dict[str, Any], *, tokens: int, context: int, seed: int, batch_size: int | None
+) -> None:
+    """The errors that can be known before a model is loaded and anything read."""
+    if not isinstance(model, str):
+        check_model(model)
+    for side, text in sides.items():
+        check_kind(side, text, (str, os.PathLike, Windows), "the name of a corpus, a path or Windows")
+        if not isinstance(text, Windows):
+            find_source(text)
+    check_whole("tokens", tokens, 1)
+    check_whole("context", context, 2)
+    check_seed(seed)
+    check_batch_size(batch_size)
 
 
 def _collect(model: Any, windows: Windows, side: str, progress: bool, options: dict[str, Any]) -> list[Stats]:
