@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +20,7 @@ from dissect.cost import H100_OPERATIONS, cost_table
 from dissect.errors import DissectError
 from dissect.experiments import PAPER_MODELS, Cluster, Experiment, Grid, all_cells, paper_grids
 from dissect.ranks import RankLost, is_main
+from dissect.streams import lasting, quiet, shows_bars
 
 if TYPE_CHECKING:
     from dissect.cards.heads import HeadCard
@@ -48,8 +50,9 @@ class OnRay:
         """What `run_grid` takes; None without --ray.
 
         Raises:
-            DissectError: More than one address.
+            DissectError: More than one address, or numbers that no run can ask for, with --ray or without.
         """
+        Cluster(None, self.cpus_per_run, self.gpus_per_run).check()
         if self.ray is None:
             return None
         if len(self.ray) > 1:
@@ -138,13 +141,13 @@ def reproduce(
     result = run_grid(paper_grids(what, models, **options), out, cluster=on.cluster())
     if not is_main():
         return
-    drawn = result.runs
     _check_any(result)
+    drawn, claims = result.runs, ""
     if what == "claims":
-        _show_claims(drawn, out)
+        claims = _write_claims(drawn, out)
         of_figure_1 = all_cells(paper_grids("fig1", models, **options), out)
         drawn = [run for run in drawn if run.config in of_figure_1]
-    _show_grid(result, out, drawn)
+    _show_grid(result, out, drawn, above=claims)
 
 
 def cost(
@@ -173,24 +176,25 @@ def cost(
     print(f"\ncalculated, not measured: at {operations_per_second:.3g} operations a second and GPU")
 
 
-def _show_claims(runs: list[Run], out: Path) -> None:
+def _write_claims(runs: list[Run], out: Path) -> str:
+    """Write the table of claims; gives what is printed of it."""
     from dissect.claims import claims_table
     from dissect.storage import write_text
 
     table = claims_table(runs)
     write_text(out / "claims.csv", table.to_csv(index=False))
-    for statement, rows in table.groupby("claim", sort=False):
-        print(f"\n{statement}\n{rows.drop(columns='claim').to_string(index=False)}")
+    groups = table.groupby("claim", sort=False)
+    return "".join(f"\n{claim}\n{rows.drop(columns='claim').to_string(index=False)}\n" for claim, rows in groups)
 
 
-def _show_grid(result: GridResult, out: Path, drawn: list[Run]) -> None:
+def _show_grid(result: GridResult, out: Path, drawn: list[Run], above: str = "") -> None:
+    """Write the figures of `drawn`, then print all tables."""
     from dissect.grid import table_2
     from dissect.views import write_figures
 
     _check_any(result)
-    print(table_2(result.runs).to_string())
-    for path in write_figures(drawn, out) if drawn else ():
-        print(path)
+    pages = write_figures(drawn, out) if drawn else []
+    print("\n".join([above + table_2(result.runs).to_string(), *map(str, pages)]))
     if result.failures:
         names = ", ".join(result.failures)
         raise DissectError(f"{len(result.failures)} of {len(result.failures) + len(result.runs)} runs failed: {names}")
@@ -372,8 +376,26 @@ COMMANDS = {
 def main(args: list[str] | None = None) -> int:
     """Run the command line; errors of input are one line on standard error and exit status 2.
 
-    Exit status 1 is a command's own: what it was asked is not so (`rerun`); or another rank was lost.
+    Exit status 1 is a command's own: what it was asked is not so (`rerun`); or another rank was lost, or what was
+    printed, other than by a reader that went away.
     """
+    with lasting() as lost, nullcontext() if _has_bars() else quiet():
+        status = _run(args)
+    if "stdout" in lost:
+        with lasting():
+            _complain(
+                f"error: what was to be printed is lost ({lost['stdout'].strerror}); files are written all the same"
+            )
+    return status or int("stdout" in lost)
+
+
+def _has_bars() -> bool:
+    """Bars are for the main rank, and for a terminal or a notebook."""
+    under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    return shows_bars(sys.stderr) and not (under_torchrun and os.environ.get("RANK") != "0")
+
+
+def _run(args: list[str] | None) -> int:
     _behave_under_torchrun()
     try:
         with typed(["dissect", *(sys.argv[1:] if args is None else args)]):
@@ -394,11 +416,9 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _behave_under_torchrun() -> None:
-    """Only the main rank shows progress bars, and torchrun's own signal stops as Ctrl-C does."""
+    """torchrun's own signal stops as Ctrl-C does."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return
-    if os.environ.get("RANK") != "0":
-        os.environ["TQDM_DISABLE"] = "1"  # also those of other libraries; read when tqdm is imported
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -16,7 +16,8 @@ from dissect.errors import DissectError
 from dissect.forward import check_readable, default_batch_size, passes, run_part
 from dissect.hooks import Hook, Read, hooked
 from dissect.memory import within_memory
-from dissect.ranks import dealt, is_main
+from dissect.progress import hidden
+from dissect.ranks import dealt
 from dissect.sites import Site, get_sites, hook_points
 from dissect.stats import Stats, StatsBuilder, known_moments
 from dissect.windows import Windows
@@ -63,7 +64,7 @@ def collect(
     counted = _with_first(windows.keep) if first_position else windows.keep
 
     def measure(size: int) -> dict[str, StatsBuilder]:
-        return _run(model, windows, counted, chosen, names, size, progress and is_main())
+        return _run(model, windows, counted, chosen, names, size, progress)
 
     shape = windows.tokens.shape
     builders = within_memory(measure, batch_size, default_batch_size(model, shape[1]), shape)
@@ -99,7 +100,7 @@ def _run(
 
     parts = list(dealt(passes(model, counted, batch_size)))
     total = sum(int(counted[part].sum()) for part in parts)
-    bar = tqdm(total=total, unit="tok", unit_scale=True, desc="statistics", leave=False, disable=not progress)
+    bar = tqdm(total=total, unit="tok", unit_scale=True, desc="statistics", leave=False, disable=hidden(progress))
     with bar, hooked(watch()):
         for part in parts:
             keep = counted[part]

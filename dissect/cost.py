@@ -83,13 +83,19 @@ def forward_operations(cfg: Any, context: int, *, causal: bool = True) -> float:
         context: Tokens in a window.
         causal: Count the half of the pattern that a causal mask leaves.
     """
+    check_whole("context", context, 1)
     seen = (context + 1) / 2 if causal else context
     pattern = 2 * cfg.n_heads * cfg.d_head * seen
     return 2.0 * cfg.n_layers * (_layer_parameters(cfg) + pattern)
 
 
 def run_operations(config: PruneConfig, shape: Shape, *, causal: bool | None = None) -> float:
-    """Floating-point operations of a whole run: statistics and evaluation of both sides, at every step."""
+    """Floating-point operations of a whole run: statistics and evaluation of both sides, at every step.
+
+    Raises:
+        DissectError: A value that no run can have.
+    """
+    config.check()
     blocks = forward_operations(shape, config.context, causal=not shape.masked if causal is None else causal)
     collected = 0 if config.selector != "score" else config.steps if config.iterative else 1
     evaluated = config.eval_tokens or config.tokens
@@ -116,16 +122,18 @@ def cost_table(
     if not cells:
         raise DissectError("there is no run to calculate; give at least one experiment and one model")
     for cell in cells:
-        check_kind("a cell", cell, PruneConfig, "a PruneConfig")
+        check_kind("a cell", cell, PruneConfig, "a dissect.PruneConfig")
         cell.check()
     for count in gpus:
-        check_whole("a number of GPUs", count, 1)
+        check_whole("gpus", count, 1)
     check_positive("operations_per_second", operations_per_second)
     runs: dict[str, list[float]] = {}
     for cell in cells:
         if cell.model not in SHAPES:
             raise unknown("model among those whose sizes are known", cell.model, SHAPES)
         runs.setdefault(cell.model, []).append(run_operations(cell, SHAPES[cell.model]))
+    if not runs:
+        raise DissectError("there is no run to calculate; give an experiment and a model")
     rows = [_row(model, operations, gpus, operations_per_second) for model, operations in runs.items()]
     everything = [operations for of_model in runs.values() for operations in of_model]
     return pandas.DataFrame([*rows, _row("all", everything, gpus, operations_per_second)])

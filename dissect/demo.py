@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dissect.checks import as_path
 from dissect.config import PruneConfig
 from dissect.loading import LastModel
+from dissect.progress import say
 from dissect.pruning import run_config
 from dissect.run_cards import top_cards
 from dissect.runs import Run
@@ -20,7 +22,7 @@ def run_demo(out: Path) -> tuple[list[Run], Path]:
     Returns:
         The selective and the random run below `out`, and the path of the page about both.
     """
-    load, runs = LastModel(), []
+    out, load, runs = as_path("out", out), LastModel(), []
     for selector in ("score", "random"):
         config = PruneConfig(
             model="smollm2-135m",
@@ -31,8 +33,8 @@ def run_demo(out: Path) -> tuple[list[Run], Path]:
             context=CONTEXT,
             steps=STEPS,
         )
-        print(f"{selector}: {STEPS} steps of {config.fraction:.0%}, {TOKENS:,} predictions a corpus")
+        say(f"{selector}: {STEPS} steps of {config.fraction:.0%}, {TOKENS:,} predictions a corpus")
         runs.append(run_config(config, load=load, out=out / selector))
-    print(f"cards of {CARDS} neurons")
+    say(f"cards of {CARDS} neurons")
     cards = top_cards(runs[0], CARDS, model=load(runs[0].config))
     return runs, write_report(runs, out / "report.html", cards)

@@ -21,8 +21,9 @@ from dissect.errors import DissectError
 from dissect.finite import not_finite
 from dissect.forward import Part, default_batch_size, logits_per_slice, passes, run_part, unembed
 from dissect.memory import within_memory
+from dissect.progress import hidden
 from dissect.questions import Questions, questions
-from dissect.ranks import all_reduce_sum_, dealt, is_main
+from dissect.ranks import all_reduce_sum_, dealt
 from dissect.windows import Windows
 
 COMMON = 50  # the paper's skip50: accuracy without the most common tokens of a data set
@@ -154,9 +155,9 @@ def _sums(
     """This rank's sums of the metrics by document, and over how many predictions."""
     sums, counts = both = torch.zeros(2, int(documents.max()) + 1, len(names), dtype=torch.float64)
     mine = [(asked.at[part], documents[part]) for part in dealt(parts)]
-    total, hidden = sum(int(at.sum()) for at, _ in mine), not (progress and is_main())
+    total = sum(int(at.sum()) for at, _ in mine)
     _check_reference(reference, total)
-    bar = tqdm(total=total, unit="tok", unit_scale=True, desc="evaluation", leave=False, disable=hidden)
+    bar = tqdm(total=total, unit="tok", unit_scale=True, desc="evaluation", leave=False, disable=hidden(progress))
     with bar:
         for (at, numbered), predictions in zip(mine, _predictions(model, asked, reference, parts), strict=True):
             numbers, counted = _measured(predictions, names)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from dissect.checks import check_fields
+from dissect.checks import LARGEST, check_fields, check_kind, check_positive, check_whole
 from dissect.config import PruneConfig, Selector, Value, run_name
 from dissect.errors import DissectError, look_up, unknown
 
@@ -93,8 +93,7 @@ class Grid:
         Raises:
             DissectError: The data sets do not go in pairs, or `random_seeds` is below 1.
         """
-        if self.random_seeds < 1:
-            raise DissectError(f"random_seeds must be 1 or more, got {self.random_seeds}")
+        check_whole("random_seeds", self.random_seeds, 1)
         combinations = itertools.product(self.models, self.pairs(), self.sites, self.seeds)
         return [cell for combination in combinations for cell in self._cells(out, *combination)]
 
@@ -146,6 +145,14 @@ class Cluster:
     cpus_per_run: float = 1.0
     gpus_per_run: float | None = None
 
+    def check(self) -> None:
+        """Raise `DissectError` for a value that no run can ask for."""
+        check_fields(self)
+        check_positive("cpus_per_run", self.cpus_per_run)
+        gpus = self.gpus_per_run
+        if gpus is not None and not (0 <= gpus <= 1 or (1 < gpus < LARGEST and gpus == int(gpus))):
+            raise DissectError(f"gpus_per_run must be a part of a GPU (0 to 1) or a whole number of them, got {gpus}")
+
 
 Experiment = Literal["fig1", "fig2", "fig3", "table2", "claims"]
 
@@ -184,7 +191,13 @@ def paper_grids(
 
     Those are 50 steps of 2%, iterative, 100,000 predictions, windows of 1,000 tokens, both pairs of data sets in
     both directions. `offline` takes pairs that need no hub. The authors' own code also counts `first_position`.
+
+    Raises:
+        DissectError: No such experiment, or a value of another type.
     """
+    of_figure = look_up("experiment", what, _GRIDS)
+    check_whole("tokens", tokens, 1)  # here, since a part of them is taken
+    check_kind("offline", offline, bool, "True or False")
     forget, retain = zip(*(OFFLINE_PAIRS if offline else PAPER_PAIRS), strict=True)
     everything = Grid(
         models,
@@ -196,7 +209,8 @@ def paper_grids(
         first_position=first_position,
         context=context,
     )
-    return look_up("experiment", what, _GRIDS)(everything)
+    everything.check()
+    return of_figure(everything)
 
 
 def _figure_1(everything: Grid) -> list[Grid]:

@@ -16,6 +16,7 @@ from dissect.config import PruneConfig
 from dissect.errors import DissectError
 from dissect.experiments import Cluster, Grid, all_cells, cell_folder
 from dissect.loading import LastModel
+from dissect.progress import hidden, say
 from dissect.pruning import check_config, run_config
 from dissect.ranks import is_main
 from dissect.runs import Run, as_runs, percent
@@ -49,6 +50,9 @@ def run_grid(
         DissectError: A name or number of the grid is wrong, before anything is run; or there is no such cluster.
     """
     out = as_path("out", out)
+    if cluster is not None:
+        check_kind("cluster", cluster, Cluster, "a dissect.Cluster")
+        cluster.check()
     for each in [grid] if isinstance(grid, Grid) else as_list("grid", grid, "Grids"):
         check_kind("a grid", each, Grid, "a dissect.Grid")
         each.check()
@@ -59,10 +63,10 @@ def run_grid(
         check_config(cell)
     ended = _one_by_one(cells, out, progress) if cluster is None else run_on_cluster(cluster, cells, out)
     outcomes: dict[PruneConfig, Run | str] = {}
-    for cell, outcome in tqdm(ended, total=len(cells), desc="grid", unit="run", disable=not (progress and is_main())):
+    for cell, outcome in tqdm(ended, total=len(cells), desc="grid", unit="run", disable=hidden(progress)):
         outcomes[cell] = outcome
         if isinstance(outcome, str) and is_main():
-            tqdm.write(f"{cell_folder(out, cell).name}: {outcome}")
+            say(f"{cell_folder(out, cell).name}: {outcome}")
     result = GridResult()
     for cell in cells:
         outcome = outcomes[cell]

@@ -6,13 +6,14 @@ Pruning") and the mean root. To add one, add an entry to `IMPORTANCE`; a new mom
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from jaxtyping import Float64
 from torch import Tensor
 
-from dissect.errors import look_up
+from dissect.checks import as_list
+from dissect.errors import DissectError, look_up
 from dissect.stats import UnitStats
 
 
@@ -46,3 +47,17 @@ def get_importance(name: str) -> Importance:
         DissectError: There is none; the message lists those there are.
     """
     return look_up("importance", name, IMPORTANCE)
+
+
+def get_importances(names: str | Iterable[str]) -> list[str]:
+    """The names of importances (one or several), without repeats, in the order given.
+
+    Raises:
+        DissectError: There is no importance of such a name, or none is given; the message lists those there are.
+    """
+    listed = [names] if isinstance(names, str) else as_list("importances", names, "names of importances")
+    for name in listed:
+        get_importance(name)
+    if not listed:
+        raise DissectError(f"at least one importance must be given; choose from {', '.join(IMPORTANCE)}")
+    return list(dict.fromkeys(listed))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from tqdm.auto import tqdm
-
 from dissect.errors import DissectError
+from dissect.progress import say
 from dissect.ranks import world_size
 
 T = TypeVar("T")
@@ -31,7 +30,7 @@ def within_memory(measure: Callable[[int], T], batch_size: int | None, default: 
         if batch_size or at_once == 1 or world_size() > 1:
             raise _too_little(at_once, context)
         size = at_once // 2
-        tqdm.write(f"note: out of memory with {at_once} windows in a batch, trying batch_size={size}")
+        say(f"note: out of memory with {at_once} windows in a batch, trying batch_size={size}")
     return found[0]
 
 

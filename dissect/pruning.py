@@ -26,10 +26,11 @@ from dissect.importance import get_importance
 from dissect.loading import WINDOWS, Corpus, InMemory, LastModel, describe, label, read
 from dissect.models import load_model, name_of
 from dissect.origin import origin
+from dissect.progress import hidden, say
 from dissect.ranks import RankLost, distributed, everywhere, from_main, is_main, on_main, rank
 from dissect.runs import CONFIG, SIDES, Run, config_record, open_run, run_bytes, run_of_bytes
 from dissect.scores import check_importance, count_of
-from dissect.sharing import shared_documents, warning
+from dissect.sharing import notes, shared_documents
 from dissect.sites import get_site
 from dissect.steps import Work, take_step
 from dissect.storage import locked
@@ -191,8 +192,8 @@ def run_config(
                 record["matched"] = counts_checksum(matched, config.steps)
             if run is None:  # only now is there something to write, and to lock
                 on_main(lambda: lock.enter_context(locked(path)))
-                if is_main() and (text := warning(windows)):
-                    tqdm.write(f"note: {text}")
+                for text in notes(windows) if is_main() else ():
+                    say(f"note: {text}")
             run = _on_every_rank(path, lambda: _opened(path, config, load, record))
             _take_steps(Work(config, model, windows, fractions, run, progress and is_main(), matched))
             return run
@@ -334,7 +335,7 @@ def _take_steps(work: Work) -> None:
             work = replace(work, reference=_reference(work))
         done, total = len(work.run.history), work.config.steps + 1
         steps = range(done, total)
-        for step in tqdm(steps, desc="run", unit="step", initial=done, total=total, disable=not work.progress):
+        for step in tqdm(steps, desc="run", unit="step", initial=done, total=total, disable=hidden(work.progress)):
             take_step(work, step)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dissect.checks import as_path, check_model
 from dissect.differences import Difference, Tolerance, changes, record_differences, run_differences
 from dissect.errors import DissectError, look_up
 from dissect.loading import WINDOWS, Corpus, InMemory
@@ -119,7 +120,9 @@ def rerun(
         DissectError: The run is not finished or is damaged; its model or text cannot be had; `out` is the run itself
             or holds something else.
     """
-    run = run if isinstance(run, Run) else Run.load(run)
+    run = run if isinstance(run, Run) else Run.load(as_path("run", run))
+    if model is not None:
+        check_model(model)
     corpora = {"forget": forget, "retain": retain}
     path = _other_folder(run, out)
     _check(run, corpora)
@@ -136,7 +139,7 @@ def rerun(
 
 def _other_folder(run: Run, out: str | Path | None) -> Path:
     whole = run.path.resolve()
-    path = Path(out) if out is not None else run.path.with_name(f"{whole.name}-rerun")
+    path = as_path("out", out) if out is not None else run.path.with_name(f"{whole.name}-rerun")
     if path.resolve() == whole:
         raise DissectError(f"{path} is the run itself; choose another --out for its repetition")
     return path

@@ -7,6 +7,7 @@ from the model and not from the text that happened to be drawn.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -18,13 +19,16 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from dissect.checks import as_list, check_fraction, check_seed, check_whole
+from dissect.checks import check_batch_size, check_fraction, check_kind, check_model, check_seed, check_whole
 from dissect.collection import collect
+from dissect.corpora import find_source
 from dissect.errors import DissectError
-from dissect.importance import get_importance
+from dissect.importance import get_importance, get_importances
 from dissect.masks import jaccard
 from dissect.models import load_model
+from dissect.progress import hidden, say
 from dissect.scores import check_importance, score
+from dissect.sharing import text_notes
 from dissect.sites import get_sites
 from dissect.stats import Stats
 from dissect.windows import Windows, load_windows
@@ -145,14 +149,19 @@ def stability(
         DissectError: A bad name or number, `freq` on an attention site, or text of fewer than two chunks.
     """
     sites = [site.name for site in get_sites(sites)]
-    listed = [importances] if isinstance(importances, str) else as_list("importances", importances, "names of them")
-    _check(sites, listed, fraction, splits, seed)
-    importances = list(dict.fromkeys(listed))
+    importances = get_importances(importances)
+    _check(sites, importances, fraction, splits, seed)
+    sides: dict[str, Any] = {"forget": forget, "retain": retain}
+    _check_read(model, sides, tokens=tokens, context=context, seed=seed, batch_size=batch_size)
     model = load_model(model, dtype=dtype, device=device) if isinstance(model, str) else model
     sides = {
-        side: load_windows(text, model, tokens=tokens, context=context, seed=seed) if isinstance(text, str) else text
-        for side, text in (("forget", forget), ("retain", retain))
+        side: text
+        if isinstance(text, Windows)
+        else load_windows(text, model, tokens=tokens, context=context, seed=seed)
+        for side, text in sides.items()
     }
+    for note in text_notes(sides):
+        say(f"note: {note}")
     moments = {moment for name in importances for moment in get_importance(name).moments}
     options = {"sites": sites, "moments": sorted(moments), "batch_size": batch_size, "progress": False}
     chunks = {side: _collect(model, windows, side, progress, options) for side, windows in sides.items()}
@@ -165,12 +174,25 @@ def _check(sites: Sequence[str], importances: Sequence[str], fraction: float, sp
     check_fraction(fraction)
     check_seed(seed)
     check_whole("splits", splits, 1)
-    if not importances:
-        raise DissectError("stability needs at least one importance: importances=['abs']")
     for name in importances:
-        get_importance(name)
         for site in get_sites(sites):
             check_importance(name, site)
+
+
+def _check_read(
+    model: Any, sides: dict[str, Any], *, tokens: int, context: int, seed: int, batch_size: int | None
+) -> None:
+    """The errors that can be known before a model is loaded and anything read."""
+    if not isinstance(model, str):
+        check_model(model)
+    for side, text in sides.items():
+        check_kind(side, text, (str, os.PathLike, Windows), "the name of a corpus, a path or Windows")
+        if not isinstance(text, Windows):
+            find_source(text)
+    check_whole("tokens", tokens, 1)
+    check_whole("context", context, 2)
+    check_seed(seed)
+    check_batch_size(batch_size)
 
 
 def _collect(model: Any, windows: Windows, side: str, progress: bool, options: dict[str, Any]) -> list[Stats]:
@@ -179,7 +201,7 @@ def _collect(model: Any, windows: Windows, side: str, progress: bool, options: d
     starts = range(0, len(windows) - size + 1, size)
     if len(starts) < 2:
         raise DissectError(f"the {side} text is {len(windows)} window; take more tokens or a shorter context")
-    bar = tqdm(starts, desc=f"statistics, {side}", unit="chunk", leave=False, disable=not progress)
+    bar = tqdm(starts, desc=f"statistics, {side}", unit="chunk", leave=False, disable=hidden(progress))
     return [collect(model, windows[start : start + size], **options) for start in bar]
 
 

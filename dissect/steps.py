@@ -8,8 +8,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from dissect.ablation import ablated
 from dissect.collection import collect
 from dissect.config import PruneConfig
@@ -19,6 +17,7 @@ from dissect.forward import default_batch_size
 from dissect.importance import get_importance
 from dissect.intervals import intervals
 from dissect.masks import Mask
+from dissect.progress import say
 from dissect.ranks import from_main, is_main
 from dissect.runs import SIDES, Run
 from dissect.scores import Scores, score
@@ -84,7 +83,7 @@ def take_step(work: Work, step: int) -> None:
         line["sites"] = {site: mask.per_layer(site) for site in mask.sites}
     work.run.commit(line, chosen)
     if work.progress:
-        tqdm.write(describe_step(work.run, step))
+        say(describe_step(work.run, step))
 
 
 def _evaluate(work: Work, side: str) -> DocumentSums:

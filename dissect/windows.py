@@ -16,11 +16,11 @@ from tqdm.auto import tqdm
 
 from dissect.checks import as_text_or_path, check_kind, check_seed, check_whole
 from dissect.corpora import read_documents
-from dissect.corpora.splits import digest
 from dissect.errors import DissectError
 from dissect.packing import Piece, Row, as_tensors, beginning, encode, pack
 from dissect.padding import as_mask, at_first, check_is_behind, to_front
-from dissect.ranks import is_main
+from dissect.progress import hidden
+from dissect.readings import Reading, check_text, counts, noted
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -107,7 +107,7 @@ class Windows:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 (hex) over the shape, the tokens, what is kept of them, where padding is and which are of one document."""
+        """sha256 (hex) over the shape, the tokens, what is kept of them, where padding is, and the documents."""
         found = self._hash()
         places = self.documents.unique(return_inverse=True)[1]  # in order, whatever they are numbered from
         found.update(places.numpy().astype("<i8").tobytes())
@@ -173,6 +173,10 @@ def load_windows(
     (end-of-text where the tokenizer has no BOS). Every position but a window's first counts, until there are
     `tokens`; what is left of the last window is filled with further text, or with padding where there is no more.
 
+    Special tokens that a text has written out, as a stored chat may, are read as the characters they are: where there
+    are any, `provenance["special_tokens"]` counts the documents that have some. Characters that are not UTF-8 are read
+    as U+FFFD, and `provenance["replaced"]` counts them where there are any.
+
     Args:
         corpus: A name in `CORPORA`, local files or a hub data set, see `dissect.corpora.read_documents`.
         model: Its `tokenizer`, `cfg.n_ctx` and `cfg.d_vocab` are used.
@@ -182,7 +186,8 @@ def load_windows(
         seed: Decides which documents, in which order.
 
     Raises:
-        DissectError: The corpus is not known, cannot be read, or is too small (the message says how many tokens
+        DissectError: The corpus is not known, cannot be read, is no text for more than 1 character in 1,000, or is
+            too small (the message says how many tokens
             it has); `context` does not fit the model; the model has no tokenizer, or one that does not fit it.
     """
     _check_request(model, tokens, context)
@@ -190,10 +195,12 @@ def load_windows(
     name = as_text_or_path("corpus", corpus)
     bos, width = beginning(model.tokenizer), min(context, tokens + 1)
     tally: Counter[str] = Counter()
-    digests: list[bytes] = []
-    documents = _noted(read_documents(name, split=split, seed=seed, tally=tally), digests)
+    readings: list[Reading] = []
+    documents = noted(read_documents(name, split=split, seed=seed, tally=tally), model.tokenizer, readings)
     pieces = _counted(encode(documents, model.tokenizer), tally)
     rows = _collect(pack(pieces, bos, width), tokens, f"{name} {split}")
+    used = readings[: tally["last"] + 1]
+    check_text(name, used)
     found = sum(len(row.ids) - 1 for row in rows)
     if found < tokens:
         raise DissectError(
@@ -203,8 +210,8 @@ def load_windows(
     ids, keep, documents, mask = as_tensors(rows, bos, tokens)
     _check_vocabulary(ids, model)
     request = {"corpus": name, "split": split, "seed": seed, "context": context, "tokens": tokens}
-    read = {"documents": tally["used"], "empty": tally["empty"], "duplicates": tally["duplicate"]}
-    return Windows(ids, keep, request | read, documents, frozenset(digests[: tally["last"] + 1]), mask)
+    read = {"documents": tally["used"], "empty": tally["empty"], "duplicates": tally["duplicate"], **counts(used)}
+    return Windows(ids, keep, request | read, documents, frozenset(reading.digest for reading in used), mask)
 
 
 def _check_request(model: Any, tokens: int, context: int) -> None:
@@ -220,13 +227,6 @@ def _check_request(model: Any, tokens: int, context: int) -> None:
         )
 
 
-def _noted(documents: Iterator[str], digests: list[bytes]) -> Iterator[str]:
-    """The same documents; `digests` gets what each is known by."""
-    for document in documents:
-        digests.append(digest(document)[:16])
-        yield document
-
-
 def _counted(pieces: Iterator[Piece], tally: Counter[str]) -> Iterator[Piece]:
     """The same pieces; `tally["used"]` counts the documents they are of, `tally["last"]` is the last one's number."""
     document = None
@@ -239,8 +239,8 @@ def _counted(pieces: Iterator[Piece], tally: Counter[str]) -> Iterator[Piece]:
 def _collect(windows: Iterator[Row], tokens: int, label: str) -> list[Row]:
     """The first windows that together have `tokens` positions behind their BOS, or all of them."""
     rows: list[Row] = []
-    missing, hidden = tokens, not is_main()
-    with tqdm(total=tokens, unit="tok", unit_scale=True, desc=label, leave=False, delay=1, disable=hidden) as bar:
+    missing = tokens
+    with tqdm(total=tokens, unit="tok", unit_scale=True, desc=label, leave=False, delay=1, disable=hidden()) as bar:
         while missing and (row := next(windows, None)):
             rows.append(row)
             found = min(len(row.ids) - 1, missing)

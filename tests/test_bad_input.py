@@ -6,6 +6,7 @@ Each call has good arguments; hypothesis puts something else in the place of one
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,7 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dissect
-from dissect import DissectError, Mask, Run, Stats, UnitStats, Windows, cli, views
+from dissect import DissectError, Mask, PruneConfig, Run, Stats, UnitStats, Windows, cli, views
+from dissect.cost import cost_table
+from dissect.experiments import Cluster, all_cells, paper_grids
 from dissect.sites import SITES
 from tests import tiny
 from tests.conftest import our_hooks, tiny_transformer
@@ -167,6 +170,30 @@ class Made:
             "views.specialization": (views.specialization, {"scores": scores["mlp"], "mask": mask, "theme": "light"}),
             "views.write_figures": (views.write_figures, {"runs": [run], "folder": self.folder}),
             "views.write_report": (views.write_report, {"runs": [run], "path": self.folder / "page", "cards": ()}),
+            "stability": (
+                functools.partial(dissect.stability, progress=False),
+                {"model": model, "sites": ("mlp",), "importances": ("abs",), "fraction": 0.1, "splits": 1, "seed": 0}
+                | {"batch_size": 2, "tokens": 9, "context": 9, **sides},
+            ),
+            "stability by name": (
+                functools.partial(dissect.stability, progress=False, sites="mlp", importances="abs", splits=1),
+                {"model": self.loaded, "forget": text, "retain": text, "tokens": 60, "context": 16, "seed": 0},
+            ),
+            "cost_table": (
+                cost_table,
+                {"cells": [PruneConfig("opt-125m", "a", "b")], "gpus": (1, 2), "operations_per_second": 1e12},
+            ),
+            "cost of an experiment": (
+                self._cost,
+                {"what": "claims", "models": ("opt-125m",), "tokens": 100, "steps": 2, "context": 16}
+                | {"offline": True, "first_position": False},
+            ),
+            "rerun": (self._rerun, {"run": run, "model": model, "device": None} | guessable_sides()),
+            "rerun to": (lambda out: self._rerun(run, model=model, out=out, **guessable_sides()), {"out": "again"}),
+            "Cluster": (
+                lambda **given: Cluster(**given).check(),
+                {"address": None, "cpus_per_run": 1.0, "gpus_per_run": 0.5},
+            ),
             "run_grid": (dissect.run_grid, {"grid": dissect.Grid((), (text,), (text,)), "out": self.folder / "grid"}),
         }
 
@@ -182,6 +209,13 @@ class Made:
         except DissectError:
             assert not fresh.exists()
             raise
+
+    def _cost(self, what: Any, models: Any, **given: Any) -> None:
+        cost_table(all_cells(paper_grids(what, models, **given), self.folder))
+
+    def _rerun(self, run: Any, **given: Any) -> None:
+        given.setdefault("out", Path(tempfile.mkdtemp(dir=self.folder)) / "again")
+        dissect.rerun(run, progress=False, **given)
 
     def _export(self, model_or_run: Any, step: Any) -> None:
         fresh = Path(tempfile.mkdtemp(dir=self.folder)) / "model"
@@ -258,6 +292,8 @@ def commands(made: Made, out: Path) -> list[list[str]]:
     numbers = ["--fraction", "0.1", "--eval-tokens", "30", "--seed", "0", "--eps", "0.1", "--batch-size", "4"]
     names = ["--site", "mlp", "--importance", "abs", "--selector", "random", "--value", "zero", "--head", "mean"]
     machine = ["--dtype", "float32", "--device", "cpu", "--match", "nowhere", "--out", str(out)]
+    halves = "--sites mlp --importances abs --fraction 0.1 --tokens 60 --context 16 --splits 1 --seed 0".split()
+    halves += "--batch-size 4 --dtype float32 --device cpu".split()
     grid = [
         "--models",
         model,
@@ -275,6 +311,9 @@ def commands(made: Made, out: Path) -> list[list[str]]:
         ["prune", "--model", model, *corpora, *small, *numbers, *names, *machine],
         ["compare", *grid, *small, "--fraction", "0.1", "--out", str(out)],
         ["reproduce", "fig1", "--models", model, *small, "--out", str(out)],
+        ["cost", "fig1", "--models", "opt-125m", *small, "--gpus", "1", "--operations-per-second", "1e12"],
+        ["stability", "--model", model, *corpora, *halves, "--out", str(out)],
+        ["rerun", str(made.run.path), "--device", "cpu", "--out", str(out)],
         ["export", str(made.run.path), "--step", "1", "--out", str(out)],
         ["report", str(made.run.path), "--cards", "0", "--out", str(out)],
     ]

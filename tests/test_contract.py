@@ -20,9 +20,9 @@ CORPORA IMPORTANCE METRICS MODELS SITES
 DissectError Mask PruneConfig Run Scores Site Stats Summary UnitStats Windows""".split()
 
 # Each module may import those before it, and none after it.
-ORDER = """errors checks undo ranks memory storage digests sites config command records
+ORDER = """errors checks undo ranks streams progress memory storage digests sites config command records
 stats importance masks
-corpora packing padding windows models
+corpora packing padding readings windows models
 hooks fast fresh forward finite collection scores ablation weights baking svd questions documents evaluation intervals
 fingerprint origin loading cards runs seeds differences selection steps sharing pruning repetition exporting
 neuron_table run_cards split_half experiments cost cluster grid claims

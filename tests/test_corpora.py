@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from dissect.corpora import CORPORA, find_source, hub_source, read_documents, tables
 from dissect.corpora.local import local_source
 from dissect.corpora.offline import python_stdlib, torch_headers
+from dissect.corpora.rows import Rows
 from dissect.corpora.sources import Paragraphs, TextFiles, Texts, buffer_shuffled, paragraphs, shuffled
 from dissect.corpora.splits import SPLITS, digest, one_side, side
 from dissect.corpora.tables import Table, wikitext_articles
@@ -248,12 +249,12 @@ def test_files_of_several_kinds_or_an_unread_kind(tmp_path):
     (tmp_path / "a.csv").write_text("text\nx")
     with pytest.raises(DissectError, match=r"holds \.jsonl and \.txt files; name one kind, as in '\*\.jsonl'"):
         find_source(str(tmp_path))
-    with pytest.raises(DissectError, match=r"read from \.txt, \.jsonl, \.parquet files, not from '\.csv'"):
+    with pytest.raises(DissectError, match=r"read from \.txt, \.jsonl, \.json, \.parquet files .*, not from '\.csv'"):
         find_source(str(tmp_path / "a.csv"))
 
 
 def test_folder_with_nothing_to_read(tmp_path):
-    with pytest.raises(DissectError, match=r"holds no \.txt, \.jsonl, \.parquet file"):
+    with pytest.raises(DissectError, match=r"holds none of \.txt, \.jsonl, \.json, \.parquet files"):
         find_source(str(tmp_path))
 
 
@@ -269,7 +270,7 @@ def test_windows_drive_is_not_a_path_with_a_column(tmp_path, monkeypatch):
         assert local_source(spec) is None
     write_jsonl(tmp_path / "C:\\x.jsonl", [{"body": "x"}])
     source = local_source("C:\\x.jsonl:body")
-    assert isinstance(source, Table)
+    assert isinstance(source, Rows)
     assert source.column == "body"
     assert everything("C:\\x.jsonl:body") == ["x"]
 
@@ -296,8 +297,8 @@ def test_one_large_file_is_streamed(tmp_path, monkeypatch):
     """The first documents of 20,000 come out before the whole file was read."""
     path = write_jsonl(tmp_path / "a.jsonl", [{"text": f"row {i}"} for i in range(20_000)])
     seen = Counter()
-    original = Table._text
-    monkeypatch.setattr(Table, "_text", lambda table, row: seen.update(["rows"]) or original(table, row))
+    original = Rows._text
+    monkeypatch.setattr(Rows, "_text", lambda rows, *value: seen.update(["rows"]) or original(rows, *value))
     next(read_documents(str(path), split="train"))
     assert 10_000 <= seen["rows"] < 10_100
 

@@ -19,6 +19,7 @@ from dissect.errors import DissectError
 from dissect.forward import default_batch_size, run_blocks
 from dissect.hooks import Hook, hooked
 from dissect.memory import within_memory
+from dissect.progress import hidden
 from dissect.sites import get_site, hook_points
 from dissect.windows import Windows
 
@@ -127,7 +128,7 @@ def _watch(
 ) -> None:
     """One pass over `windows`, `size` at a time, that each unit's watcher sees."""
     seen: dict[Unit, Tensor] = {}
-    bar = tqdm(total=windows.n_kept, unit="tok", unit_scale=True, desc="cards", leave=False, disable=not progress)
+    bar = tqdm(total=windows.n_kept, unit="tok", unit_scale=True, desc="cards", leave=False, disable=hidden(progress))
     with torch.no_grad(), bar, hooked(_hooks(model, units, seen)):
         for number, batch in enumerate(windows.batches(size)):
             run_blocks(model, batch.tokens, batch.attention_mask)

@@ -17,6 +17,7 @@ from dissect.errors import DissectError
 from dissect.forward import default_batch_size, run_blocks
 from dissect.hooks import Hook, hooked
 from dissect.memory import within_memory
+from dissect.progress import hidden
 from dissect.sites import PATTERN
 from dissect.windows import Windows
 
@@ -71,7 +72,9 @@ def _summed(
     """As `_sums`, of each head over all windows, `size` at a time."""
     sums = torch.zeros(len(heads), 4 + DISTANCES, dtype=torch.float64)
     seen: dict[Unit, Tensor] = {}
-    bar = tqdm(total=windows.n_kept, unit="tok", unit_scale=True, desc="attention", leave=False, disable=not progress)
+    bar = tqdm(
+        total=windows.n_kept, unit="tok", unit_scale=True, desc="attention", leave=False, disable=hidden(progress)
+    )
     with torch.no_grad(), bar, hooked(_hooks(model, heads, seen)):
         for batch in windows.batches(size):
             run_blocks(model, batch.tokens, batch.attention_mask)

@@ -14,6 +14,7 @@ from dissect.cards.units import Unit
 from dissect.checks import check_whole
 from dissect.evaluation import evaluate
 from dissect.masks import Mask
+from dissect.progress import hidden
 from dissect.windows import Windows
 
 
@@ -49,7 +50,7 @@ def effects(
     part = first_windows(model, windows, tokens)
     whole = evaluate(model, part, batch_size=batch_size, progress=False)
     found = []
-    for unit in tqdm(units, desc="ablating each alone", leave=False, disable=not progress):
+    for unit in tqdm(units, desc="ablating each alone", leave=False, disable=hidden(progress)):
         with ablated(model, Mask.of(model, unit.site, [unit.place])):
             without = evaluate(model, part, batch_size=batch_size, progress=False)
         found.append(Effect(whole["loss"], without["loss"], int(whole["n"])))

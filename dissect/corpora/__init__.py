@@ -82,7 +82,7 @@ CORPORA: dict[str, Corpus] = {
 }
 
 FORMS = (
-    "a .txt, .jsonl or .parquet file, folder or glob, as path[:column]",
+    "a .txt, .jsonl, .json or .parquet file, folder or glob, as path[:column]",
     "hf:owner/name[/config][:column]",
 )
 
@@ -128,9 +128,11 @@ def read_documents(
     """The documents of one split of a corpus, in an order that `seed` decides.
 
     Args:
-        corpus: A name in `CORPORA`; a local `.txt`, `.jsonl` or `.parquet` file, folder or glob as `path` or
-            `path:column`; a hub data set as `hf:owner/name[/config][:column]`. The column is `text` if not
-            given. Each text file is a document, but a single one is split into paragraphs at blank lines.
+        corpus: A name in `CORPORA`; a local `.txt`, `.jsonl`, `.json` or `.parquet` file, folder or glob as
+            `path` or `path:column`; a hub data set as `hf:owner/name[/config][:column]`. The column is `text` if not
+            given. Each text file is a document, but a single one is split into paragraphs at blank lines. Text and
+            JSON may be compressed (`.gz`, `.zst`). It is UTF-8, or what a byte-order mark says; what is not has U+FFFD
+            instead (a `Repaired` document).
         split: "train" or "test". A document's own text decides which it belongs to (see `splits.side`).
         seed: Decides the order. Local text files are shuffled completely, everything else through a buffer.
         tally: Counts, if given, what was read: `empty`, `duplicate`, `other split`, `kept`.

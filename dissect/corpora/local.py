@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import glob
-import os
 import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from dissect.corpora.sources import LOCAL_BUFFER, Paragraphs, Source, TextFiles
-from dissect.corpora.tables import Table
+from dissect.corpora.decoding import COMPRESSIONS
+from dissect.corpora.rows import Rows
+from dissect.corpora.sources import Paragraphs, Source, TextFiles
 from dissect.errors import DissectError
 
-FORMATS = {".txt": "text", ".jsonl": "json", ".parquet": "parquet"}
+FORMATS = {".txt": "text", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+READ = f"{', '.join(FORMATS)} files (the first three also as {' or '.join(COMPRESSIONS)})"
+DESCRIPTION = ".json"  # beside other files of a folder it says something about them
 
 # One letter before the colon is a Windows drive, and a column has no slash in it.
 PATH_AND_COLUMN = re.compile(r"(?P<path>..+):(?P<column>[^:/\\]+)", re.DOTALL)
@@ -30,33 +32,46 @@ def local_source(spec: str) -> Source | None:
     if not files and match:
         files, column = find_files(match["path"]), match["column"]
     if spec and not files and Path(spec).expanduser().is_dir():
-        raise DissectError(f"folder {spec!r} holds no {', '.join(FORMATS)} file")
+        raise DissectError(f"folder {spec!r} holds none of {READ}")
     if not files:
         return None
     kind = one_format(spec, files)
     if kind == "text":
         return _text_source(spec, files, column)
-    names = tuple(glob.escape(str(files[name])) for name in sorted(files))
-    return Table(kind, column or "text", data_files=names, buffer=LOCAL_BUFFER)
+    return Rows(kind, tuple(files[name] for name in sorted(files)), column or "text")
 
 
 def find_files(path: str) -> dict[str, Path]:
     """The files that a path, a folder or a glob stands for, by a name that fixes their order.
 
-    In a folder, and in those below it, hidden files and files of other kinds are passed over.
+    In a folder, and in those below it, hidden files and files of other kinds are passed over, and so are `.json` files
+    beside others that are read.
     """
     root = Path(path).expanduser()
     if root.is_dir():
-        found = {file.relative_to(root): file for file in root.rglob("*") if file.suffix in FORMATS}
-        return {
+        found = {file.relative_to(root): file for file in root.rglob("*") if format_of(file)}
+        files = {
             name.as_posix(): file
             for name, file in found.items()
             if file.is_file() and not any(part.startswith(".") for part in name.parts)
         }
+        return {name: file for name, file in files.items() if suffix_of(file) != DESCRIPTION} or files
     if root.is_file():
         return {root.name: root}
     paths = [Path(found) for found in glob.glob(str(root), recursive=True)]
     return {file.as_posix(): file for file in paths if file.is_file()}
+
+
+def suffix_of(file: Path) -> str:
+    """What says of which kind a file is, in small letters: `.txt` of `a.TXT`, `.jsonl` of `a.jsonl.gz`."""
+    suffix = file.suffix.lower()
+    return Path(file.stem).suffix.lower() if suffix in COMPRESSIONS else suffix
+
+
+def format_of(file: Path) -> str | None:
+    """The format that a file is read as, by its name; None for one that is not read."""
+    found = FORMATS.get(suffix_of(file))
+    return None if found == "parquet" and file.suffix.lower() in COMPRESSIONS else found
 
 
 def one_format(spec: str, files: Mapping[str, Path]) -> str:
@@ -65,19 +80,23 @@ def one_format(spec: str, files: Mapping[str, Path]) -> str:
     Raises:
         DissectError: They have several, or one that is not read.
     """
-    suffixes = sorted({file.suffix for file in files.values()})
-    for suffix in suffixes:
-        if suffix not in FORMATS:
-            raise DissectError(f"{spec!r}: a corpus is read from {', '.join(FORMATS)} files, not from {suffix!r} files")
+    formats: dict[str, str] = {}
+    for file in files.values():
+        found = format_of(file)
+        if found is None:
+            kind = "".join(file.suffixes[-2:] if file.suffix.lower() in COMPRESSIONS else file.suffixes[-1:])
+            raise DissectError(f"{spec!r}: a corpus is read from {READ}, not from {kind!r} files")
+        formats.setdefault(found, suffix_of(file))
+    suffixes = sorted(formats.values())
     if len(suffixes) > 1:
         raise DissectError(f"{spec!r} holds {' and '.join(suffixes)} files; name one kind, as in '*{suffixes[0]}'")
-    return FORMATS[suffixes[0]]
+    return next(iter(formats))
 
 
 def is_path_like(spec: str) -> bool:
     """True where `spec` looks like a path or a glob rather than a name."""
     path = spec.rpartition(":")[0] or spec
-    return any(mark in spec for mark in "/\\*?") or os.path.splitext(path)[1] in FORMATS
+    return any(mark in spec for mark in "/\\*?") or format_of(Path(path)) is not None
 
 
 def _text_source(spec: str, files: Mapping[str, Path], column: str | None) -> Source:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
+from dissect.corpora.decoding import read_pieces, repaired
+from dissect.errors import DissectError
+
 LOCAL_BUFFER = 10_000
 """Documents that a shuffled stream of local text keeps in memory; up to that many the shuffle is complete."""
 
@@ -33,7 +36,7 @@ class TextFiles:
     def documents(self, seed: int) -> Iterator[str | None]:
         files = self.find()
         for name in shuffled(sorted(files), seed):
-            yield files[name].read_text(encoding="utf-8", errors="replace")
+            yield repaired("".join(read_pieces(files[name])), files[name])
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,8 @@ class Paragraphs:
     path: Path
 
     def documents(self, seed: int) -> Iterator[str | None]:
-        with self.path.open(encoding="utf-8", errors="replace") as lines:
-            yield from buffer_shuffled(paragraphs(lines), seed, LOCAL_BUFFER)
+        found = (repaired(text, self.path) for text in paragraphs(read_pieces(self.path)))
+        yield from buffer_shuffled(found, seed, LOCAL_BUFFER)
 
 
 def paragraphs(lines: Iterable[str]) -> Iterator[str]:
@@ -69,6 +72,22 @@ def paragraphs(lines: Iterable[str]) -> Iterator[str]:
             block = []
     if block:
         yield "".join(block).rstrip("\n")
+
+
+def as_text(column: str, value: object) -> str | None:
+    """The value of a row's column, which is text or nothing.
+
+    Raises:
+        DissectError: It is something else.
+    """
+    if not isinstance(value, str | None):
+        raise DissectError(f"column {column!r} must hold text, got {type(value).__name__} {value!r:.40}")
+    return value
+
+
+def no_column(where: str, column: str, names: Iterable[str]) -> DissectError:
+    """The error for a data set without the column that was asked for."""
+    return DissectError(f"{where} has no column {column!r}; name one of its columns behind a colon: {', '.join(names)}")
 
 
 def shuffled(items: Iterable[Item], seed: int) -> list[Item]:

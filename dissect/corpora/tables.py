@@ -1,4 +1,4 @@
-"""Documents out of the rows of a data set, streamed: on the hub, or in local parquet and JSON-lines files."""
+"""Documents out of the rows of a data set on the hub, streamed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dissect.corpora.sources import buffer_shuffled, shuffled
+from dissect.corpora.sources import as_text, buffer_shuffled, no_column, shuffled
 from dissect.errors import DissectError, summary
 
 HUB_BUFFER = 1_000
@@ -33,7 +33,7 @@ class Table:
         path: A hub data set `owner/name`, or the name of a file format: `parquet` or `json`.
         column: The column that holds the text.
         config: The hub data set's configuration, if it has several.
-        data_files: The files to read; a glob, a list, or `hf://datasets/owner/name/...`.
+        data_files: The files to read: a glob, as `hf://datasets/owner/name/...`.
         keep: True for rows that count, if not all do.
         group: Makes one row of several, if a document spans them.
         buffer: How many rows are in memory to be shuffled.
@@ -102,14 +102,8 @@ class Table:
 
     def _text(self, row: Row) -> str | None:
         if self.column not in row:
-            raise DissectError(
-                f"{self.repo or self.data_files} has no column {self.column!r}; "
-                f"name one of its columns behind a colon: {', '.join(row)}"
-            )
-        text = row[self.column]
-        if not isinstance(text, str | None):
-            raise DissectError(f"column {self.column!r} must hold text, got {type(text).__name__} {text!r:.40}")
-        return text
+            raise no_column(str(self.repo or self.data_files), self.column, row)
+        return as_text(self.column, row[self.column])
 
 
 def reach_hub(repo: str) -> None:
