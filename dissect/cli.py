@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from dissect.checks import check_whole
+from dissect.checks import as_path, check_whole
 from dissect.command import typed
 from dissect.config import PruneConfig
 from dissect.cost import H100_OPERATIONS, cost_table
@@ -94,6 +94,7 @@ def compare(
     """
     from dissect.grid import run_grid
 
+    out = as_path("out", out)
     result = run_grid(grid, out, cluster=on.cluster())
     if is_main():
         _show_grid(result, out, result.runs)
@@ -127,6 +128,7 @@ def reproduce(
     """
     from dissect.grid import run_grid
 
+    out = as_path("out", out)
     options = {
         "tokens": tokens,
         "steps": steps,
@@ -296,6 +298,7 @@ def stability(
     from dissect.storage import locked, write_text
     from dissect.views import write_page
 
+    out = as_path("out", out)
     with locked(out):
         result = stability(
             model,
@@ -324,7 +327,7 @@ def demo(out: Annotated[Path, Flag] = Path("runs/demo")) -> None:
     """
     from dissect.demo import run_demo
 
-    runs, page = run_demo(out)
+    runs, page = run_demo(as_path("out", out))
     print_summary(runs)
     print(f"\nthe page: {page.resolve()}")
 

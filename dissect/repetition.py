@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dissect.checks import as_path
 from dissect.differences import Difference, Tolerance, changes, record_differences, run_differences
 from dissect.errors import DissectError
 from dissect.pruning import WINDOWS, Corpus, load_again, reading, run_config
@@ -134,7 +135,7 @@ def rerun(
 
 def _other_folder(run: Run, out: str | Path | None) -> Path:
     whole = run.path.resolve()
-    path = Path(out) if out is not None else run.path.with_name(f"{whole.name}-rerun")
+    path = as_path("out", out) if out is not None else run.path.with_name(f"{whole.name}-rerun")
     if path.resolve() == whole:
         raise DissectError(f"{path} is the run itself; choose another --out for its repetition")
     return path

@@ -20,6 +20,7 @@ from dissect.corpora.splits import digest
 from dissect.errors import DissectError
 from dissect.packing import Piece, Row, as_tensors, beginning, encode, pack
 from dissect.ranks import is_main
+from dissect.tokenizer_files import TOKENIZER_FILES
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -163,7 +164,7 @@ def load_windows(
         )
     ids, keep, documents = as_tensors(rows, bos, tokens)
     _check_vocabulary(ids, model)
-    request = {"corpus": name, "split": split, "seed": seed, "context": context, "tokens": tokens}
+    request = {"corpus": os.fspath(corpus), "split": split, "seed": seed, "context": context, "tokens": tokens}
     read = {"documents": tally["used"], "empty": tally["empty"], "duplicates": tally["duplicate"]}
     return Windows(ids, keep, request | read, documents, frozenset(digests[: tally["last"] + 1]))
 
@@ -171,7 +172,10 @@ def load_windows(
 def _check_request(model: Any, tokens: int, context: int) -> None:
     """The errors that can be known before anything is read."""
     if getattr(model, "tokenizer", None) is None:
-        raise DissectError("the model has no tokenizer; make windows of your own ids with Windows.from_tokens(ids)")
+        raise DissectError(
+            f"the model has no tokenizer: its folder has no file called like {', '.join(TOKENIZER_FILES)}; "
+            "save one there, or make windows of your own ids with Windows.from_tokens(ids)"
+        )
     check_whole("tokens", tokens, 1)
     check_whole("context", context, 2)  # BOS and one token to predict
     if context > model.cfg.n_ctx:

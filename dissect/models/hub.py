@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import ssl
+import tempfile
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 TIMEOUT = 5.0
 WEIGHT_FILES = (
@@ -43,3 +45,28 @@ def is_cached(repository: str) -> bool:
 
     files = [try_to_load_from_cache(repository, name) for name in ("config.json", *WEIGHT_FILES)]
     return isinstance(files[0], str) and any(isinstance(file, str) for file in files[1:])
+
+
+def files_of(location: str) -> Path | None:
+    """The folder that a model's files are in: its own, or that of a hub model in the hub's cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if os.path.isdir(location):
+        return Path(location)
+    config = try_to_load_from_cache(location, "config.json")
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def cache_problem(location: str) -> str:
+    """What an error adds where the hub's cache, which a hub model needs, cannot be written to; else nothing."""
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE)
+    if os.path.isdir(location):
+        return ""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder):
+            return ""
+    except OSError as error:
+        return f"; the hub's cache {folder} cannot be written to ({error.strerror}): set HF_HOME to a folder that can"
