@@ -55,9 +55,9 @@ class Exported:
 def export(model_or_run: Any, path: str | Path, *, step: int | None = None, shrink: bool = False) -> Exported:
     """Write a pruned model as a transformers folder: its source's, but for the weights and their sizes.
 
-    Tokenizer files, chat template, generation config and other small files of the source are copied as they
-    are, code and its README.md are not. The logits of the folder's model are compared with the model's before the folder gets its
-    name.
+    Tokenizer files, chat template, generation config and other small files of the source are copied as they are; code
+    and its README.md are not. The logits of the folder's model are compared with the model's before the folder gets
+    its name.
 
     Args:
         model_or_run: A model that `load_model` gave, pruned with `bake`; or a run, whose model is loaded and pruned.
@@ -67,9 +67,10 @@ def export(model_or_run: Any, path: str | Path, *, step: int | None = None, shri
             width for all layers.
 
     Raises:
-        DissectError: `path` is there and not an empty folder, or cannot be written; the model has hooks, which a folder cannot hold; it was not
-            loaded by `load_model`; the run was made of another model than its name gives now; or the folder would
-            not compute the same, for instance because transformers has no bias where mean ablation needs one.
+        DissectError: `path` is there and no empty folder, is the folder you are in, or cannot be written; the model
+            has hooks, which a folder cannot hold; it was not loaded by `load_model`; the run was made of another model
+            than its name gives now; or the folder would not compute the same, for instance because transformers has
+            no bias where mean ablation needs one.
     """
     path = as_path("path", path).resolve()
     _refuse_full(path)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fnmatch import fnmatch
-from pathlib import Path
 
 # `*token*` are tokenizer_config.json, tokenizer.json, added_tokens.json, special_tokens_map.json, *.tiktoken and more.
 TOKENIZER_FILES = (
@@ -24,6 +24,6 @@ def is_tokenizer_file(name: str) -> bool:
     return any(fnmatch(name.lower(), kind) for kind in TOKENIZER_FILES)
 
 
-def tokenizer_files(folder: Path) -> list[str]:
-    """The names of those in a folder, in order."""
-    return sorted(path.name for path in folder.iterdir() if path.is_file() and is_tokenizer_file(path.name))
+def tokenizer_files(names: Iterable[str]) -> list[str]:
+    """Those of a model's files that a tokenizer may be made of, in order."""
+    return sorted(name for name in names if is_tokenizer_file(name))

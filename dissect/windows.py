@@ -54,6 +54,9 @@ class Windows:
         if self.documents is None:
             object.__setattr__(self, "documents", torch.arange(len(self.tokens))[:, None].expand(self.tokens.shape))
         _check_documents(self.documents, self.tokens)
+        # Copies: what the caller does to the originals later must not change the fingerprint.
+        for name in ("tokens", "keep", "documents"):
+            object.__setattr__(self, name, getattr(self, name).detach().clone())
 
     @classmethod
     def from_tokens(cls, tokens: Tensor, keep: Tensor | None = None, documents: Tensor | None = None) -> Windows:
@@ -73,12 +76,11 @@ class Windows:
             keep = torch.ones_like(tokens, dtype=torch.bool)
             keep[:, 0] = False
         _check_keep(keep, tokens)
-        # Copies: what the caller does to the originals later must not change the fingerprint.
-        copies = (tokens.detach().to("cpu", torch.int64, copy=True), keep.detach().to("cpu", copy=True))
+        here = (tokens.to("cpu", torch.int64), keep.to("cpu"))
         if documents is None:
-            return cls(*copies)
+            return cls(*here)
         _check_documents(documents, tokens)
-        return cls(*copies, documents=documents.detach().to("cpu", torch.int64, copy=True))
+        return cls(*here, documents=documents.to("cpu", torch.int64))
 
     @property
     def n_kept(self) -> int:
@@ -102,7 +104,7 @@ class Windows:
         return len(self.tokens)
 
     def __getitem__(self, windows: slice) -> Windows:
-        """Some of the windows, as a view of the same memory."""
+        """Some of the windows."""
         return Windows(self.tokens[windows], self.keep[windows], self.provenance, self.documents[windows], self.texts)
 
     def batches(self, size: int) -> Iterator[Windows]:

@@ -22,7 +22,7 @@ from dissect.models.gguf import fetch_gguf_model
 from dissect.models.hub import hub_is_reachable, is_cached
 from dissect.models.names import MODELS, WheelModel, known_models
 from dissect.models.parity import check_parity, needs_float32_too
-from dissect.models.reading import in_own_memory, read_config, read_model, refuse_adapter
+from dissect.models.reading import in_own_memory, read_config, read_model, refuse_adapter, refuse_two_checkpoints
 from dissect.models.tokenizer import attach_tokenizer, load_tokenizer
 
 CPU = torch.device("cpu")
@@ -169,7 +169,7 @@ def _in_folder(name: str, folder: Path) -> tuple[ModelSource, Architecture]:
     """The model in a local folder.
 
     Raises:
-        DissectError: The folder is not there or has no config.json.
+        DissectError: The folder is not there, has no config.json, or holds an adapter or two checkpoints.
     """
     refuse_adapter(str(folder), local_only=True)
     if not (folder / "config.json").is_file():
@@ -178,6 +178,7 @@ def _in_folder(name: str, folder: Path) -> tuple[ModelSource, Architecture]:
             f"the folder {str(folder)!r} {what}; a transformers folder is what model.save_pretrained(folder) writes. "
             f"Known names: {', '.join(MODELS)}"
         )
+    refuse_two_checkpoints(folder)
     architecture = _architecture(str(folder), local_only=True)
     return ModelSource(name, str(folder.resolve()), architecture.name, local_only=True), architecture
 

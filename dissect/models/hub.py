@@ -5,6 +5,7 @@ Offline the hub's own client asks again for half a minute a file; one short requ
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 import tempfile
@@ -55,6 +56,17 @@ def files_of(location: str) -> Path | None:
         return Path(location)
     config = try_to_load_from_cache(location, "config.json")
     return Path(config).parent if isinstance(config, str) else None
+
+
+def file_names(location: str, *, local_only: bool) -> list[str]:
+    """The names of a model's files: in its folder, on the hub, or with `local_only` in the hub's cache."""
+    from huggingface_hub import HfApi
+
+    if not local_only and not os.path.isdir(location):
+        with contextlib.suppress(Exception):  # mirrors of the hub may give files and no lists of them
+            return HfApi().list_repo_files(location)
+    folder = files_of(location)
+    return [] if folder is None else [path.name for path in folder.iterdir() if path.is_file()]
 
 
 def cache_problem(location: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -44,7 +45,7 @@ def refuse_quantized(config: Mapping[str, Any], location: str) -> None:
 
 def refuse_adapter(location: str, *, local_only: bool) -> None:
     """Raise `DissectError` where a LoRA or another adapter is beside the weights, or instead of them."""
-    from transformers.utils import find_adapter_config_file
+    from transformers.utils.peft_utils import find_adapter_config_file
 
     try:
         found = find_adapter_config_file(location, local_files_only=local_only)
@@ -55,6 +56,16 @@ def refuse_adapter(location: str, *, local_only: bool) -> None:
             f"{location!r} holds an adapter (adapter_config.json), which would be left out; merge it first, with PEFT: "
             "AutoPeftModelForCausalLM.from_pretrained(folder).merge_and_unload().save_pretrained(merged), "
             "and load the merged folder"
+        )
+
+
+def refuse_two_checkpoints(folder: Path) -> None:
+    """Raise `DissectError` for weights in one file beside weights in several, of which transformers reads the one."""
+    shards = list(folder.glob("model-*-of-*.safetensors"))
+    if shards and (folder / "model.safetensors").is_file():
+        raise DissectError(
+            f"{str(folder)!r} holds weights twice: model.safetensors, and {len(shards)} files such as {shards[0].name}; "
+            "take away those that are not of this model"
         )
 
 

@@ -6,7 +6,7 @@ import string
 from typing import Any
 
 from dissect.errors import DissectError, summary
-from dissect.models.hub import files_of
+from dissect.models.hub import file_names
 from dissect.tokenizer_files import tokenizer_files
 
 
@@ -19,21 +19,29 @@ def load_tokenizer(location: str, *, local_only: bool) -> Any:
     """
     from transformers import AutoTokenizer
 
+    tokenizer, problem = None, ""
     try:
         tokenizer = AutoTokenizer.from_pretrained(location, local_files_only=local_only, trust_remote_code=False)
-        if tokenizer(string.printable, add_special_tokens=False)["input_ids"]:
-            return tokenizer
-        problem = f"{type(tokenizer).__name__} has no vocabulary"
+        if not _has_vocabulary(tokenizer):
+            problem = f"{type(tokenizer).__name__} has no vocabulary"
     except Exception as error:  # the tokenizers library raises bare Exceptions
         problem = summary(error)
-    folder = files_of(location)
-    found = [] if folder is None else tokenizer_files(folder)
-    if not found:
+    # Asked for after the tokenizer, since it is then that the hub's files are in its cache.
+    found = tokenizer_files(file_names(location, local_only=local_only or not problem))
+    if not found:  # some classes make a tokenizer of nothing
         return None
+    if not problem:
+        return tokenizer
     raise DissectError(
         f"cannot read the tokenizer of {location!r} from {', '.join(found)}: {problem}; save it again with "
         "tokenizer.save_pretrained(folder), or take these files away to load the model without"
     )
+
+
+def _has_vocabulary(tokenizer: Any) -> bool:
+    """True if any of the printable characters becomes a token that is not special."""
+    tokens = tokenizer(string.printable, add_special_tokens=False)["input_ids"]
+    return not set(tokens) <= set(tokenizer.all_special_ids)
 
 
 def attach_tokenizer(model: Any, tokenizer: Any, config: Any) -> None:
