@@ -51,19 +51,25 @@ def check_kind(name: str, value: Any, kind: type | tuple[type, ...], what: str) 
 
 
 def check_model(model: Any) -> None:
-    """Raise `DissectError` unless `model` has what TransformerLens models have, whoever loaded it.
+    """Raise `DissectError` unless `model` has what TransformerLens models have, whoever loaded it."""
+    refuse_bridge(model)
+    if isinstance(model, type) or not (hasattr(model, "cfg") and hasattr(model, "hook_dict")):
+        raise DissectError(
+            f"model must be a TransformerLens model, as dissect.load_model(name) gives it, "
+            f"got {type(model).__name__} {shown(model)}"
+        )
 
-    A bridge has too, but others of its parts answer to the same names (Gemma's norms, a mixture's block output).
+
+def refuse_bridge(model: Any) -> None:
+    """Raise `DissectError` for a `TransformerBridge`.
+
+    It has all that a model is checked for, but other parts of it answer to the same names (Gemma's norms, a mixture's
+    block output), so that results could be wrong without a sign.
     """
     if any(kind.__module__.startswith("transformer_lens.model_bridge") for kind in type(model).__mro__):
         raise DissectError(
             f"dissect works on a HookedTransformer, got {type(model).__name__}; "
             "load the model with dissect.load_model(name or folder)"
-        )
-    if isinstance(model, type) or not (hasattr(model, "cfg") and hasattr(model, "hook_dict")):
-        raise DissectError(
-            f"model must be a TransformerLens model, as dissect.load_model(name) gives it, "
-            f"got {type(model).__name__} {shown(model)}"
         )
 
 

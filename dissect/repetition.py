@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dissect.checks import as_path
+from dissect.checks import as_path, check_model
 from dissect.differences import Difference, Tolerance, changes, record_differences, run_differences
 from dissect.errors import DissectError
 from dissect.pruning import WINDOWS, Corpus, load_again, reading, run_config
@@ -118,6 +118,8 @@ def rerun(
         DissectError: The run is not finished or is damaged; its model or text cannot be had; `out` is the run itself
             or holds something else.
     """
+    if model is not None:
+        check_model(model)
     run = run if isinstance(run, Run) else Run.load(run)
     corpora = {"forget": forget, "retain": retain}
     path = _other_folder(run, out)

@@ -64,8 +64,8 @@ def refuse_two_checkpoints(folder: Path) -> None:
     shards = list(folder.glob("model-*-of-*.safetensors"))
     if shards and (folder / "model.safetensors").is_file():
         raise DissectError(
-            f"{str(folder)!r} holds weights twice: model.safetensors, and {len(shards)} files such as {shards[0].name}; "
-            "take away those that are not of this model"
+            f"{str(folder)!r} holds weights twice: model.safetensors, and {len(shards)} files such as "
+            f"{shards[0].name}; take away those that are not of this model"
         )
 
 
