@@ -64,10 +64,24 @@ def check_positive(name: str, value: Any) -> None:
 
 def check_model(model: Any) -> None:
     """Raise `DissectError` unless `model` has what TransformerLens models have, whoever loaded it."""
+    refuse_bridge(model)
     if isinstance(model, type) or not (hasattr(model, "cfg") and hasattr(model, "hook_dict")):
         raise DissectError(
             f"model must be a TransformerLens model, as dissect.load_model(name) gives it, "
             f"got {type(model).__name__} {shown(model)}"
+        )
+
+
+def refuse_bridge(model: Any) -> None:
+    """Raise `DissectError` for a `TransformerBridge`.
+
+    It has all that a model is checked for, but other parts of it answer to the same names (Gemma's norms, a mixture's
+    block output), so that results could be wrong without a sign.
+    """
+    if any(kind.__module__.startswith("transformer_lens.model_bridge") for kind in type(model).__mro__):
+        raise DissectError(
+            f"dissect works on a HookedTransformer, got {type(model).__name__}; "
+            "load the model with dissect.load_model(name or folder)"
         )
 
 
@@ -80,7 +94,7 @@ def check_text(name: str, value: Any) -> None:
 
 
 def as_path(name: str, value: Any) -> Path:
-    """A path that the file system could have.
+    """A path that the file system could have, `~` expanded.
 
     Raises:
         DissectError: It is no path, empty, or of characters or a length that no file has.
@@ -98,11 +112,20 @@ def as_path(name: str, value: Any) -> Path:
 
 
 def as_text_or_path(name: str, value: Any) -> str:
-    """Text that a name or a path is."""
+    """Text that a name or a path is, `~` expanded.
+
+    Raises:
+        DissectError: It is neither, empty, or the home of a user that there is not.
+    """
     check_kind(name, value, (str, os.PathLike), "a name or a path")
     text = os.fspath(value)
     check_text(name, text)
-    return text
+    if not text.startswith("~"):
+        return text
+    found = os.path.expanduser(text)
+    if found.startswith("~"):
+        raise DissectError(f"{name} {shown(text)} cannot be a path: there is no such user; write ./~ for that name")
+    return found
 
 
 def as_list(name: str, value: Any, what: str) -> list[Any]:

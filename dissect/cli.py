@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from dissect.checks import check_whole
+from dissect.checks import as_path, check_whole
 from dissect.command import typed
 from dissect.config import PruneConfig
 from dissect.cost import H100_OPERATIONS, cost_table
@@ -98,6 +98,7 @@ def compare(
     """
     from dissect.grid import run_grid
 
+    out = as_path("out", out)
     result = run_grid(grid, out, cluster=on.cluster())
     if is_main():
         _show_grid(result, out, result.runs)
@@ -131,6 +132,7 @@ def reproduce(
     """
     from dissect.grid import run_grid
 
+    out = as_path("out", out)
     options = {
         "tokens": tokens,
         "steps": steps,
@@ -306,6 +308,7 @@ def stability(
     from dissect.storage import locked, write_text
     from dissect.views import write_page
 
+    out = as_path("out", out)
     with locked(out):
         result = stability(
             model,
@@ -334,7 +337,7 @@ def demo(out: Annotated[Path, Flag] = Path("runs/demo")) -> None:
     """
     from dissect.demo import run_demo
 
-    runs, page = run_demo(out)
+    runs, page = run_demo(as_path("out", out))
     print_summary(runs)
     print(f"\nthe page: {page.resolve()}")
 

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from dissect.baking import bake
 from dissect.checks import as_path, check_model
-from dissect.errors import DissectError
+from dissect.errors import DissectError, summary
 from dissect.fingerprint import model_fingerprint
 from dissect.models import load_model, source_of
 from dissect.models.architectures import get_architecture
 from dissect.models.layout import Layout, hooked_name, write_layer
 from dissect.models.parity import check_parity
+from dissect.models.side_files import copy_side_files
 from dissect.runs import Run
 from dissect.sites import SITES, hook_points
 from dissect.storage import put_in_place
@@ -52,25 +53,27 @@ class Exported:
 
 
 def export(model_or_run: Any, path: str | Path, *, step: int | None = None, shrink: bool = False) -> Exported:
-    """Write a pruned model as a transformers folder (safetensors, config, tokenizer).
+    """Write a pruned model as a transformers folder: its source's, but for the weights and their sizes.
 
-    The logits of the folder's model are compared with the model's before the folder gets its name.
+    Tokenizer files, chat template, generation config and other small files of the source are copied as they are; code
+    and its README.md are not. The logits of the folder's model are compared with the model's before the folder gets
+    its name.
 
     Args:
         model_or_run: A model that `load_model` gave, pruned with `bake`; or a run, whose model is loaded and pruned.
-        path: The folder, which must not exist yet.
+        path: The folder, which must be empty where it exists already.
         step: For a run, the step whose mask is taken; by default the last.
         shrink: Drop feed-forward units that write nothing, down to the widest layer's count: transformers has one
             width for all layers.
 
     Raises:
-        DissectError: `path` exists or cannot be written; the model has hooks, which a folder cannot hold; it was not
-            loaded by `load_model`; the run was made of another model than its name gives now; or the folder would
-            not compute the same, for instance because transformers has no bias where mean ablation needs one.
+        DissectError: `path` is there and no empty folder, is the folder you are in, or cannot be written; the model
+            has hooks, which a folder cannot hold; it was not loaded by `load_model`; the run was made of another model
+            than its name gives now; or the folder would not compute the same, for instance because transformers has
+            no bias where mean ablation needs one.
     """
-    path = as_path("path", path)
-    if path.exists():
-        raise DissectError(f"{path} exists already; choose another folder")
+    path = as_path("path", path).resolve()
+    _refuse_full(path)
     if not isinstance(model_or_run, Run):
         check_model(model_or_run)
         if step is not None:
@@ -100,14 +103,14 @@ def _export_model(model: Any, path: Path, shrink: bool) -> Exported:
     _refuse_hooks(model)
     source = source_of(model)
     layout = get_architecture([source.architecture]).layout
-    hf_model = source.transformers_model(model.cfg.dtype).to(model.cfg.device)
+    hf_model = source.transformers_model(model.cfg.dtype, torch.device(model.cfg.device))
     before, kept = hf_model.num_parameters(), None
     if shrink:
         kept = kept_units(model)
         hf_model = _narrower(hf_model, layout, kept.shape[1])
     _write_weights(model, hf_model, layout, kept)
     check_parity(model, hf_model)
-    _save(hf_model, model.tokenizer, path)
+    _save(hf_model, source.location, path)
     width = model.cfg.d_mlp if kept is None else kept.shape[1]
     return Exported(path, (hf_model.num_parameters(), before), (width, model.cfg.d_mlp))
 
@@ -137,6 +140,7 @@ def _narrower(hf_model: Any, layout: Layout, width: int) -> Any:
     old = hf_model.state_dict()
     same = {name: old[name] for name, value in narrow.state_dict().items() if old[name].shape == value.shape}
     narrow.load_state_dict(same, strict=False)
+    narrow.generation_config = hf_model.generation_config
     return narrow
 
 
@@ -154,14 +158,23 @@ def _write_weights(model: Any, hf_model: Any, layout: Layout, kept: Tensor | Non
                     write_layer(hf_model, layout, cfg, layer, name, weight)
 
 
-def _save(hf_model: Any, tokenizer: Any, path: Path) -> None:
+def _refuse_full(path: Path) -> None:
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise DissectError(f"{path} exists already and is not an empty folder; choose another folder")
+    if path == Path.cwd():
+        raise DissectError(f"{path} is the folder you are in, which a new one would replace; go to the one above it")
+
+
+def _save(hf_model: Any, location: str, path: Path) -> None:
     """Write the folder beside its place, then rename it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as aside:
-            hf_model.save_pretrained(Path(aside) / "model", safe_serialization=True)
-            if tokenizer is not None:
-                tokenizer.save_pretrained(Path(aside) / "model")
-            put_in_place(Path(aside) / "model", path)
-    except OSError as error:
-        raise DissectError(f"cannot write the model to {path}: {error}; choose another folder") from error
+            folder = Path(aside) / "model"
+            hf_model.save_pretrained(folder, safe_serialization=True)
+            copy_side_files(location, folder)
+            put_in_place(folder, path)
+    except DissectError:
+        raise
+    except Exception as error:  # of a full disk; and transformers has kinds of its own for what it will not write
+        raise DissectError(f"cannot write the model to {path}: {summary(error)}; choose another folder") from error

@@ -40,6 +40,8 @@ class Mask:
                 )
             if pruned.dtype != torch.bool:
                 raise DissectError(f"a mask is bool (True = pruned), got {pruned.dtype} for site {site!r}")
+        # Copies: what the caller does to the originals later must not change what is pruned.
+        object.__setattr__(self, "by_site", {site: pruned.clone() for site, pruned in self.by_site.items()})
 
     @classmethod
     def none(cls, model: Any, sites: str | Iterable[str]) -> Mask:

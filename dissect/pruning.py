@@ -359,7 +359,7 @@ def _matched(config: PruneConfig, record: dict[str, Any], *, begun: bool) -> Run
     """
     if config.match is None:
         return None
-    folder = Path(config.match)
+    folder = as_path("match", config.match)
     matched = _on_every_rank(folder, lambda: Run.load(folder))
     if matched.record["model"]["units"] != record["model"]["units"]:
         raise DissectError(f"{config.match} prunes other units than this run: {matched.record['model']['units']}")

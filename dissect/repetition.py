@@ -120,9 +120,9 @@ def rerun(
         DissectError: The run is not finished or is damaged; its model or text cannot be had; `out` is the run itself
             or holds something else.
     """
-    run = run if isinstance(run, Run) else Run.load(as_path("run", run))
     if model is not None:
         check_model(model)
+    run = run if isinstance(run, Run) else Run.load(as_path("run", run))
     corpora = {"forget": forget, "retain": retain}
     path = _other_folder(run, out)
     _check(run, corpora)

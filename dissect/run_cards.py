@@ -42,6 +42,8 @@ def top_cards(
         DissectError: The run has no statistics or no step, its data or its model cannot be had again by name, or
             they are not what they were (by their fingerprints).
     """
+    if model is not None:
+        check_model(model)
     units = top_units(run, n)
     check_whole("tokens", tokens, 1)
     check_tokens(ablation_tokens)
@@ -77,7 +79,6 @@ def _same_model(run: Run, model: Any) -> Any:
     """The run's model, by its recorded dtype and fingerprint."""
     recorded = run.record["model"]
     model = load_again(run, "in Python, give it to top_cards(run, n, model=model)") if model is None else model
-    check_model(model)
     found = model_fingerprint(model)
     if found != recorded["fingerprint"]:
         raise DissectError(

@@ -56,6 +56,10 @@ class UnitStats:
     count: int
     moments: Mapping[str, Float64[Tensor, " layer *unit"]]
 
+    def __post_init__(self) -> None:
+        # Copies: what the caller does to the originals later must not change the sums.
+        object.__setattr__(self, "moments", {name: sums.clone() for name, sums in self.moments.items()})
+
     def __getitem__(self, moment: str) -> Float64[Tensor, " layer *unit"]:
         if moment not in self.moments:
             raise DissectError(

@@ -14,13 +14,14 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from dissect.checks import as_text_or_path, check_kind, check_seed, check_whole
+from dissect.checks import as_text_or_path, check_kind, check_seed, check_whole, refuse_bridge
 from dissect.corpora import read_documents
 from dissect.errors import DissectError
 from dissect.packing import Piece, Row, as_tensors, beginning, encode, pack
 from dissect.padding import as_mask, at_first, check_is_behind, to_front
 from dissect.progress import hidden
 from dissect.readings import Reading, check_text, counts, noted
+from dissect.tokenizer_files import TOKENIZER_FILES
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,6 +60,10 @@ class Windows:
         if self.documents is None:
             object.__setattr__(self, "documents", _one_a_window(self.tokens))
         _check_documents(self.documents, self.tokens)
+        # Copies: what the caller does to the originals later must not change the fingerprint.
+        for name in ("tokens", "keep", "documents", "attention_mask"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, getattr(self, name).detach().clone())
 
     @classmethod
     def from_tokens(
@@ -92,11 +97,10 @@ class Windows:
         _check_is_bool(keep, tokens)
         documents = _one_a_window(tokens) if documents is None else documents
         _check_documents(documents, tokens)
-        # All are copies: what the caller does to the originals later must not change the fingerprint.
         return cls(
-            to_front(tokens.detach().to("cpu", torch.int64), mask),
-            to_front(keep.detach().to("cpu"), mask),
-            documents=to_front(documents.detach().to("cpu", torch.int64), mask),
+            to_front(tokens.to("cpu", torch.int64), mask),
+            to_front(keep.to("cpu"), mask),
+            documents=to_front(documents.to("cpu", torch.int64), mask),
             attention_mask=None if attention_mask is None else to_front(mask, mask),
         )
 
@@ -138,7 +142,7 @@ class Windows:
         return len(self.tokens)
 
     def __getitem__(self, windows: slice) -> Windows:
-        """Some of the windows, as a view of the same memory."""
+        """Some of the windows."""
         mask = None if self.attention_mask is None else self.attention_mask[windows]
         parts = (self.tokens[windows], self.keep[windows], self.provenance, self.documents[windows], self.texts)
         return Windows(*parts, mask)
@@ -209,15 +213,19 @@ def load_windows(
         )
     ids, keep, documents, mask = as_tensors(rows, bos, tokens)
     _check_vocabulary(ids, model)
-    request = {"corpus": name, "split": split, "seed": seed, "context": context, "tokens": tokens}
+    request = {"corpus": os.fspath(corpus), "split": split, "seed": seed, "context": context, "tokens": tokens}
     read = {"documents": tally["used"], "empty": tally["empty"], "duplicates": tally["duplicate"], **counts(used)}
     return Windows(ids, keep, request | read, documents, frozenset(reading.digest for reading in used), mask)
 
 
 def _check_request(model: Any, tokens: int, context: int) -> None:
     """The errors that can be known before anything is read."""
+    refuse_bridge(model)
     if getattr(model, "tokenizer", None) is None:
-        raise DissectError("the model has no tokenizer; make windows of your own ids with Windows.from_tokens(ids)")
+        raise DissectError(
+            f"the model has no tokenizer: its folder has no file called like {', '.join(TOKENIZER_FILES)}; "
+            "save one there, or make windows of your own ids with Windows.from_tokens(ids)"
+        )
     check_whole("tokens", tokens, 1)
     check_whole("context", context, 2)  # BOS and one token to predict
     if context > model.cfg.n_ctx:

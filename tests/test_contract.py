@@ -20,7 +20,7 @@ CORPORA IMPORTANCE METRICS MODELS SITES
 DissectError Mask PruneConfig Run Scores Site Stats Summary UnitStats Windows""".split()
 
 # Each module may import those before it, and none after it.
-ORDER = """errors checks undo ranks streams progress memory storage digests sites config command records
+ORDER = """errors checks tokenizer_files undo ranks streams progress memory storage digests sites config command records
 stats importance masks
 corpora packing padding readings windows models
 hooks fast fresh forward finite collection scores ablation weights baking svd questions documents evaluation intervals

@@ -423,17 +423,6 @@ def test_who_takes_the_plain_pass(windows, calls, reason):
     assert calls["TransformerBlock"] == 3
 
 
-def test_a_bridge_runs_as_it_is(families):
-    """TransformerBridge answers to the same hook names; its modules are others."""
-    bridges = pytest.importorskip("transformer_lens.model_bridge")
-    from dissect.fast.support import is_plain_decoder
-
-    bridge = type("Bridge", (bridges.TransformerBridge,), {"__init__": lambda self: torch.nn.Module.__init__(self)})()
-    bridge.cfg = families("llama").cfg
-    assert is_plain_decoder(families("llama"))
-    assert not is_plain_decoder(bridge)
-
-
 def test_bfloat16_is_as_near_to_float32_as_before(tmp_path):
     """On the tiny Llama; the blocks of queries and the rounding of norms are bfloat16's own path on a CPU."""
     path = save_tiny("llama", tmp_path, tokenizer=False)

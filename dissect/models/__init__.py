@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from dissect.checks import as_path, as_text_or_path
-from dissect.errors import DissectError, shown, summary, unknown
-from dissect.models.architectures import Architecture, check_sizes, get_architecture
+from dissect.errors import DissectError, summary, unknown
+from dissect.models.architectures import ARCHITECTURES, Architecture, check_sizes, get_architecture
 from dissect.models.checksum import folder_checksum
 from dissect.models.convert import hooked_model
 from dissect.models.devices import check_n_devices, resolve_device, resolve_dtype
@@ -24,8 +24,10 @@ from dissect.models.gguf import fetch_gguf_model, gguf_folder
 from dissect.models.hub import commit_of, hub_is_reachable, is_cached
 from dissect.models.names import MODELS, WheelModel, known_models
 from dissect.models.parity import check_parity, needs_float32_too
+from dissect.models.reading import in_own_memory, read_config, read_model, refuse_adapter, refuse_two_checkpoints
 from dissect.models.tokenizer import attach_tokenizer, load_tokenizer
 
+CPU = torch.device("cpu")
 HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 
 
@@ -75,23 +77,23 @@ class ModelSource:
         fetched = gguf_folder(self.name, known.gguf_sha256).resolve() == Path(self.location)
         return known.gguf_sha256 if fetched else None
 
-    def transformers_model(self, dtype: torch.dtype) -> Any:
-        """The transformers model, unpruned, on the CPU.
+    def transformers_model(self, dtype: torch.dtype, device: torch.device = CPU) -> Any:
+        """The transformers model, unpruned, in memory of its own: no change of its file reaches it.
 
         Raises:
-            DissectError: Its weights cannot be read, or some are missing (transformers would draw them at random).
+            DissectError: Its weights cannot be read, some are missing, or some have no place in it.
         """
-        import transformers
+        return in_own_memory(self.mapped_model(dtype, device))
 
-        build = getattr(transformers, self.architecture)
-        options = {"local_files_only": self.local_only, "output_loading_info": True}
-        try:
-            hf_model, report = build.from_pretrained(self.location, dtype=dtype, **options)
-        except Exception as error:  # of whatever is wrong in a folder, transformers and torch raise their own kinds
-            raise DissectError(f"cannot read the weights of {self.location!r}: {summary(error)}") from error
-        if missing := sorted(report["missing_keys"]):
-            raise DissectError(f"{self.location!r} lacks weights of a {self.architecture}: {', '.join(missing[:4])}")
-        return hf_model.eval()
+    def mapped_model(self, dtype: torch.dtype, device: torch.device = CPU) -> Any:
+        """The same, for a moment's use: weights on the CPU may be views of the file.
+
+        Raises:
+            DissectError: As `transformers_model`.
+        """
+        unused = ARCHITECTURES[self.architecture].unused
+        options = {"device": device, "unused": unused, "local_only": self.local_only}
+        return read_model(self.location, self.architecture, dtype, **options)
 
 
 def load_model(
@@ -124,10 +126,10 @@ def load_model(
     check_n_devices(n_devices, chosen_device, encoder=architecture.encoder)
     tokenizer = load_tokenizer(source.location, local_only=source.local_only)
     whole = chosen_device if n_devices == 1 else torch.device("cpu")  # where transformers' model has room
-    hf_model = source.transformers_model(chosen_dtype).to(whole)
+    hf_model = source.transformers_model(chosen_dtype, whole)
     if needs_float32_too(hf_model):
         # Read anew: widening the loaded model would keep constants that transformers has rounded (Gemma's scale).
-        _checked(source.transformers_model(torch.float32).to(whole), architecture, source.name, n_devices)
+        _checked(source.mapped_model(torch.float32, whole), architecture, source.name, n_devices)
     model = _checked(hf_model, architecture, source.name, n_devices)
     attach_tokenizer(model, tokenizer, hf_model.config)
     model.source = source
@@ -138,11 +140,11 @@ def _checked(hf_model: Any, architecture: Architecture, name: str, n_devices: in
     """The TransformerLens model of a transformers model, their logits compared."""
     try:
         model = hooked_model(hf_model, architecture, name=name, n_devices=n_devices)
+        check_parity(model, hf_model)
     except DissectError:
         raise
     except Exception as error:  # a config that transformers takes and that still does not add up
         raise DissectError(f"cannot make a TransformerLens model of {name!r}: {summary(error)}") from error
-    check_parity(model, hf_model)
     return model
 
 
@@ -210,7 +212,7 @@ def _find(name_or_path: str | os.PathLike[str]) -> tuple[ModelSource, Architectu
     if known is not None:
         return _on_hub(name, known.repository)
     if _means_folder(name_or_path):
-        folder = _folder_of(name)
+        folder = as_path("model", name)
         return _in_folder(folder.resolve().name, folder)
     if HUB_ID.fullmatch(name):
         return _on_hub(name, name)
@@ -219,34 +221,29 @@ def _find(name_or_path: str | os.PathLike[str]) -> tuple[ModelSource, Architectu
 
 def _means_folder(name_or_path: str | os.PathLike[str]) -> bool:
     """True for a path object, a string that starts or is nested like a path, and any folder that exists."""
-    name = os.fspath(name_or_path)
+    name = as_text_or_path("model", name_or_path)
     return (
         not isinstance(name_or_path, str)
-        or name.startswith((".", "~", os.sep))
+        or name.startswith((".", os.sep))
         or name.count("/") > 1
         or as_path("model", name).is_dir()
     )
-
-
-def _folder_of(name: str) -> Path:
-    try:
-        return as_path("model", Path(name).expanduser())
-    except RuntimeError as error:  # the home of a user that there is not
-        raise DissectError(f"model {shown(name)} cannot be a folder: {error}") from error
 
 
 def _in_folder(name: str, folder: Path) -> tuple[ModelSource, Architecture]:
     """The model in a local folder.
 
     Raises:
-        DissectError: The folder is not there or has no config.json.
+        DissectError: The folder is not there, has no config.json, or holds an adapter or two checkpoints.
     """
+    refuse_adapter(str(folder), local_only=True)
     if not (folder / "config.json").is_file():
         what = "has no config.json" if folder.is_dir() else "does not exist"
         raise DissectError(
             f"the folder {str(folder)!r} {what}; a transformers folder is what model.save_pretrained(folder) writes. "
             f"Known names: {', '.join(MODELS)}"
         )
+    refuse_two_checkpoints(folder)
     architecture = _architecture(str(folder), local_only=True)
     return ModelSource(name, str(folder.resolve()), architecture.name, local_only=True), architecture
 
@@ -258,6 +255,7 @@ def _on_hub(name: str, repository: str) -> tuple[ModelSource, Architecture]:
         DissectError: It is in neither, or access to it is restricted.
     """
     local_only = not hub_is_reachable()
+    refuse_adapter(repository, local_only=local_only)
     if local_only and not is_cached(repository):
         offline = [model.name for model in known_models() if model.cached or isinstance(MODELS[model.name], WheelModel)]
         raise DissectError(
@@ -269,12 +267,7 @@ def _on_hub(name: str, repository: str) -> tuple[ModelSource, Architecture]:
 
 
 def _architecture(location: str, *, local_only: bool) -> Architecture:
-    """The architecture the config at `location` names. The raw config, so that an unknown one is our error."""
-    from transformers import PreTrainedConfig
-
-    try:
-        config, _ = PreTrainedConfig.get_config_dict(location, local_files_only=local_only)
-    except (OSError, ValueError, RecursionError) as error:
-        raise DissectError(f"cannot read the config of {location!r}: {summary(error)}") from error
+    """The architecture the config at `location` names, of a model that is whole."""
+    config = read_config(location, local_only=local_only)
     check_sizes(config, location)
     return get_architecture(config.get("architectures"))

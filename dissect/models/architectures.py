@@ -26,30 +26,37 @@ class Architecture:
         fields: From a transformers config to the fields of a `HookedTransformerConfig`.
         layout: Where the weights are.
         encoder: True for masked language models, which become a `HookedEncoder`.
+        unused: Patterns of the names of what its checkpoints are known to hold and its model computes anew or has no
+            use for. Any other weight without a place is an error.
     """
 
     name: str
     fields: Callable[[Any], dict[str, Any]]
     layout: Layout
     encoder: bool = False
+    unused: tuple[str, ...] = ()
 
+
+ROTARY = (r"rotary_emb\.inv_freq$",)  # frequencies, which follow from the config
+CAUSAL = (r"attn\.bias$", r"attn\.masked_bias$", r"attention\.bias$", r"attention\.masked_bias$")  # causal masks
+ENCODER = (r"^roberta\.pooler\.", r"embeddings\.position_ids$")  # another head, and numbers 0, 1, 2 …
 
 ARCHITECTURES: dict[str, Architecture] = {
     architecture.name: architecture
     for architecture in (
-        Architecture("OPTForCausalLM", configs.opt, layouts.OPT),
-        Architecture("GPTNeoXForCausalLM", configs.gpt_neox, layouts.GPT_NEOX),
-        Architecture("GPT2LMHeadModel", configs.gpt2, layouts.GPT2),
-        Architecture("LlamaForCausalLM", configs.llama, layouts.LLAMA),
-        Architecture("MistralForCausalLM", configs.llama, layouts.LLAMA),
-        Architecture("Qwen2ForCausalLM", configs.llama, layouts.LLAMA),
-        Architecture("Qwen3ForCausalLM", configs.qwen3, layouts.QWEN3),
-        Architecture("GemmaForCausalLM", configs.gemma, layouts.GEMMA),
-        Architecture("Gemma2ForCausalLM", configs.gemma2, layouts.GEMMA2),
-        Architecture("Gemma3ForCausalLM", configs.gemma3, layouts.GEMMA3),
-        Architecture("PhiForCausalLM", configs.phi, layouts.PHI),
-        Architecture("Phi3ForCausalLM", configs.llama, layouts.PHI3),
-        Architecture("RobertaForMaskedLM", configs.roberta, layouts.ROBERTA, encoder=True),
+        Architecture("OPTForCausalLM", configs.opt, layouts.OPT, unused=(r"decoder\.version$",)),
+        Architecture("GPTNeoXForCausalLM", configs.gpt_neox, layouts.GPT_NEOX, unused=ROTARY + CAUSAL),
+        Architecture("GPT2LMHeadModel", configs.gpt2, layouts.GPT2, unused=CAUSAL),
+        Architecture("LlamaForCausalLM", configs.llama, layouts.LLAMA, unused=ROTARY),
+        Architecture("MistralForCausalLM", configs.llama, layouts.LLAMA, unused=ROTARY),
+        Architecture("Qwen2ForCausalLM", configs.llama, layouts.LLAMA, unused=ROTARY),
+        Architecture("Qwen3ForCausalLM", configs.qwen3, layouts.QWEN3, unused=ROTARY),
+        Architecture("GemmaForCausalLM", configs.gemma, layouts.GEMMA, unused=ROTARY),
+        Architecture("Gemma2ForCausalLM", configs.gemma2, layouts.GEMMA2, unused=ROTARY),
+        Architecture("Gemma3ForCausalLM", configs.gemma3, layouts.GEMMA3, unused=ROTARY),
+        Architecture("PhiForCausalLM", configs.phi, layouts.PHI, unused=ROTARY),
+        Architecture("Phi3ForCausalLM", configs.llama, layouts.PHI3, unused=ROTARY),
+        Architecture("RobertaForMaskedLM", configs.roberta, layouts.ROBERTA, encoder=True, unused=ENCODER),
     )
 }
 

@@ -6,6 +6,7 @@ Weights are not processed: no folding, no centering. Folding the value biases wo
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from typing import Any
 
@@ -58,18 +59,28 @@ FIRST = ("embed", "pos_embed", "hook_embed", "hook_pos_embed", "hook_tokens")
 
 def empty_model(architecture: Architecture, fields: dict[str, Any], *, name: str) -> Any:
     """The TransformerLens model of this configuration, its weight matrices uninitialised memory."""
-    from transformer_lens import HookedEncoder, HookedTransformer, HookedTransformerConfig
-
-    cfg = HookedTransformerConfig(
+    lens = transformer_lens()
+    cfg = lens.HookedTransformerConfig(
         **fields, model_name=name, original_architecture=architecture.name, init_weights=False
     )
-    build = HookedEncoder if architecture.encoder else HookedTransformer
+    build = lens.HookedEncoder if architecture.encoder else lens.HookedTransformer
     with warnings.catch_warnings():
         # It announces its successor; we pin the version that has it.
         warnings.filterwarnings(
             "ignore", message="Hooked(Transformer|Encoder) is deprecated", category=DeprecationWarning
         )
         return build(cfg, move_to_device=False)
+
+
+def transformer_lens() -> Any:
+    """The library, imported so that transformers goes on saying as much as before: its import turns that down."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    try:
+        return importlib.import_module("transformer_lens")
+    finally:
+        logging.set_verbosity(level)
 
 
 # Heads of a HookedEncoder that a masked language model does not have.

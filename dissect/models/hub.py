@@ -5,8 +5,10 @@ Offline the hub's own client asks again for half a minute a file; one short requ
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
+import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -54,9 +56,43 @@ def commit_of(repository: str) -> str:
     Raises:
         DissectError: It has none.
     """
+    folder = files_of(repository)
+    if folder is None:
+        raise DissectError(f"the hub's cache has no config of {repository!r}; load the model once")
+    return folder.name
+
+
+def files_of(location: str) -> Path | None:
+    """The folder that a model's files are in: its own, or that of a hub model in the hub's cache."""
     from huggingface_hub import try_to_load_from_cache
 
-    config = try_to_load_from_cache(repository, "config.json")
-    if not isinstance(config, str):
-        raise DissectError(f"the hub's cache has no config of {repository!r}; load the model once")
-    return Path(config).parent.name
+    if os.path.isdir(location):
+        return Path(location)
+    config = try_to_load_from_cache(location, "config.json")
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def file_names(location: str, *, local_only: bool) -> list[str]:
+    """The names of a model's files: in its folder, on the hub, or with `local_only` in the hub's cache."""
+    from huggingface_hub import HfApi
+
+    if not local_only and not os.path.isdir(location):
+        with contextlib.suppress(Exception):  # mirrors of the hub may give files and no lists of them
+            return HfApi().list_repo_files(location)
+    folder = files_of(location)
+    return [] if folder is None else [path.name for path in folder.iterdir() if path.is_file()]
+
+
+def cache_problem(location: str) -> str:
+    """What an error adds where the hub's cache, which a hub model needs, cannot be written to; else nothing."""
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE)
+    if os.path.isdir(location):
+        return ""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder):
+            return ""
+    except OSError as error:
+        return f"; the hub's cache {folder} cannot be written to ({error.strerror}): set HF_HOME to a folder that can"

