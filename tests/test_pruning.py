@@ -277,7 +277,7 @@ def kill_at(patch, moment, nth):
     import dissect.storage
 
     calls = {"n": 0}
-    target, name = (dissect.evaluation, "run_blocks") if moment == "forward" else (dissect.storage.os, "replace")
+    target, name = (dissect.evaluation, "run_part") if moment == "forward" else (dissect.storage.os, "replace")
     original = getattr(target, name)
 
     def killing(*args):
