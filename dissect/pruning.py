@@ -471,7 +471,8 @@ def reading(
     Raises:
         DissectError: A corpus is neither a name nor two Windows, or cannot be read.
     """
-    corpora = {"forget": forget or config.forget, "retain": retain or config.retain}
+    given = {"forget": forget, "retain": retain}
+    corpora = {side: getattr(config, side) if corpus is None else corpus for side, corpus in given.items()}
     for corpus in corpora.values():
         label(corpus)
     windows = {side: read(corpora[side], model, config) for side in SIDES}

@@ -65,7 +65,9 @@ class _Window:
 
 
 def array_values(first: str, pieces: Iterator[str], line: int) -> Iterator[tuple[int, Any]]:
-    """The values of the array that begins in `first`, each with the number of its line.
+    """The values of the array that begins in `first`, objects, lists and texts, each with the number of its line.
+
+    A bare number may be given in two parts, where it is cut between two pieces; no row is one.
 
     Raises:
         Broken: It is no JSON, is cut off, or something follows it.
@@ -97,6 +99,7 @@ def _value(window: _Window) -> Any:
         except json.JSONDecodeError as error:
             cut_off = error.msg.startswith("Unterminated") or error.pos >= len(window.text) - NEAR
             if not (cut_off and window.grow()):
-                raise Broken(window.line, f"is not JSON ({error.msg})") from error
+                line = window.line + window.text.count("\n", window.at, error.pos)
+                raise Broken(line, f"is not JSON ({error.msg})") from error
         except (ValueError, RecursionError) as error:
             raise Broken(window.line, f"is not JSON ({error})") from error
