@@ -406,7 +406,7 @@ def as_runs(runs: Any) -> list[Run]:
         raise DissectError(f"runs are a list of them, got one, {runs}; put it into a list")
     runs = as_list("runs", runs, "runs, as dissect.Run.load(folder) gives them")
     if not runs:
-        raise DissectError("there is no run to show; give at least one: [dissect.Run.load(folder)]")
+        raise DissectError("there is no run to show; give at least one run, as in [dissect.Run.load(folder)]")
     for run in runs:
         check_kind("a run", run, Run, "a Run, as dissect.Run.load(folder) gives it")
         if not run.history:

@@ -12,7 +12,6 @@ import pytest
 import torch
 from plotly import graph_objects as go
 from plotly.offline import get_plotlyjs
-from safetensors.torch import save_file
 
 from dissect import DissectError, Mask, PruneConfig, Run, Scores, Stats, UnitStats, neuron_cards
 from dissect.digests import sealed
@@ -333,22 +332,18 @@ def large_run(path, like):
     """A run of SmolLM2's size at three sites, 50 steps long, made of random numbers; `like` lends its record."""
     generator = np.random.default_rng(0)
     sites = {"mlp": (30, 1536), "pre_out": (30, 9, 64), "value": (30, 3, 64)}
-    path.mkdir()
-    record = {key: like.record[key] for key in ("versions", "model", "data")}
     config = like.record["config"] | {"site": ",".join(f"{site}=0.02" for site in sites), "steps": 50}
-    record |= {"config": config, "model": record["model"] | {"units": sites}}
-    (path / "config.json").write_text(json.dumps(record))
-    pruned_at = {
-        site: torch.tensor(generator.integers(1, 51, shape), dtype=torch.int16) for site, shape in sites.items()
-    }
-    save_file(pruned_at, path / "pruned_at.safetensors")
+    record = like.record | {"config": config, "model": like.record["model"] | {"units": sites}}
+    record.pop("sha256")
+    path.mkdir()
+    Run(path, like.config, record).create()
+    run = Run.load(path)
+    pruned_at = {site: torch.tensor(generator.integers(1, 51, shape)) for site, shape in sites.items()}
     for side in ("forget", "retain"):
         sums = {site: torch.tensor(np.exp(generator.normal(size=shape))) for site, shape in sites.items()}
-        Stats({site: UnitStats(1, {"sum_abs": values}) for site, values in sums.items()}).save(
-            path / f"stats-{side}.safetensors"
-        )
-    lines = [large_line(step, generator) for step in range(51)]
-    (path / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        run.save_stats(side, Stats({site: UnitStats(1, {"sum_abs": values}) for site, values in sums.items()}))
+    for step in range(51):
+        run.commit(large_line(step, generator), Mask({site: at == step for site, at in pruned_at.items()}))
     return Run.load(path)
 
 
