@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import dissect
+from dissect import Stats, UnitStats, views
 from dissect.views import write_report
 from tests.browser import CHROMIUM
 from tests.test_cards import HOSTILE, Vocabulary, hostile_cards
@@ -50,6 +52,37 @@ def page(request, browser, report):
     page.wait_for_selector("#dashboard .slider-grip-rect")
     yield page
     assert page.complaints == []
+    page.close()
+
+
+def importances(layers, units, n):
+    """That many plots of as many dots."""
+    generator = torch.Generator().manual_seed(0)
+    sides = [torch.randn(layers, units, generator=generator, dtype=torch.float64).exp() for _ in range(2)]
+    stats = [Stats({"mlp": UnitStats(1, {"sum_abs": side})}) for side in sides]
+    scores = dissect.score(forget=stats[0], retain=stats[1], importance="abs")["mlp"]
+    return [views.importance(scores) for _ in range(n)]
+
+
+@pytest.mark.parametrize(("layers", "units", "n"), [(2, 48, 24), (30, 1536, 20), (32, 14_336, 3)])
+def test_every_plot_of_a_page_is_drawn(browser, tmp_path, layers, units, n):
+    """Also the first ones: none takes one of the 16 WebGL contexts of a page."""
+    path = views.write_page(importances(layers, units, n), tmp_path / "page.html")
+    assert path.stat().st_size < 6_000_000 + n * 900_000
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    page.wait_for_function(
+        f"[...document.querySelectorAll('.js-plotly-plot')].filter(p => p.calcdata).length === {n}", timeout=120_000
+    )
+    drawn = page.evaluate(
+        """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot =>
+            ['.scatterlayer path.point', '.heatmaplayer image'].map(drawn => plot.querySelectorAll(drawn).length))"""
+    )
+    kept, chosen = (count if count <= 4_000 else 0 for count in (layers * units * 0.98, layers * units * 0.02))
+    for dots, images in drawn:
+        assert dots >= kept + chosen - 2 > 0 or images
+    assert len(set(map(tuple, drawn))) == 1
+    assert page.locator("canvas").count() == 0
     page.close()
 
 

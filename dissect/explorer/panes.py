@@ -21,13 +21,13 @@ from dissect.views.curve import FORGET_AXIS, RETAIN_AXIS
 from dissect.views.layers import SPACING, LayerBins, bin_layers, outline_heights, outline_widths
 from dissect.views.log_axis import log_scores, ticks
 from dissect.views.panel import counts_under, layer_axis, layer_ticks, outlines
-from dissect.views.scatter import MANY, density, importance_axis, importance_title, lifted
+from dissect.views.scatter import density, importance_axis, importance_title, lifted
 from dissect.views.theme import FORGET, NEUTRAL, RETAIN, RUNS, get_theme, legend_below, plain, styled
 
 TALL, LOW = 500, 400  # pixels, upper and lower row
 LOST = {"forget": FORGET, "retain": RETAIN}  # chosen units have the colour of the side that loses them
 BOTH, ONLY_VALUE, ONLY_PRE_OUT = RUNS[0], RUNS[2], RUNS[3]
-FEW = 2_000  # dots are large up to there
+FEW, MANY = 2_000, 60_000  # dots are large up to the one, and a density above the other
 
 
 def _plot(figure: go.Figure, title: str, note: str, theme: str, height: int) -> Plot:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 from dissect.errors import DissectError
 from dissect.explorer.agreement import Agreement, agreement
@@ -49,7 +50,9 @@ class Explorer:
         self._page = Page(plots=len(self._plots))
         self._page.observe(lambda change: self._refresh(), names="shown")
         lines = [self._summary, board.w.HTML(texts.paragraph(about, "faint"))]
-        self.widget = board.board(self._controls, [self._columns, self._page], self._actions, lines, theme)
+        self._stand_in = f"dissect-explorer-{uuid4().hex}"
+        style = texts.style(theme, self._stand_in)
+        self.widget = board.board(self._controls, [self._columns, self._page], self._actions, lines, style)
         self._controls.on_change(self._moved)
         self._actions.measure.on_click(lambda button: self._report(self.measure))
         self._actions.try_it.on_click(lambda button: self._report(self._try))
@@ -201,6 +204,18 @@ class Explorer:
 
     def _renew(self) -> None:
         self._columns.children = [plot.renew() for plot in self._plots]
+
+    def _ipython_display_(self) -> None:
+        """Show it, and what is seen in its place where the notebook is only read.
+
+        They are two outputs: a page that knows a widget's state shows no other form of the widget's own output.
+        """
+        from IPython.display import display
+
+        said = str(self._choice) if isinstance(self._choice, DissectError) else describe(self._choice)
+        html = self._texts.stand_in(f"{said}; {len(self.points)} choices measured.", self._stand_in)
+        display({"text/html": html}, raw=True)
+        display(self._repr_mimebundle_(), raw=True)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         if self._displayed:

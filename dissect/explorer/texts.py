@@ -27,6 +27,7 @@ STYLE = """
 .dissect-explorer .reading { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.6;
   font: 12.5px/1.6 ui-monospace, Menlo, Consolas, monospace; }
 .dissect-explorer .reading .next { border-bottom: 2px solid {{ look.faint }}; }
+.{{ hidden }} { display: none; }
 .dissect-explorer h4 { margin: 0 0 4px; font-size: 14px; }
 .dissect-explorer .swatch { display: inline-block; width: 90px; height: 9px;
   background: linear-gradient(90deg, transparent, rgba({{ rgb }}, 0.75)); border: 1px solid {{ look.units }}; }
@@ -48,9 +49,22 @@ Underlined: the continuation, greedy. {{ note }}</p>
 """
 
 
-def style(theme: str) -> str:
-    """The style of everything in the explorer, which overrides the notebook's own theme there."""
-    return _template(STYLE).render(look=get_theme(theme), font=FONT, alert=RUNS[2], rgb=NEGATIVE)
+STAND_IN = """
+<p class="{{ name }}">{{ said }} This explorer is a widget: run its cell in Jupyter, and it answers here.</p>
+"""
+
+
+def style(theme: str, hidden: str) -> str:
+    """The style of everything in the explorer, which overrides the notebook's own theme there.
+
+    What has the class `hidden` is seen only where the explorer is not.
+    """
+    return _template(STYLE).render(look=get_theme(theme), font=FONT, alert=RUNS[2], rgb=NEGATIVE, hidden=hidden)
+
+
+def stand_in(said: str, name: str) -> str:
+    """What is seen of an explorer, in the class `name`, where there is no kernel to draw it."""
+    return _template(STAND_IN).render(said=said, name=name)
 
 
 def paragraph(text: str, kind: str = "") -> str:

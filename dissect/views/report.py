@@ -11,12 +11,11 @@ from markupsafe import Markup
 from dissect.cards.heads import HeadCard
 from dissect.cards.neurons import NeuronCard
 from dissect.checks import as_path, check_kind
-from dissect.errors import DissectError
 from dissect.intervals import in_brackets
 from dissect.neuron_table import neurons, units_of
 from dissect.runs import Run, Summary
 from dissect.seeds import by_seed, mean_and_sd
-from dissect.storage import write_text
+from dissect.storage import with_folder, write_text
 from dissect.views.card import anchor, card_body, card_style, environment
 from dissect.views.embedded import embedded
 from dissect.views.figure import dashboard
@@ -44,7 +43,7 @@ def write_report(
 
     Args:
         runs: The first is the one shown layer by layer and, if it kept statistics, neuron by neuron.
-        path: The page.
+        path: The page; its folder is made where there is none.
         cards: Cards to show, as `neuron_cards` and `head_cards` make them.
         theme: `light` or `dark`.
 
@@ -74,7 +73,8 @@ def write_report(
         theme=get_theme(theme),
         scheme=theme,
     )
-    return _write(path, page)
+    write_text(with_folder(path), page)
+    return path
 
 
 def _names(line: Line) -> list[str]:
@@ -82,15 +82,6 @@ def _names(line: Line) -> list[str]:
     if len(line.runs) == 1:
         return [line.name]
     return [f"{line.name}: seed {run.config.seed}" for run in line.runs]
-
-
-def _write(path: Path, page: str) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, page)
-    except OSError as error:
-        raise DissectError(f"cannot write the report to {path}: {error}; choose another --out") from error
-    return path
 
 
 def neuron_rows(runs: Sequence[Run], cards: Sequence[NeuronCard | HeadCard]) -> list[dict[str, Any]]:
