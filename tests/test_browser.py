@@ -7,6 +7,9 @@ import torch
 
 import dissect
 from dissect import Stats, UnitStats, views
+from dissect.continuation import Reading
+from dissect.samples import Sample, Samples
+from dissect.views import card as cards
 from dissect.views import write_report
 from tests.browser import CHROMIUM
 from tests.test_cards import HOSTILE, Vocabulary, hostile_cards
@@ -25,7 +28,9 @@ def report(tmp_path_factory):
         small_run(folder / "score", fraction=0.02, steps=50),
         small_run(folder / "random", fraction=0.02, steps=50, selector="random"),
     ]
-    return runs, write_report(runs, folder / "page.html", hostile_cards())
+    reading = Reading(HOSTILE, (1.0,) * len(HOSTILE), 2)
+    samples = Samples("mlp abs", 50, 60, (Sample("forget", reading, reading), Sample("retain", reading, reading)))
+    return runs, write_report(runs, folder / "page.html", hostile_cards(), samples=samples)
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +197,10 @@ def test_hostile_text_is_shown_and_does_not_run(page):
     assert HOSTILE[0] in shown
     assert page.locator(".dissect-card img, .dissect-card script").count() == 0
     assert Vocabulary().decode([0]) == HOSTILE[0]
+    cells = page.locator("#samples tbody tr").first.locator(".text").all_text_contents()
+    assert cells[0] == "".join(map(cards.printed, HOSTILE[:2]))
+    assert cells[1] == cells[2] == "".join(map(cards.printed, HOSTILE[2:]))
+    assert page.locator("#samples img, #samples script, #samples b").count() == 0
 
 
 def test_the_browser_draws_the_runs_numbers(page, report):

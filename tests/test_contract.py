@@ -24,8 +24,9 @@ ORDER = """errors checks undo ranks storage digests sites config command records
 stats importance masks
 corpora packing windows models
 hooks fast forward finite collection scores ablation weights baking svd questions documents evaluation intervals
-fingerprint origin cards runs seeds differences selection steps sharing pruning repetition exporting neuron_table
-run_cards split_half experiments cost cluster grid claims
+fingerprint origin cards
+continuation runs seeds differences selection steps sharing pruning repetition exporting neuron_table
+run_cards samples split_half experiments cost cluster grid claims
 views explorer demo cli""".split()
 
 # Runs, cards and stability draw themselves; the drawing is only imported when they do.

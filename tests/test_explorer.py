@@ -17,12 +17,12 @@ import torch
 import dissect
 from dissect import DissectError, Mask
 from dissect.cards.token_text import token_text
+from dissect.continuation import Reading, encode_prompt, read_on, why_not
 from dissect.evaluation import evaluate_documents
 from dissect.explorer import bench, opening, texts
 from dissect.explorer.agreement import agreement, compare
 from dissect.explorer.bench import Bench, ticking
 from dissect.explorer.choice import Evidence, Settings, choose
-from dissect.explorer.trial import Reading, encode_prompt, read_on, why_not
 from dissect.intervals import intervals
 from dissect.masks import over_heads
 from dissect.stats import MOMENTS, Stats, UnitStats

@@ -7,8 +7,9 @@ from functools import cache
 from jinja2 import Template
 from markupsafe import Markup
 
-from dissect.explorer.trial import Reading, Trial
-from dissect.views.card import environment, visible
+from dissect.continuation import Reading
+from dissect.explorer.trial import Trial
+from dissect.views.card import environment, printed
 from dissect.views.theme import FONT, NEGATIVE, RUNS, get_theme
 
 MOST = 8.0  # nats that shade a token fully
@@ -86,11 +87,6 @@ def key(trial: Trial) -> str:
     change = trial.pruned.prompt_loss - trial.whole.prompt_loss
     note = f"Pruning changes the prompt's loss by {change:+.3f} nats a token.".replace("-", "−")
     return _template(KEY).render(most=MOST, note=note)
-
-
-def printed(text: str) -> str:
-    """A token's text with its line ends and spaces, and whatever else has no shape made visible."""
-    return " ".join(visible(part) for part in text.split(" ")).replace("↵", "↵\n")
 
 
 def _depth(loss: float) -> float:
