@@ -39,6 +39,8 @@ from .repetition import rerun as rerun
 from .run_cards import top_cards as top_cards
 from .runs import Run as Run
 from .runs import Summary as Summary
+from .samples import Samples as Samples
+from .samples import run_samples as run_samples
 from .scores import Scores as Scores
 from .scores import score as score
 from .sites import SITES as SITES

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dissect.cards.neurons import NeuronCard
     from dissect.grid import GridResult
     from dissect.runs import Run
+    from dissect.samples import Samples
 
 Flag = tyro.conf.arg(aliases=["-o"])
 Out = Annotated[Path | None, Flag]
@@ -224,12 +225,16 @@ def export_command(
     print(export(Run.load(run), out, step=step, shrink=shrink))
 
 
-def report(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], cards: int = 0, out: Out = None) -> None:
+def report(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional], cards: int = 0, samples: int = 0, out: Out = None
+) -> None:
     """Write one HTML page about one or several runs; it opens offline.
 
     Args:
-        runs: Run folders; the first is the one that is shown layer by layer.
+        runs: Run folders; the first is shown layer by layer, the first that has scores also unit by unit.
         cards: Show cards of that many units, the highest scores of the first run that has scores; needs its model.
+        samples: Show how the first run's model goes on with that many test documents of each side, unpruned and pruned
+            up to the step that the page begins with; needs its model.
         out: The page; report.html in the first run's folder if not given.
     """
     from dissect.runs import Run
@@ -238,16 +243,23 @@ def report(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], cards: int =
     if not runs:
         raise DissectError("a report needs at least one run folder: dissect report RUN [RUN ...]")
     loaded = [Run.load(path) for path in runs]
-    print(write_report(loaded, out or runs[0] / "report.html", _cards(loaded, cards)).resolve())
+    check_whole("cards", cards, 0)
+    check_whole("samples", samples, 0)
+    page = out or runs[0] / "report.html"
+    print(write_report(loaded, page, _cards(loaded, cards), samples=_samples(loaded, samples)).resolve())
 
 
 def _cards(runs: list[Run], n: int) -> Sequence[NeuronCard | HeadCard]:
     from dissect.run_cards import top_cards
+    from dissect.views.report import scored_run
 
-    check_whole("cards", n, 0)
-    if n == 0:
-        return ()
-    return top_cards(next((run for run in runs if run.has_stats), runs[0]), n)
+    return top_cards(scored_run(runs), n) if n else ()
+
+
+def _samples(runs: list[Run], n: int) -> Samples | None:
+    from dissect.samples import run_samples
+
+    return run_samples(runs[0], n) if n else None
 
 
 def rerun(run: tyro.conf.Positional[Path], out: Out = None, device: str | None = None) -> int:

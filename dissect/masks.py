@@ -15,7 +15,7 @@ from torch import Tensor
 from dissect.checks import as_list, as_path, check_kind, check_model, is_index
 from dissect.errors import DissectError, shown
 from dissect.sites import get_site, get_sites
-from dissect.storage import read_tensors, tensors_of, write_bytes
+from dissect.storage import read_tensors, tensors_of, with_folder, write_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +162,10 @@ class Mask:
         Raises:
             DissectError: The file cannot be written.
         """
-        write_bytes(as_path("path", path), save({site: pruned.contiguous() for site, pruned in self.by_site.items()}))
+        write_bytes(
+            with_folder(as_path("path", path)),
+            save({site: pruned.contiguous() for site, pruned in self.by_site.items()}),
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> Mask:

@@ -47,9 +47,9 @@ def top_cards(
     units = top_units(run, n)
     check_whole("tokens", tokens, 1)
     check_tokens(ablation_tokens)
-    _check_named(run)
-    model = _same_model(run, model)
-    sides = [first_windows(model, _same_windows(run, side, model), tokens) for side in SIDES]
+    check_named(run)
+    model = same_model(run, model)
+    sides = [first_windows(model, same_windows(run, side, model), tokens) for side in SIDES]
     rotation = rotate_to_svd(model) if run.config.svd else WeightEdit()
     try:
         return _cards(model, units, *sides, ablation_tokens=ablation_tokens, progress=progress)
@@ -69,13 +69,14 @@ def top_units(run: Run, n: int) -> list[Unit]:
     return units_of(table.sort_values(["step", "rank"], kind="stable").head(n))
 
 
-def _check_named(run: Run) -> None:
+def check_named(run: Run) -> None:
+    """Raise `DissectError` unless names load the run's data."""
     for side in SIDES:
         if getattr(run.config, side).startswith(WINDOWS):
             raise DissectError(f"the {side} data of {run.path} were given as Windows, which no name loads; {BY_HAND}")
 
 
-def _same_model(run: Run, model: Any) -> Any:
+def same_model(run: Run, model: Any) -> Any:
     """The run's model, by its recorded dtype and fingerprint."""
     recorded = run.record["model"]
     model = load_again(run, "in Python, give it to top_cards(run, n, model=model)") if model is None else model
@@ -88,11 +89,12 @@ def _same_model(run: Run, model: Any) -> Any:
     return model
 
 
-def _same_windows(run: Run, side: str, model: Any) -> Windows:
-    """The train windows of a side, by their recorded fingerprint."""
-    config, recorded = run.config, run.record["data"][side]["train"]
+def same_windows(run: Run, side: str, model: Any, split: str = "train") -> Windows:
+    """The windows of a side that statistics (train) or evaluations (test) were of, by their recorded fingerprint."""
+    config, recorded = run.config, run.record["data"][side][split]
     name = getattr(config, side)
-    windows = load_windows(name, model, tokens=config.tokens, context=config.context, seed=config.seed)
+    tokens = config.tokens if split == "train" else config.eval_tokens or config.tokens
+    windows = load_windows(name, model, tokens=tokens, context=config.context, split=split, seed=config.seed)
     found = windows.fingerprint if "tokens_fingerprint" in recorded else windows.tokens_fingerprint
     if found != recorded["fingerprint"]:
         raise DissectError(

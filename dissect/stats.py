@@ -19,7 +19,7 @@ from dissect.checks import as_list, as_path, check_kind
 from dissect.errors import DissectError, look_up, shown
 from dissect.ranks import all_reduce_sum_
 from dissect.sites import get_site
-from dissect.storage import read_tensors, tensors_of, write_bytes
+from dissect.storage import read_tensors, tensors_of, with_folder, write_bytes
 
 Activations = Float[Tensor, "window position *unit"]
 
@@ -116,7 +116,7 @@ class Stats(Mapping[str, UnitStats]):
         Raises:
             DissectError: The file cannot be written.
         """
-        write_bytes(as_path("path", path), self.to_bytes())
+        write_bytes(with_folder(as_path("path", path)), self.to_bytes())
 
     def to_bytes(self) -> bytes:
         """All sums in safetensors' format, as `site/moment` with the counts beside them."""

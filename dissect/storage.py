@@ -82,6 +82,21 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def with_folder(path: Path) -> Path:
+    """The path of a file that is to be written where the user says, its folder made where there is none.
+
+    Raises:
+        DissectError: It cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DissectError(
+            f"cannot make the folder of {path}: {error.strerror or error}; choose another path"
+        ) from error
+    return path
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole."""
     write_bytes(path, text.encode("utf-8"))

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import dissect
+from dissect import Stats, UnitStats, views
+from dissect.continuation import Reading
+from dissect.samples import Sample, Samples
+from dissect.views import card as cards
 from dissect.views import write_report
 from tests.browser import CHROMIUM
 from tests.test_cards import HOSTILE, Vocabulary, hostile_cards
@@ -23,7 +28,9 @@ def report(tmp_path_factory):
         small_run(folder / "score", fraction=0.02, steps=50),
         small_run(folder / "random", fraction=0.02, steps=50, selector="random"),
     ]
-    return runs, write_report(runs, folder / "page.html", hostile_cards())
+    reading = Reading(HOSTILE, (1.0,) * len(HOSTILE), 2)
+    samples = Samples("mlp abs", 50, 60, (Sample("forget", reading, reading), Sample("retain", reading, reading)))
+    return runs, write_report(runs, folder / "page.html", hostile_cards(), samples=samples)
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +57,37 @@ def page(request, browser, report):
     page.wait_for_selector("#dashboard .slider-grip-rect")
     yield page
     assert page.complaints == []
+    page.close()
+
+
+def importances(layers, units, n):
+    """That many plots of as many dots."""
+    generator = torch.Generator().manual_seed(0)
+    sides = [torch.randn(layers, units, generator=generator, dtype=torch.float64).exp() for _ in range(2)]
+    stats = [Stats({"mlp": UnitStats(1, {"sum_abs": side})}) for side in sides]
+    scores = dissect.score(forget=stats[0], retain=stats[1], importance="abs")["mlp"]
+    return [views.importance(scores) for _ in range(n)]
+
+
+@pytest.mark.parametrize(("layers", "units", "n"), [(2, 48, 24), (30, 1536, 20), (32, 14_336, 3)])
+def test_every_plot_of_a_page_is_drawn(browser, tmp_path, layers, units, n):
+    """Also the first ones: none takes one of the 16 WebGL contexts of a page."""
+    path = views.write_page(importances(layers, units, n), tmp_path / "page.html")
+    assert path.stat().st_size < 6_000_000 + n * 900_000
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    page.wait_for_function(
+        f"[...document.querySelectorAll('.js-plotly-plot')].filter(p => p.calcdata).length === {n}", timeout=120_000
+    )
+    drawn = page.evaluate(
+        """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot =>
+            ['.scatterlayer path.point', '.heatmaplayer image'].map(drawn => plot.querySelectorAll(drawn).length))"""
+    )
+    kept, chosen = (count if count <= 4_000 else 0 for count in (layers * units * 0.98, layers * units * 0.02))
+    for dots, images in drawn:
+        assert dots >= kept + chosen - 2 > 0 or images
+    assert len(set(map(tuple, drawn))) == 1
+    assert page.locator("canvas").count() == 0
     page.close()
 
 
@@ -159,6 +197,10 @@ def test_hostile_text_is_shown_and_does_not_run(page):
     assert HOSTILE[0] in shown
     assert page.locator(".dissect-card img, .dissect-card script").count() == 0
     assert Vocabulary().decode([0]) == HOSTILE[0]
+    cells = page.locator("#samples tbody tr").first.locator(".text").all_text_contents()
+    assert cells[0] == "".join(map(cards.printed, HOSTILE[:2]))
+    assert cells[1] == cells[2] == "".join(map(cards.printed, HOSTILE[2:]))
+    assert page.locator("#samples img, #samples script, #samples b").count() == 0
 
 
 def test_the_browser_draws_the_runs_numbers(page, report):

@@ -24,8 +24,8 @@ ORDER = """errors checks tokenizer_files undo ranks streams progress memory stor
 stats importance masks
 corpora packing padding readings windows models
 hooks fast fresh forward finite collection scores ablation weights baking svd questions documents evaluation intervals
-fingerprint origin loading cards runs seeds differences selection steps sharing pruning repetition exporting
-neuron_table run_cards split_half experiments cost cluster grid claims
+fingerprint origin loading cards continuation runs seeds differences selection steps sharing pruning repetition
+exporting neuron_table run_cards samples split_half experiments cost cluster grid claims
 views explorer demo cli""".split()
 
 # Runs, cards and stability draw themselves; the drawing is only imported when they do.

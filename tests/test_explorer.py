@@ -17,12 +17,12 @@ import torch
 import dissect
 from dissect import DissectError, Mask
 from dissect.cards.token_text import token_text
+from dissect.continuation import Reading, encode_prompt, read_on, why_not
 from dissect.evaluation import evaluate_documents
 from dissect.explorer import bench, opening, texts
 from dissect.explorer.agreement import agreement, compare
 from dissect.explorer.bench import Bench, ticking
 from dissect.explorer.choice import Evidence, Settings, choose
-from dissect.explorer.trial import Reading, encode_prompt, read_on, why_not
 from dissect.intervals import intervals
 from dissect.masks import over_heads
 from dissect.stats import MOMENTS, Stats, UnitStats
@@ -286,7 +286,135 @@ def test_a_move_among_50_000_units_is_quick(model):
     explorer.close()
 
 
-# Measuring
+IMPOSSIBLE = [
+    ("fraction", 7, r"unknown fraction 7 .*0\.001.*1\.0\)$"),
+    ("fraction", 0.021, r"unknown fraction 0\.021; did you mean '0\.02'"),
+    ("fraction", "2%", "unknown fraction '2%'"),
+    ("fraction", True, "unknown fraction True"),
+    ("site", "mpl", "unknown site 'mpl'; did you mean 'mlp'.*pre_out"),
+    ("importance", "rsm", "did you mean 'rms'"),
+    ("eps", -1, "unknown eps -1"),
+    ("direction", "both", "unknown direction 'both'"),
+    ("value", "one", "unknown pruned to 'one'"),
+    *((name, None, "unknown .* None") for name in ("fraction", "site", "importance", "eps", "direction", "value")),
+    *((name, np.ones(2), "unknown .* array") for name in ("fraction", "site")),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "match"), IMPOSSIBLE)
+def test_what_a_control_cannot_be_is_one_line(explorer, name, value, match):
+    before, choice = explorer.settings, explorer.choice
+    with pytest.raises(DissectError, match=match) as refused:
+        getattr(explorer, name).value = value
+    assert "\n" not in str(refused.value)
+    assert "unknown" in said(explorer)
+    assert (explorer.settings, explorer.choice) == (before, choice)
+    explorer.fraction.value = 0.2
+    assert said(explorer) == ""
+    assert explorer.measure().units == len(explorer.mask) == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("index", 99), ("index", "x"), ("index", None), ("label", "x"), ("label", 3)]
+)
+@pytest.mark.parametrize("control", ["site", "fraction"])
+def test_nor_by_its_place_or_its_label(explorer, control, name, value):
+    before = explorer.settings
+    with pytest.raises(DissectError, match=f"unknown {name} of {control}"):
+        setattr(getattr(explorer, control), name, value)
+    getattr(explorer, control).set_state({name: value})  # as the page does
+    assert f"unknown {name} of {control}" in said(explorer)
+    assert explorer.settings == before
+    getattr(explorer, control).set_state({"index": 1})
+    assert explorer.settings != before
+
+
+def test_numbers_of_any_type_are_taken(explorer):
+    explorer.fraction.value = np.float64(0.2)
+    explorer.eps.value = 1
+    assert (explorer.settings.fraction, explorer.settings.eps) == (0.2, 1.0)
+    assert len(explorer.mask) == 12
+
+
+def test_a_control_is_set_not_replaced(explorer):
+    for name in ("fraction", "site", "value"):
+        with pytest.raises(DissectError, match=rf"write explorer\.{name}\.value = 0\.2"):
+            setattr(explorer, name, 0.2)
+    assert explorer.fraction.value == 0.1
+
+
+def test_a_hostile_value_is_text_in_the_message(explorer):
+    with pytest.raises(DissectError):
+        explorer.site.value = HOSTILE[0]
+    assert HOSTILE[0] not in said(explorer)
+
+
+# Measuring, and what changes the model
+
+
+def bake_some(model):
+    return dissect.bake(model, Mask.of(model, "mlp", [(0, 1), (1, 2), (2, 3)])).restore
+
+
+def write_data(model):
+    weight = model.blocks[0].mlp.W_out
+    before = weight.data.clone()
+    weight.data[3] += 1.0  # unseen by torch's own counter of versions
+
+    def restore():
+        weight.data[:] = before
+
+    return restore
+
+
+def swap_parameter(model):
+    block, before = model.blocks[1].mlp, model.blocks[1].mlp.W_in
+    block.W_in = torch.nn.Parameter(before.flip(0).clone(), requires_grad=False)
+    return lambda: setattr(block, "W_in", before)
+
+
+def ablate_some(model):
+    return dissect.ablate(model, Mask.of(model, "mlp", [(0, 1), (1, 2), (2, 3)])).remove
+
+
+@pytest.mark.parametrize("change", [bake_some, write_data, swap_parameter, ablate_some])
+def test_a_changed_model_is_measured_anew(explorer, model, change):
+    first, whole = explorer.measure(), explorer.whole
+    assert explorer.measure() is first
+    undo = change(model)
+    second = explorer.measure()
+    assert second is not first
+    assert second.contents != first.contents
+    tests = {side: test for side, (_, test) in guessable_sides().items()}
+    for side, test in tests.items():
+        base = dissect.evaluate(model, test, progress=False)
+        assert explorer.whole[side] == base != whole[side]
+        with dissect.ablated(model, explorer.mask):
+            pruned = dissect.evaluate(model, test, progress=False)
+        assert getattr(second, side) == pruned
+        assert getattr(second, f"{side}_drop") == pytest.approx(1 - pruned["top1"] / base["top1"])
+    assert "Others, of this model in another state: 1." in said(explorer)
+    assert "choices still go by what it was then" in said(explorer)
+    names = [trace.name for trace in drawn(explorer, "curve")]
+    assert names == ["no selectivity", "mlp abs, model in another state", "mlp abs"]
+    undo()
+    assert explorer.measure() is first
+    assert explorer.whole == whole
+    assert explorer.points == [first, second]
+    assert "The model has changed" not in said(explorer)
+    assert [trace.name for trace in drawn(explorer, "curve")][1:] == ["mlp abs", "mlp abs, model in another state"]
+
+
+def test_a_trial_of_a_changed_model_says_so(reader):
+    windows = random_windows(4, 17, d_vocab=300)
+    explorer = dissect.explore(reader, windows, random_windows(4, 17, seed=1, d_vocab=300), new_tokens=2)
+    explorer.fraction.value = 0.3
+    explorer.try_prompt("for i in")
+    assert said(explorer) == ""
+    with dissect.ablated(reader, Mask.of(reader, "mlp", [(0, 1)])):
+        explorer.try_prompt("for i in")
+    assert "The model has changed" in said(explorer)
+    explorer.close()
 
 
 @pytest.mark.parametrize("value", ["zero", "mean"])

@@ -184,6 +184,9 @@ def test_it_begins_as_the_cells_say(page):
     names = page.evaluate(
         "document.querySelectorAll('.dissect-explorer .js-plotly-plot')[0]._fullData.map(trace => trace.name)"
     )
+    stand_in = page.locator("[class^='dissect-explorer-']")
+    assert stand_in.count() == 1
+    assert not stand_in.is_visible()
     assert names[:3] == ["all units", "all units", "chosen units"]
     assert names[3].startswith("score = ")
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import gzip
+import html
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import torch
 from plotly import graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from dissect import DissectError, Mask, PruneConfig, Run, Scores, Stats, UnitStats, neuron_cards
+from dissect import DissectError, Mask, PruneConfig, Run, Scores, Stats, UnitStats, neuron_cards, views
 from dissect.digests import sealed
 from dissect.scores import SiteScores
 from dissect.views import (
@@ -30,7 +32,7 @@ from dissect.views import (
 from dissect.views.card import card_body
 from dissect.views.overlay import data_of
 from dissect.views.packed import packed, unpacked
-from dissect.views.pages import write_page
+from dissect.views.pages import write_figures, write_page
 from dissect.views.report import SUMMARY_COLUMNS, summary_rows
 from dissect.views.theme import FORGET, RETAIN
 from tests.conftest import random_windows, tiny_transformer
@@ -253,14 +255,28 @@ def test_importance_draws_every_unit_and_the_cut():
     assert len(importance(scores, fraction=None).data) == 1
 
 
-def test_many_units_are_a_density():
+def test_many_units_are_a_density_and_the_lonely_ones_dots():
     scores = random_scores(10, 7000)
-    figure = importance(scores, fraction=0.01)
-    density = figure.data[0]
-    assert density.type == "heatmap"
-    assert int(np.array(density.customdata).sum()) == 69_300
-    assert len(trace(figure, "highest scores").x) == 700
-    assert len(figure.to_json()) < 600_000
+    figure = importance(scores, fraction=0.1)
+    for name, units in (("kept units", 63_000), ("highest scores", 7_000)):
+        density, dots = (drawn for drawn in figure.data if drawn.name == name)
+        assert (density.type, dots.type) == ("heatmap", "scatter")
+        counts, shown = np.array(density.customdata), ~np.isnan(np.array(density.z))
+        assert int(counts.sum()) == units
+        assert 0 < len(dots.x) == units - counts[shown].sum() <= 4_000
+        assert counts[shown].min() > counts[~shown].max()  # dots are those of the emptiest cells
+    assert len(figure.to_json()) < 2_000_000
+
+
+@pytest.mark.parametrize("units", [2, 48, 2_000, 15_000])
+@pytest.mark.parametrize("fraction", [None, 0.02, 0.5, 1.0])
+def test_every_unit_is_drawn_once_and_none_by_webgl(units, fraction):
+    figure = importance(random_scores(4, units), fraction=max(fraction, 1 / units) if fraction else None)
+    assert {drawn.type for drawn in figure.data} <= {"scatter", "heatmap"}
+    dots = sum(len(drawn.x) for drawn in figure.select_traces(selector={"mode": "markers"}))
+    cells = (drawn for drawn in figure.data if drawn.type == "heatmap")
+    assert dots + sum(np.array(c.customdata)[~np.isnan(np.array(c.z))].sum() for c in cells) == 4 * units
+    assert dots <= 8_000
 
 
 def test_overlap_is_jaccards_index():
@@ -272,6 +288,13 @@ def test_overlap_is_jaccards_index():
     assert np.array(heat.customdata)[0, 1].tolist() == [20, 60]
     with pytest.raises(DissectError, match="at least one mask"):
         overlap({})
+
+
+def test_no_view_asks_for_webgl():
+    """A page has 16 contexts, of which each figure would take two; the oldest figures go blank."""
+    sources = {path.name: path.read_text() for path in Path(views.__file__).parent.glob("*.py")}
+    assert len(sources) > 20
+    assert [name for name, source in sources.items() if re.search(r"[a-z]gl\(|Scatter3d|Surface|Mesh3d", source)] == []
 
 
 FIGURES = {
@@ -406,6 +429,54 @@ def test_no_view_takes_a_name_for_html(tmp_path):
         assert "&lt;i&gt;mine" in drawn or name == "pruned_by_layer", name  # which names no text
     page = write_page([go.Figure()], tmp_path / f"{EVIL}.html").read_text()
     assert "<title>&lt;i&gt;mine</title>" in page
+
+
+def test_titles_are_escaped_once_everywhere(tmp_path):
+    """What the browser's tab says is the name as it was given."""
+    names = dict.fromkeys(("model", "forget", "retain"), EVIL)
+    run = renamed(small_run(tmp_path / "a"), **names)
+    pages = [*write_figures([run], tmp_path / "figures"), write_report([run], tmp_path / "report.html")]
+    pages.append(write_page([dashboard(run)], tmp_path / "page.html"))
+    for page in pages:
+        outside = re.sub(r"<script.*?</script>", "", page.read_text(), flags=re.DOTALL)
+        assert "&amp;" not in outside, page.name
+        (title,) = re.findall("<title>(.*?)</title>", outside)
+        assert "<" not in title
+        assert EVIL in html.unescape(title) or page.name.startswith("figure_"), page.name  # whose titles are all ours
+    drawn = json.dumps([figure(run).to_json() for figure in (dashboard, pruned_by_layer)])
+    assert "&amp;" not in drawn
+    assert "&lt;i&gt;mine" in drawn
+
+
+def test_the_title_of_ones_own_figure_is_read_without_its_html(tmp_path):
+    figure = go.Figure(layout={"title": {"text": "a <b>&lt; b</b><br>& c"}})
+    page = write_page([figure], str(tmp_path / "page.html")).read_text()
+    assert "<title>a  &lt; b  &amp; c</title>" in page
+
+
+WRITERS = {
+    "report": lambda runs, path: write_report(runs, path),
+    "page": lambda runs, path: write_page([dashboard(*runs)], path),
+    "figures": lambda runs, path: write_figures(runs, path.parent),
+    "mask": lambda runs, path: runs[0].mask().save(path),
+    "stats": lambda runs, path: Stats({"mlp": UnitStats(1, {"sum": torch.ones(1, 2).double()})}).save(path),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_every_writer_makes_its_folder_or_says_why_not(runs, tmp_path, writer):
+    path = tmp_path / "not" / "there" / "file"
+    WRITERS[writer](runs, path)
+    assert len(list(path.parent.iterdir())) == (3 if writer == "figures" else 1)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DissectError, match=r"cannot make the folder of .*choose another path") as refused:
+        WRITERS[writer](runs, tmp_path / "file" / "below" / "page")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_page_of_no_figure(tmp_path):
+    with pytest.raises(DissectError, match="at least one figure"):
+        write_page([], tmp_path / "page.html")
 
 
 def test_nothing_to_report(tmp_path):

@@ -11,6 +11,7 @@ from dissect.ablation import ablated
 from dissect.documents import DocumentSums
 from dissect.evaluation import evaluate_documents
 from dissect.explorer.choice import Choice, Evidence, Settings
+from dissect.explorer.contents import contents
 from dissect.hooks import Read, hooked
 from dissect.intervals import intervals
 from dissect.runs import SIDES, Interval, relative_drop
@@ -36,6 +37,7 @@ class Point:
         forget_interval: The 95% interval of the forget drop, from other documents of the same kind; None where the
             data set has too few documents for one (`dissect.intervals`).
         retain_interval: Likewise of the retain drop.
+        contents: What the model was when it was measured (`contents`), before the choice was pruned.
     """
 
     settings: Settings
@@ -47,6 +49,7 @@ class Point:
     retain_drop: float
     forget_interval: Interval = None
     retain_interval: Interval = None
+    contents: str = ""
 
     @property
     def difference(self) -> float:
@@ -63,25 +66,41 @@ class Bench:
         evidence: Statistics, for the means of mean ablation.
         windows: What is predicted, by side.
         batch_size: Windows in a forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
-        base: What the whole model predicts by side, document by document, once it is known.
-        points: What was measured, in order.
+        opened: What the model was when the bench was made.
+        now: What it was when something was last measured or tried.
+        bases: What the whole model predicts by side, document by document, for each contents that it had.
+        points: What was measured, in order, of whatever contents.
     """
 
     model: Any
     evidence: Evidence
     windows: Mapping[str, Windows]
     batch_size: int | None = None
-    base: dict[str, DocumentSums] = field(default_factory=dict)
+    opened: str = field(init=False)
+    now: str = field(init=False)
+    bases: dict[str, dict[str, DocumentSums]] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.opened = self.now = contents(self.model)
+
+    @property
+    def base(self) -> dict[str, DocumentSums]:
+        """What the model of `now` predicts as a whole by side, as far as it is known."""
+        return self.bases.setdefault(self.now, {})
 
     @property
     def whole(self) -> dict[str, dict[str, float]]:
-        """Metrics of the whole model by side, once they are known."""
+        """Metrics of the whole model of `now` by side, once they are known."""
         return {side: sums.metrics() for side, sums in self.base.items()}
 
     def measure(self, choice: Choice, tick: Tick = lambda part: None) -> Point:
-        """Evaluate the pruned model on both sides and keep the point; the same settings are measured once."""
-        known = next((point for point in self.points if point.settings == choice.settings), None)
+        """Evaluate the pruned model on both sides and keep the point; the same is measured once.
+
+        The same are the same settings, of a model of the same contents.
+        """
+        self.look()
+        known = next((point for point in self.current if point.settings == choice.settings), None)
         if known is not None:
             return known
         todo = [side for side in SIDES if side not in self.base]
@@ -93,6 +112,15 @@ class Bench:
         point = self._point(choice, found)
         self.points.append(point)
         return point
+
+    def look(self) -> None:
+        """See what the model is now."""
+        self.now = contents(self.model)
+
+    @property
+    def current(self) -> list[Point]:
+        """The points of the model of `now`."""
+        return [point for point in self.points if point.contents == self.now]
 
     def pruned(self, choice: Choice) -> AbstractContextManager[None]:
         """The model without the chosen units, inside a `with` block."""
@@ -121,6 +149,7 @@ class Bench:
             retain_drop,
             forget_interval,
             retain_interval,
+            self.now,
         )
 
 

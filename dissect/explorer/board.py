@@ -6,7 +6,6 @@ from typing import Any
 
 import ipywidgets as w
 
-from dissect.explorer import texts
 from dissect.explorer.controls import Controls
 
 BESIDE = {"width": "100%", "grid_gap": "4px 16px"}
@@ -49,10 +48,10 @@ class Actions:
         self.bar.layout.visibility = "hidden" if enabled else "visible"
 
 
-def board(controls: Controls, plots: list[Any], actions: Actions, about: list[Any], theme: str) -> w.VBox:
-    """Controls, then plots, then what can be done; `about` are the lines below the controls."""
+def board(controls: Controls, plots: list[Any], actions: Actions, about: list[Any], style: str) -> w.VBox:
+    """Controls, then plots, then what can be done; `about` are the lines below the controls, `style` is HTML."""
     rows = [
-        w.HTML(texts.style(theme)),
+        w.HTML(style),
         columns(controls.widgets, 330),
         *about,
         w.HBox([actions.measure, actions.bar], layout={"align_items": "center", "margin": "4px 0"}),

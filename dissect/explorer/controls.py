@@ -8,6 +8,7 @@ from typing import Any
 
 import ipywidgets as w
 
+from dissect.errors import DissectError, unknown
 from dissect.explorer.choice import Settings
 from dissect.importance import IMPORTANCE
 from dissect.sites import get_site
@@ -48,6 +49,65 @@ EPSILONS = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
 STYLE = {"description_width": "84px"}
 
 
+class Refusing(w.ValueWidget):
+    """What makes a widget that holds one of its options refuse all else in one line, and stay as it is.
+
+    Attributes:
+        refuse: Called with the message, wherever the attempt came from.
+    """
+
+    refuse: Callable[[str], None] | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set it from code.
+
+        Raises:
+            DissectError: It is none of the options.
+        """
+        if error := self._error(name, value):
+            if self.refuse:
+                self.refuse(str(error))
+            raise error
+        super().__setattr__(name, value)
+
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """Take what the page sends, unless it is none of the options: the page is then told how things stand."""
+        error = next(filter(None, (self._error(name, value) for name, value in sync_data.items())), None)
+        if error is None:
+            super().set_state(sync_data)
+            return
+        if self.refuse:
+            self.refuse(str(error))
+        self.send_state()
+
+    def _error(self: Any, name: str, value: Any) -> DissectError | None:
+        if name not in ("value", "label", "index") or getattr(self, "_initializing_traits_", True):
+            return None
+        known = {
+            "value": self._options_values,
+            "label": self._options_labels,
+            "index": range(len(self._options_labels)),
+        }[name]
+        what = self.description if name == "value" else f"{name} of {self.description}"
+        return None if _is_among(value, known) else unknown(what, value, map(str, known))
+
+
+def _is_among(value: Any, known: Sequence[Any]) -> bool:
+    """True for one of them, whichever type of number it is; an array or a bool is none."""
+    try:
+        return not isinstance(value, bool) and any(bool(value == each) for each in known)
+    except (TypeError, ValueError):
+        return False
+
+
+class Dropdown(Refusing, w.Dropdown):
+    """A list to choose from."""
+
+
+class Slider(Refusing, w.SelectionSlider):
+    """A slider with steps."""
+
+
 class Controls:
     """One widget for each field of `Settings`, by its name; a site brings its own eps when it is chosen."""
 
@@ -73,6 +133,11 @@ class Controls:
         """Where they stand."""
         return Settings(**{field.name: getattr(self, field.name).value for field in fields(Settings)})
 
+    def on_refusal(self, call: Callable[[str], None]) -> None:
+        """Call it with the message whenever one of them is set to what it cannot be."""
+        for widget in self.widgets:
+            widget.refuse = call
+
     def on_change(self, call: Callable[[], None]) -> None:
         """Call it whenever one of them moves."""
         for widget in self.widgets:
@@ -87,9 +152,9 @@ class Controls:
         self.eps.value = get_site(change["new"]).eps
 
 
-def _dropdown(name: str, options: Sequence[Any]) -> w.Dropdown:
-    return w.Dropdown(options=options, description=name, style=STYLE, layout={"width": "auto"})
+def _dropdown(name: str, options: Sequence[Any]) -> Dropdown:
+    return Dropdown(options=options, description=name, style=STYLE, layout={"width": "auto"})
 
 
-def _slider(name: str, options: Sequence[tuple[str, float]], value: float) -> w.SelectionSlider:
-    return w.SelectionSlider(options=options, value=value, description=name, style=STYLE, layout={"width": "auto"})
+def _slider(name: str, options: Sequence[tuple[str, float]], value: float) -> Slider:
+    return Slider(options=options, value=value, description=name, style=STYLE, layout={"width": "auto"})

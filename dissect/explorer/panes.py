@@ -21,13 +21,13 @@ from dissect.views.curve import FORGET_AXIS, RETAIN_AXIS
 from dissect.views.layers import SPACING, LayerBins, bin_layers, outline_heights, outline_widths
 from dissect.views.log_axis import log_scores, ticks
 from dissect.views.panel import counts_under, layer_axis, layer_ticks, outlines
-from dissect.views.scatter import MANY, density, importance_axis, importance_title, lifted
+from dissect.views.scatter import density, importance_axis, importance_title, lifted
 from dissect.views.theme import FORGET, NEUTRAL, RETAIN, RUNS, get_theme, legend_below, plain, styled
 
 TALL, LOW = 500, 400  # pixels, upper and lower row
 LOST = {"forget": FORGET, "retain": RETAIN}  # chosen units have the colour of the side that loses them
 BOTH, ONLY_VALUE, ONLY_PRE_OUT = RUNS[0], RUNS[2], RUNS[3]
-FEW = 2_000  # dots are large up to there
+FEW, MANY = 2_000, 60_000  # dots are large up to the one, and a density above the other
 
 
 def _plot(figure: go.Figure, title: str, note: str, theme: str, height: int) -> Plot:
@@ -268,16 +268,17 @@ class CurvePane:
         self.plot = _plot(figure, TITLE, "Measure adds a point", theme, LOW)
         figure.update_layout(showlegend=True)
 
-    def show(self, points: Sequence[Point], whole: Mapping[str, Mapping[str, float]]) -> None:
-        """Draw all points; a new series gets a line of its own."""
+    def show(self, points: Sequence[Point], whole: Mapping[str, Mapping[str, float]], contents: str) -> None:
+        """Draw all points; a new series gets a line of its own, and so does one of a model of other contents."""
         by_series: dict[tuple, list[Point]] = {}
         for point in points:
-            by_series.setdefault(point.settings.series, []).append(point)
+            by_series.setdefault((*point.settings.series, point.contents), []).append(point)
         traces, labels = {}, []
         for place, (series, mine) in enumerate(by_series.items(), start=1):
-            labels.append(mine[0].settings.label)
-            self.plot.ensure(place, _new_line(place, _name(labels, series)))
-            traces[place] = _line(mine)
+            labels.append(mine[0].settings.label + ", model in another state" * (mine[0].contents != contents))
+            name = _name(labels, series)
+            self.plot.ensure(place, _new_line(place, name))
+            traces[place] = _line(mine) | {"name": name}
         x, y = (_range([end for point in points for end in _ends(point, side)]) for side in ("retain", "forget"))
         end = min(x[1], y[1])
         traces[0] = {"x": [0, end], "y": [0, end]}

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
+from uuid import uuid4
 
-from dissect.errors import DissectError
+from dissect.continuation import why_not
+from dissect.errors import DissectError, shown
 from dissect.explorer.agreement import Agreement, agreement
 from dissect.explorer.bench import Bench, Point
 from dissect.explorer.choice import Choice, Settings, choose
-from dissect.explorer.trial import Trial, try_prompt, why_not
+from dissect.explorer.trial import Trial, try_prompt
 from dissect.intervals import in_brackets
 from dissect.masks import Mask
 from dissect.scores import SiteScores
 from dissect.undo import undoing
+
+CONTROLS = tuple(field.name for field in fields(Settings))
 
 
 class Explorer:
@@ -43,16 +48,30 @@ class Explorer:
         self._choice: Choice | DissectError = DissectError("nothing is chosen yet")
         self._shown: Settings | None = None
         self._closed = self._displayed = False
+        self._refusal = ""
         self._moved()
         self._plots = [pane.plot for pane in (self._importance, self._layers, self._agreement, self._curve)]
         self._columns = board.columns([plot.widget for plot in self._plots], 400)
         self._page = Page(plots=len(self._plots))
         self._page.observe(lambda change: self._refresh(), names="shown")
         lines = [self._summary, board.w.HTML(texts.paragraph(about, "faint"))]
-        self.widget = board.board(self._controls, [self._columns, self._page], self._actions, lines, theme)
+        self._stand_in = f"dissect-explorer-{uuid4().hex}"
+        style = texts.style(theme, self._stand_in)
+        self.widget = board.board(self._controls, [self._columns, self._page], self._actions, lines, style)
         self._controls.on_change(self._moved)
+        self._controls.on_refusal(self._refuse)
         self._actions.measure.on_click(lambda button: self._report(self.measure))
         self._actions.try_it.on_click(lambda button: self._report(self._try))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute.
+
+        Raises:
+            DissectError: It is a control, which is not replaced but set.
+        """
+        if name in CONTROLS and name in vars(self):
+            raise DissectError(f"{name} is a control; write explorer.{name}.value = {shown(value)}")
+        super().__setattr__(name, value)
 
     @property
     def settings(self) -> Settings:
@@ -92,12 +111,12 @@ class Explorer:
 
     @property
     def points(self) -> list[Point]:
-        """What was measured, in order."""
+        """What was measured, in order; `Point.contents` tells points of a model that was changed since from others."""
         return self._bench.points
 
     @property
     def whole(self) -> dict[str, dict[str, float]]:
-        """Metrics of the whole model by side; empty until something is measured."""
+        """Metrics of the whole model by side, as it was when last measured; empty until something is."""
         return self._bench.whole
 
     def measure(self) -> Point:
@@ -108,12 +127,12 @@ class Explorer:
         """
         with self._busy() as tick:
             point = self._bench.measure(self.choice, tick)
-            self._curve.show(self.points, self.whole)
+            self._curve.show(self.points, self.whole, self._bench.now)
             self._say(
                 f"{point.units:,} of {point.total:,} {point.settings.site} units pruned: top-1 accuracy falls by "
                 f"{100 * point.forget_drop:.1f}%{in_brackets(point.forget_interval)} on forget and "
                 f"{100 * point.retain_drop:.1f}%{in_brackets(point.retain_interval)} on retain "
-                f"({len(self.points)} measured)"
+                f"({len(self._bench.current)} measured){self._changed()}"
             )
         return point
 
@@ -131,6 +150,8 @@ class Explorer:
             self._actions.whole.value = self._texts.reading("Whole model", trial.whole)
             self._actions.pruned.value = self._texts.reading(f"Without {part} units", trial.pruned)
             self._actions.key.value = self._texts.key(trial)
+            self._bench.look()
+            self._say(self._changed().strip())
         return trial
 
     def close(self) -> None:
@@ -147,6 +168,8 @@ class Explorer:
         if settings == self._shown:
             return
         self._shown = None
+        if self._actions.message.value == self._refusal:
+            self._say("")
         try:
             self._choice = choose(self._bench.evidence, settings)
         except DissectError as error:
@@ -178,6 +201,14 @@ class Explorer:
             self._enable(False)
             yield lambda part: setattr(self._actions.bar, "value", part)
 
+    def _changed(self) -> str:
+        """What is to be said where not all points are of the model as it is, or its scores are not."""
+        others = len(self.points) - len(self._bench.current)
+        said = f" Others, of this model in another state: {others}." if others else ""
+        if self._bench.now == self._bench.opened:
+            return said
+        return f"{said} The model has changed since this explorer was opened: choices still go by what it was then."
+
     def _enable(self, enabled: bool) -> None:
         self._controls.enable(enabled)
         self._actions.enable(enabled, chosen=isinstance(self._choice, Choice))
@@ -191,6 +222,11 @@ class Explorer:
         except Exception as error:
             self._say(f"{type(error).__name__}: {error}", "refused")
 
+    def _refuse(self, message: str) -> None:
+        """Say what a control cannot be set to, until one of them moves."""
+        self._say(message, "refused")
+        self._refusal = self._actions.message.value
+
     def _say(self, text: str, kind: str = "") -> None:
         self._actions.message.value = self._texts.paragraph(text, kind) if text else ""
 
@@ -201,6 +237,18 @@ class Explorer:
 
     def _renew(self) -> None:
         self._columns.children = [plot.renew() for plot in self._plots]
+
+    def _ipython_display_(self) -> None:
+        """Show it, and what is seen in its place where the notebook is only read.
+
+        They are two outputs: a page that knows a widget's state shows no other form of the widget's own output.
+        """
+        from IPython.display import display
+
+        said = str(self._choice) if isinstance(self._choice, DissectError) else describe(self._choice)
+        html = self._texts.stand_in(f"{said}; {len(self.points)} choices measured.", self._stand_in)
+        display({"text/html": html}, raw=True)
+        display(self._repr_mimebundle_(), raw=True)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         if self._displayed:

@@ -7,8 +7,9 @@ from functools import cache
 from jinja2 import Template
 from markupsafe import Markup
 
-from dissect.explorer.trial import Reading, Trial
-from dissect.views.card import environment, visible
+from dissect.continuation import Reading
+from dissect.explorer.trial import Trial
+from dissect.views.card import environment, printed
 from dissect.views.theme import FONT, NEGATIVE, RUNS, get_theme
 
 MOST = 8.0  # nats that shade a token fully
@@ -27,6 +28,7 @@ STYLE = """
 .dissect-explorer .reading { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.6;
   font: 12.5px/1.6 ui-monospace, Menlo, Consolas, monospace; }
 .dissect-explorer .reading .next { border-bottom: 2px solid {{ look.faint }}; }
+.{{ hidden }} { display: none; }
 .dissect-explorer h4 { margin: 0 0 4px; font-size: 14px; }
 .dissect-explorer .swatch { display: inline-block; width: 90px; height: 9px;
   background: linear-gradient(90deg, transparent, rgba({{ rgb }}, 0.75)); border: 1px solid {{ look.units }}; }
@@ -48,9 +50,22 @@ Underlined: the continuation, greedy. {{ note }}</p>
 """
 
 
-def style(theme: str) -> str:
-    """The style of everything in the explorer, which overrides the notebook's own theme there."""
-    return _template(STYLE).render(look=get_theme(theme), font=FONT, alert=RUNS[2], rgb=NEGATIVE)
+STAND_IN = """
+<p class="{{ name }}">{{ said }} This explorer is a widget: run its cell in Jupyter, and it answers here.</p>
+"""
+
+
+def style(theme: str, hidden: str) -> str:
+    """The style of everything in the explorer, which overrides the notebook's own theme there.
+
+    What has the class `hidden` is seen only where the explorer is not.
+    """
+    return _template(STYLE).render(look=get_theme(theme), font=FONT, alert=RUNS[2], rgb=NEGATIVE, hidden=hidden)
+
+
+def stand_in(said: str, name: str) -> str:
+    """What is seen of an explorer, in the class `name`, where there is no kernel to draw it."""
+    return _template(STAND_IN).render(said=said, name=name)
 
 
 def paragraph(text: str, kind: str = "") -> str:
@@ -72,11 +87,6 @@ def key(trial: Trial) -> str:
     change = trial.pruned.prompt_loss - trial.whole.prompt_loss
     note = f"Pruning changes the prompt's loss by {change:+.3f} nats a token.".replace("-", "−")
     return _template(KEY).render(most=MOST, note=note)
-
-
-def printed(text: str) -> str:
-    """A token's text with its line ends and spaces, and whatever else has no shape made visible."""
-    return " ".join(visible(part) for part in text.split(" ")).replace("↵", "↵\n")
 
 
 def _depth(loss: float) -> float:

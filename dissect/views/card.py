@@ -53,7 +53,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {filter.__name__: filter for filter in (visible, dotted, shade, figure, signed, anchor)}
+    found.filters |= {filter.__name__: filter for filter in (visible, dotted, printed, shade, figure, signed, anchor)}
     return found
 
 
@@ -71,6 +71,11 @@ def visible(text: str) -> str:
 def dotted(text: str) -> str:
     """As `visible`, for a token by itself: every space is a dot."""
     return visible(text).replace(" ", "·")
+
+
+def printed(text: str) -> str:
+    """Text with its line ends and spaces, and whatever else has no shape made visible."""
+    return " ".join(visible(part) for part in text.split(" ")).replace("↵", "↵\n")
 
 
 def _seen(char: str) -> str:

@@ -10,6 +10,7 @@ from plotly import graph_objects as go
 
 from dissect.runs import Run, Summary, as_runs
 from dissect.seeds import mean_and_sd
+from dissect.views.notebook import NotebookFigure
 from dissect.views.overlay import Line, data_of, lines_of
 from dissect.views.report import steps_of
 from dissect.views.theme import NEUTRAL, RETAIN, legend_below, plain, styled
@@ -31,7 +32,7 @@ def compare(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
     names = [[plain(run.config.model) for run in runs], [line.name for line in lines]]
     summaries = [[run.summary() for run in line.runs] for line in lines]
     colours = [line.style["color"] for line in lines]
-    figure = go.Figure(
+    figure = NotebookFigure(
         [
             _bars(names, summaries, "difference", "largest difference", colours),
             _bars(names, summaries, "retain_drop", "retain drop at that step", [RETAIN] * len(runs)),

@@ -8,6 +8,7 @@ from plotly import graph_objects as go
 
 from dissect.runs import Run, as_runs
 from dissect.views.bands import Box, band
+from dissect.views.notebook import NotebookFigure
 from dissect.views.overlay import Line, data_of, lines_of, model_of
 from dissect.views.theme import NEUTRAL, legend_below, styled
 
@@ -29,7 +30,7 @@ def curves(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
     """
     runs = as_runs(runs)
     lines = lines_of(runs)
-    figure = go.Figure(curve_traces(lines))
+    figure = NotebookFigure(curve_traces(lines))
     figure.update_xaxes(title=RETAIN_AXIS)
     figure.update_yaxes(title=FORGET_AXIS)
     note = f"{model_of(runs)} · {data_of(runs)} · ◆ largest difference{bands_note(lines)}"

@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 from dissect.views.card import environment
 
 CONFIG = {"displaylogo": False, "responsive": True}
+NOTE = Markup("<noscript>The figure needs JavaScript; the rest of the page does not.</noscript>")
 
 
 def embedded(figure: Figure, name: str) -> Markup:
@@ -23,8 +24,18 @@ def embedded(figure: Figure, name: str) -> Markup:
 
     The same figure gives the same text.
     """
-    draw = f"Plotly.newPlot({json.dumps(name)}, {{...{figure.to_json()}, config: {json.dumps(CONFIG)}}});"
-    packed = gzip.compress(f"{get_plotlyjs()}\n{draw}".encode(), mtime=0)
+    return Markup(packed_script(f"{get_plotlyjs()}\n{drawing(figure, name)}", figure, name, NOTE))
+
+
+def drawing(figure: Figure, name: str) -> str:
+    """The script that draws a figure in the element `name`, in place of what is there."""
+    place = json.dumps(name)
+    draw = f"Plotly.newPlot({place}, {{...{figure.to_json()}, config: {json.dumps(CONFIG)}}});"
+    return f'document.getElementById({place}).textContent = ""; {draw}'
+
+
+def packed_script(script: str, figure: Figure, name: str, note: Markup) -> str:
+    """HTML of an element `name`, as high as the figure, that shows `note` and runs a script that is kept compressed."""
+    packed = base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode("ascii")
     template = environment().get_template("figure.html")
-    height = figure.to_dict()["layout"]["height"]
-    return Markup(template.render(name=name, height=height, packed=base64.b64encode(packed).decode("ascii")))
+    return template.render(name=name, height=figure.to_dict()["layout"]["height"], packed=packed, note=note)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from plotly import graph_objects as go
-from plotly.subplots import make_subplots
 
 from dissect.runs import Run
 from dissect.views.curve import FORGET_AXIS, RETAIN_AXIS, bands_note, curve_traces
 from dissect.views.dashboard_step import curve_title, ring, slider
 from dissect.views.layers import BINS
+from dissect.views.notebook import NotebookFigure
 from dissect.views.overlay import Line, data_of, lines_of
 from dissect.views.panel import Panel, panel_of
 from dissect.views.theme import get_theme, plain, styled
@@ -50,7 +50,7 @@ def _frame(lines: Sequence[Line], panels: Sequence[Panel], step: int) -> go.Figu
     """Empty axes: the curve's left over all rows, a row for each panel right; with their titles."""
     rows = len(panels)
     titles = [curve_title(lines[0], step), *(panel.title(step) for panel in panels)]
-    return make_subplots(
+    return NotebookFigure().set_subplots(
         rows=rows,
         cols=2,
         specs=[[{"rowspan": rows} if row == 0 else None, {}] for row in range(rows)],

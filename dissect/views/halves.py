@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 from plotly import graph_objects as go
-from plotly.subplots import make_subplots
 
 from dissect.split_half import LEVELS, Stability
+from dissect.views.notebook import NotebookFigure
 from dissect.views.theme import NEUTRAL, RUNS, legend_below, plain, styled
 
 
@@ -18,7 +18,9 @@ def stability_figure(result: Stability, *, theme: str = "light") -> go.Figure:
     """
     means = result.means()
     sites = list(means["site"].unique())
-    figure = make_subplots(cols=len(sites), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=sites)
+    figure = NotebookFigure().set_subplots(
+        cols=len(sites), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=sites
+    )
     importances = list(means["importance"].unique())
     for column, site in enumerate(sites, 1):
         for place, importance in enumerate(importances):

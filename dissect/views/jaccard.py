@@ -10,6 +10,7 @@ from plotly import graph_objects as go
 from dissect.checks import check_kind
 from dissect.errors import DissectError
 from dissect.masks import Mask
+from dissect.views.notebook import NotebookFigure
 from dissect.views.theme import SEQUENTIAL, plain, styled
 
 
@@ -47,7 +48,7 @@ def overlap(masks: Mapping[str, Mask], *, theme: str = "light") -> go.Figure:
             "%{y} and %{x}<br>%{customdata[0]:,} units in both, %{customdata[1]:,} in either: %{z:.3f}<extra></extra>"
         ),
     )
-    figure = go.Figure(heat)
+    figure = NotebookFigure(heat)
     figure.update_xaxes(showgrid=False)
     figure.update_yaxes(showgrid=False, autorange="reversed")
     note = "units in both / units in either, and the number in both"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from plotly import graph_objects as go
-from plotly.subplots import make_subplots
 
 from dissect.runs import Run, as_runs
+from dissect.views.notebook import NotebookFigure
 from dissect.views.overlay import data_of
 from dissect.views.panel import layer_ticks
 from dissect.views.theme import SEQUENTIAL, get_theme, plain, styled
@@ -21,7 +21,9 @@ def pruned_by_layer(run: Run, *, theme: str = "light") -> go.Figure:
     get_theme(theme)
     as_runs([run])
     sites = list(run.pruned_at)
-    figure = make_subplots(cols=len(sites), horizontal_spacing=0.08, subplot_titles=sites if len(sites) > 1 else None)
+    figure = NotebookFigure().set_subplots(
+        cols=len(sites), horizontal_spacing=0.08, subplot_titles=sites if len(sites) > 1 else None
+    )
     for column, site in enumerate(sites, 1):
         figure.add_trace(_heat(run, site), row=1, col=column)
         figure.update_xaxes(title="step", showgrid=False, row=1, col=column)

@@ -8,19 +8,24 @@ from pathlib import Path
 from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
-from dissect.checks import as_path
+from dissect.checks import as_path, check_kind
+from dissect.errors import DissectError
 from dissect.runs import Run, as_runs
-from dissect.storage import write_text
+from dissect.storage import with_folder, write_text
 from dissect.views.comparison import compare
 from dissect.views.curve import curves
 from dissect.views.perplexities import perplexity
-from dissect.views.theme import plain
+from dissect.views.theme import plain, words
 
 
 def write_figures(runs: Iterable[Run], folder: str | Path) -> list[Path]:
     """Write the paper's Figures 1 to 3 of `runs` into `folder`, as pages that open offline; gives their paths.
 
-    Figures 1 and 2 are drawn for each model and pair of data sets, Figure 3 for each pair and direction.
+    Figures 1 and 2 are drawn for each model and pair of data sets, Figure 3 for each pair and direction. The folder is
+    made where there is none.
+
+    Raises:
+        DissectError: There is no run, a run has no step yet, or a page cannot be written.
     """
     runs = as_runs(runs)
     folder = as_path("folder", folder)
@@ -48,16 +53,24 @@ def _groups(runs: Sequence[Run], key: Callable[[Run], Hashable]) -> list[list[Ru
 
 
 def write_page(figures: Sequence[Figure], path: str | Path) -> Path:
-    """Write figures one below the other as a page that opens offline; gives its path.
+    """Write figures one below the other as a page that opens offline, in a folder made where there is none.
+
+    Returns:
+        Its path.
 
     Raises:
-        DissectError: It cannot be written.
+        DissectError: There is no figure, or the page cannot be written.
     """
     path = as_path("path", path)
-    title = plain(figures[0].layout.title.text or path.stem)
+    check_kind("figures", figures, Sequence, "a list of figures")
+    if not figures:
+        raise DissectError("a page needs at least one figure: write_page([figure], path)")
+    for figure in figures:
+        check_kind("a figure", figure, Figure, "a Plotly figure, as the functions of dissect.views give it")
+    title = plain(words(figures[0].layout.title.text or "") or path.stem)
     drawn = [
         figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False}) for figure in figures
     ]
     head = f'<meta charset="utf-8"><title>{title}</title><script>{get_plotlyjs()}</script>'
-    write_text(path, f"<!doctype html><html><head>{head}</head><body>{''.join(drawn)}</body></html>\n")
+    write_text(with_folder(path), f"<!doctype html><html><head>{head}</head><body>{''.join(drawn)}</body></html>\n")
     return path

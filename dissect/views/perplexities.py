@@ -10,6 +10,7 @@ from plotly import graph_objects as go
 from dissect.runs import Run, as_runs
 from dissect.views.bands import Box, band
 from dissect.views.curve import bands_note
+from dissect.views.notebook import NotebookFigure
 from dissect.views.overlay import Line, data_of, lines_of, model_of
 from dissect.views.theme import NEUTRAL, legend_below, styled
 
@@ -28,7 +29,7 @@ def perplexity(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
     lines = lines_of(runs)
     retain, forget = ([value for line in lines for value in ratios(line, side)] for side in ("retain", "forget"))
     bands = [trace for line in lines for trace in _band(line)]
-    figure = go.Figure([_diagonal(min(max(retain), max(forget))), *bands, *(_trace(line) for line in lines)])
+    figure = NotebookFigure([_diagonal(min(max(retain), max(forget))), *bands, *(_trace(line) for line in lines)])
     figure.update_xaxes(title="retain: perplexity / base model's", type="log")
     figure.update_yaxes(title="forget: perplexity / base model's", type="log")
     figure.update_xaxes(_ticks(retain))

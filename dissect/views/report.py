@@ -11,12 +11,12 @@ from markupsafe import Markup
 from dissect.cards.heads import HeadCard
 from dissect.cards.neurons import NeuronCard
 from dissect.checks import as_path, check_kind
-from dissect.errors import DissectError
 from dissect.intervals import in_brackets
 from dissect.neuron_table import neurons, units_of
 from dissect.runs import Run, Summary, as_runs
+from dissect.samples import Samples
 from dissect.seeds import by_seed, mean_and_sd
-from dissect.storage import write_text
+from dissect.storage import with_folder, write_text
 from dissect.views.card import anchor, card_body, card_style, environment
 from dissect.views.embedded import embedded
 from dissect.views.figure import dashboard
@@ -38,14 +38,21 @@ NEURON_COLUMNS = {
 
 
 def write_report(
-    runs: Iterable[Run], path: str | Path, cards: Sequence[NeuronCard | HeadCard] = (), *, theme: str = "light"
+    runs: Iterable[Run],
+    path: str | Path,
+    cards: Sequence[NeuronCard | HeadCard] = (),
+    *,
+    samples: Samples | None = None,
+    theme: str = "light",
 ) -> Path:
     """Write the page; it opens offline, everything it needs is in it.
 
     Args:
-        runs: The first is the one shown layer by layer and, if it kept statistics, neuron by neuron.
-        path: The page.
+        runs: The first is the one shown layer by layer; the first that kept statistics is the one whose units are
+            listed by score, which a random run does not.
+        path: The page; its folder is made where there is none.
         cards: Cards to show, as `neuron_cards` and `head_cards` make them.
+        samples: Continuations to show, as `run_samples` makes them.
         theme: `light` or `dark`.
 
     Raises:
@@ -57,6 +64,8 @@ def write_report(
     check_kind("cards", cards, Sequence, "a list of cards, as neuron_cards and head_cards make them")
     for card in cards:
         check_kind("a card", card, (NeuronCard, HeadCard), "one that neuron_cards or head_cards made")
+    if samples is not None:
+        check_kind("samples", samples, Samples, "what run_samples made")
     rows = neuron_rows(runs, cards)
     columns = {key: name for key, name in NEURON_COLUMNS.items() if any(row[key] is not None for row in rows)}
     template = environment().get_template("report.html")
@@ -68,13 +77,16 @@ def write_report(
         summary=summary_rows(runs),
         figure=embedded(dashboard(*runs, theme=theme), "figure"),
         neurons=rows,
+        scored=f", as {scored_run(runs).label} ranks them" if len(runs) > 1 else "",
         neuron_columns=columns,
+        samples=samples,
         cards=[Markup(card_body(card)) for card in cards],
         card_style=Markup(card_style()),
         theme=get_theme(theme),
         scheme=theme,
     )
-    return _write(path, page)
+    write_text(with_folder(path), page)
+    return path
 
 
 def _names(line: Line) -> list[str]:
@@ -84,13 +96,9 @@ def _names(line: Line) -> list[str]:
     return [f"{line.name}: seed {run.config.seed}" for run in line.runs]
 
 
-def _write(path: Path, page: str) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, page)
-    except OSError as error:
-        raise DissectError(f"cannot write the report to {path}: {error}; choose another --out") from error
-    return path
+def scored_run(runs: Sequence[Run]) -> Run:
+    """The run whose units are listed and have cards: the first that kept statistics, or else the first."""
+    return next((run for run in runs if run.has_stats), runs[0])
 
 
 def neuron_rows(runs: Sequence[Run], cards: Sequence[NeuronCard | HeadCard]) -> list[dict[str, Any]]:
@@ -98,8 +106,8 @@ def neuron_rows(runs: Sequence[Run], cards: Sequence[NeuronCard | HeadCard]) -> 
 
     Each row has the columns of `neurons`, missing values as None, and `card`: the id of the unit's card, or None.
     """
-    run = next((run for run in runs if run.has_stats), None)
-    if run is None:
+    run = scored_run(runs)
+    if not run.has_stats:
         return []
     shown = {card.unit for card in cards}
     table = neurons(run.scores(), run).head(TOP)

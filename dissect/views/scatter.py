@@ -10,9 +10,10 @@ from plotly import graph_objects as go
 from dissect.checks import check_kind
 from dissect.scores import SiteScores
 from dissect.views.log_axis import log10_clipped, ticks
+from dissect.views.notebook import NotebookFigure
 from dissect.views.theme import FORGET, Theme, get_theme, legend_below, styled
 
-MANY = 60_000  # above, units that stay are drawn as a density
+DOTS = 4_000  # a group of units, as SVG: WebGL takes more, but two of the 16 contexts of a page for each figure
 CELLS = 160
 MEANING = {
     "abs": "mean |activation|",
@@ -43,7 +44,9 @@ class _Units:
 
 
 def importance(scores: SiteScores, *, fraction: float | None = 0.02, theme: str = "light") -> go.Figure:
-    """Forget against retain importance, one dot a unit, both logarithmic; above 60,000 units a density.
+    """Forget against retain importance, one dot a unit, both logarithmic.
+
+    Of more than 4,000 units, those that lie closest together are drawn as a density, the others as dots.
 
     Args:
         scores: The scores of one site.
@@ -59,14 +62,11 @@ def importance(scores: SiteScores, *, fraction: float | None = 0.02, theme: str 
     units = _units(scores, fraction)
     kept = ~units.chosen
     name = "units" if fraction is None else "kept units"
-    if kept.sum() > MANY:
-        figure = go.Figure(density(units.retain[kept], units.forget[kept], name, look))
-    else:
-        figure = go.Figure(_dots(units, kept, name, look))
+    figure = NotebookFigure(_cloud(units, kept, name, look))
     note = f"{units.chosen.size:,} units"
     if fraction is not None:
         threshold = float(units.score[units.chosen].min())
-        figure.add_trace(_dots(units, units.chosen, "highest scores", look, FORGET))
+        figure.add_traces(_cloud(units, units.chosen, "highest scores", look, FORGET))
         figure.add_trace(_cut(units, threshold, scores.eps, look.text))
         note += f", the {units.chosen.sum():,} highest scores ({100 * fraction:.3g}%) lie above {threshold:.3g}"
     figure.update_xaxes(title=importance_title("retain", scores.importance), **importance_axis(units.retain))
@@ -105,9 +105,23 @@ def importance_axis(values: np.ndarray) -> dict:
     return {"type": "log", "range": [low - room, high + room], **labels, "tickvals": places}
 
 
-def _dots(units: _Units, which: np.ndarray, name: str, look: Theme, colour: str | None = None) -> go.Scattergl:
-    few = which.sum() < 2_000
-    return go.Scattergl(
+def _cloud(
+    units: _Units, which: np.ndarray, name: str, look: Theme, colour: str | None = None
+) -> list[go.Heatmap | go.Scatter]:
+    """A group of units: all as dots, or a density of those that lie close together, and at most `DOTS` dots."""
+    if which.sum() <= DOTS:
+        return [_dots(units, which, name, look, colour)]
+    retain, forget = units.retain[which], units.forget[which]
+    crowd = crowding(retain, forget)
+    least = np.sort(crowd)[DOTS]
+    heat = density(retain, forget, name, look, least=least, colour=colour)
+    heat.update(showlegend=False, legendgroup=name)
+    return [heat, _dots(units, np.flatnonzero(which)[crowd < least], name, look, colour)]
+
+
+def _dots(units: _Units, which: np.ndarray, name: str, look: Theme, colour: str | None = None) -> go.Scatter:
+    few = units.retain[which].size < 2_000
+    return go.Scatter(
         x=units.retain[which].astype(np.float32),
         y=units.forget[which].astype(np.float32),
         customdata=np.column_stack([units.place[which], units.score[which]]).astype(np.float32),
@@ -115,9 +129,10 @@ def _dots(units: _Units, which: np.ndarray, name: str, look: Theme, colour: str 
         marker={
             "size": 6 if few else 3,
             "color": colour or look.faint,
-            "opacity": 0.8 if few else 0.5 if colour else 0.25,
+            "opacity": 0.8 if few else 0.5,
         },
         name=name,
+        legendgroup=name,
         hovertemplate=(
             "layer %{customdata[0]}, unit %{customdata[1]}: score %{customdata[2]:.3g}<br>"
             "forget %{y:.3g}, retain %{x:.3g}"
@@ -125,17 +140,33 @@ def _dots(units: _Units, which: np.ndarray, name: str, look: Theme, colour: str 
     )
 
 
-def density(retain: np.ndarray, forget: np.ndarray, name: str, look: Theme) -> go.Heatmap:
-    """Counts in cells of equal size on the logarithmic axes, coloured by the logarithm of the count."""
+def crowding(retain: np.ndarray, forget: np.ndarray) -> np.ndarray:
+    """How many units lie in the cell of each unit, itself among them."""
+    points = np.log10(retain), np.log10(forget)
+    counts, *edges = np.histogram2d(*points, CELLS)
+    column, row = (
+        np.clip(np.searchsorted(edge, along, side="right") - 1, 0, CELLS - 1)
+        for edge, along in zip(edges, points, strict=True)
+    )
+    return counts[column, row]
+
+
+def density(
+    retain: np.ndarray, forget: np.ndarray, name: str, look: Theme, *, least: float = 1, colour: str | None = None
+) -> go.Heatmap:
+    """Counts in cells of equal size on the logarithmic axes, coloured by the logarithm of the count.
+
+    Cells of fewer units than `least` are left empty. `colour` replaces the greys of units that stay.
+    """
     counts, x, y = np.histogram2d(np.log10(retain), np.log10(forget), CELLS)
-    with np.errstate(divide="ignore"):
-        shade = np.where(counts > 0, np.log10(counts), np.nan)
+    shade = np.full(counts.shape, np.nan)
+    shade[counts >= least] = np.log10(counts[counts >= least])
     return go.Heatmap(
         x=10 ** ((x[:-1] + x[1:]) / 2),
         y=10 ** ((y[:-1] + y[1:]) / 2),
         z=shade.T.astype(np.float32),
         customdata=counts.T.astype(np.int32),
-        colorscale=[[0, look.paper], [0.6, look.faint], [1, look.text]],
+        colorscale=[[0, look.paper], [0.6, colour or look.faint], [1, colour or look.text]],
         zmin=-0.5,
         showscale=False,
         showlegend=True,

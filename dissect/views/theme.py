@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,11 @@ def get_theme(name: str) -> Theme:
 def plain(text: Any) -> str:
     """Text of others as text: Plotly reads some HTML in titles, legends and hovers."""
     return html.escape(str(text), quote=False)
+
+
+def words(text: str) -> str:
+    """What is read of a text of Plotly's: the inverse of `plain`, and the HTML that Plotly draws left out."""
+    return html.unescape(re.sub("<[^>]*>", " ", text))
 
 
 def styled(figure: go.Figure, *, title: str, note: str = "", theme: str = "light", height: int = 460) -> go.Figure:

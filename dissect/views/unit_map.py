@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 from plotly import graph_objects as go
-from plotly.subplots import make_subplots
 
 from dissect.checks import check_kind
 from dissect.masks import Mask
 from dissect.scores import Scores, SiteScores, check_same_shape, sites_of
 from dissect.views.log_axis import log_scores, spans, ticks
+from dissect.views.notebook import NotebookFigure
 from dissect.views.panel import layer_ticks
 from dissect.views.theme import DIVERGING, RUNS, get_theme, legend_below, styled
 
@@ -36,7 +36,7 @@ def specialization(
         check_kind("mask", mask, Mask, "a Mask")
         for site in sites:
             check_same_shape(mask, site)
-    figure = make_subplots(
+    figure = NotebookFigure().set_subplots(
         rows=len(sites), cols=2, column_widths=[0.66, 0.34], horizontal_spacing=0.15, vertical_spacing=0.3 / len(sites)
     )
     limit = max(float(np.abs(np.quantile(log_scores(site), [0.002, 0.998])).max()) for site in sites) or 1.0

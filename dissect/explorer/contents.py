@@ -1,0 +1,20 @@
+"""What a model is by its contents, so that nothing is remembered of a model that has been changed since."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from dissect.fingerprint import model_fingerprint
+
+
+def contents(model: Any) -> str:
+    """A digest of what decides a model's predictions: its parameters, bit for bit, and the hooks that are on it.
+
+    It means nothing in another process, where hooks have other numbers.
+    """
+    hooks = [
+        (name, *module._forward_pre_hooks, *module._forward_hooks)  # their numbers, which no other hook will have
+        for name, module in model.named_modules()
+    ]
+    return hashlib.sha256(repr((model_fingerprint(model), hooks)).encode()).hexdigest()

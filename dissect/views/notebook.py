@@ -1,0 +1,71 @@
+"""Figures that show themselves in a notebook, and in pages that are made of the notebook without Jupyter."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import plotly.io
+from markupsafe import Markup
+from plotly import graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from dissect.views.card import environment
+from dissect.views.embedded import drawing, packed_script
+from dissect.views.theme import words
+
+JUPYTER = ("plotly_mimetype", "jupyterlab", "vscode", "nteract")  # Plotly's renderers whose output only Jupyter draws
+NOTE = """
+<p>Interactive figure{{ title }}. If it stays empty, this page runs no scripts, or lacks the notebook's first figure,
+which holds Plotly for all of them: run the notebook from its first cell.</p>
+"""
+
+
+class NotebookFigure(go.Figure):
+    """Plotly's figure. Where a notebook would keep it for Jupyter alone, it is kept as HTML too.
+
+    `jupyter nbconvert --to html` shows that. Plotly itself, compressed (2 MB), is in a kernel's first figure only.
+    """
+
+    def _ipython_display_(self) -> None:
+        if plotly.io.renderers.default not in JUPYTER:
+            super()._ipython_display_()
+            return
+        from IPython.display import display
+
+        display(self._repr_mimebundle_(), raw=True)
+
+    def _repr_mimebundle_(self, *args: Any, **options: Any) -> dict[str, Any]:
+        shown = super()._repr_mimebundle_(*args, **options)
+        return shown | {"text/html": as_html(self)} if plotly.io.renderers.default in JUPYTER else shown
+
+
+def as_html(figure: go.Figure) -> str:
+    """HTML that draws a figure once Plotly is there, which it brings where the notebook has none yet."""
+    name = f"figure-{uuid4().hex}"
+    draw = drawing(figure, name)
+    wait = f"(function draw() {{ window.Plotly ? (() => {{ {draw} }})() : setTimeout(draw, 200); }})();"
+    title = words(figure.layout.title.text or "")
+    note = environment().from_string(NOTE).render(title=f": {title}" if title else "")
+    return packed_script(f"{get_plotlyjs()}\n{draw}" if brings_plotly() else wait, figure, name, Markup(note))
+
+
+_bringer: tuple[Any, Any] | None = None
+
+
+def brings_plotly() -> bool:
+    """True for the first figure of a kernel, and again where its cell is run anew, which replaces what it showed."""
+    global _bringer
+    cell, execution = _running()
+    if _bringer is not None and (cell is None or _bringer[0] != cell or _bringer[1] == execution):
+        return False
+    _bringer = cell, execution
+    return True
+
+
+def _running() -> tuple[Any, Any]:
+    """The cell that runs, where the notebook tells, and which of its runs it is."""
+    from IPython import get_ipython
+
+    parent = getattr(get_ipython(), "get_parent", dict)()
+    return parent.get("metadata", {}).get("cellId"), parent.get("header", {}).get("msg_id")
