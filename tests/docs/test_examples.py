@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import json
 import re
 import shutil
 
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import dissect
 from dissect.cli import COMMANDS, main
@@ -28,16 +29,27 @@ REGISTRIES = (
     dissect.SITES,
     ARCHITECTURES,
 )
-POSITIONS = 1_024  # of the tiny model: as many as the longest windows on the pages
+# 64 heads, so that 2% of them is one; as many positions as the longest windows on the pages.
+TINY = {
+    "vocab_size": tiny.VOCAB,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 4,
+    "head_dim": 4,
+    "max_position_embeddings": 1_024,
+}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 
 @pytest.fixture(scope="module")
 def tiny_model(tmp_path_factory):
-    folder = tiny.save_tiny("llama", tmp_path_factory.mktemp("examples") / "model")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": POSITIONS}))
+    folder = tmp_path_factory.mktemp("examples") / "model"
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(**TINY, initializer_range=0.2)).save_pretrained(folder)
+    tiny.tiny_tokenizer(folder)
     return folder
 
 
