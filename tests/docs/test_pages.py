@@ -7,10 +7,11 @@ import re
 import pytest
 
 import dissect
-from tests.docs.pages import FOLDER, PAGES, ROOT, name_of
+from tests.docs.pages import FOLDER, PAGES, ROOT, examples, name_of
 
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 LONGEST_README = 130
+WIDEST = 94  # columns of an example that the site shows without a scroll bar
 
 
 def referenced() -> list[str]:
@@ -40,3 +41,9 @@ def test_links_lead_to_files(page):
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= LONGEST_README
+
+
+@pytest.mark.parametrize("page", sorted(FOLDER.rglob("*.md")), ids=name_of)
+def test_examples_fit_the_width_of_a_page(page):
+    for example in examples(page):
+        assert max(map(len, example.code.splitlines())) <= WIDEST, example.code
