@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test coverage lint bench assets notebooks clean
+.PHONY: demo test coverage lint docs bench assets notebooks clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/dissect demo
@@ -39,6 +39,14 @@ $(VENV)/demo.installed: $(VENV)/torch.installed pyproject.toml
 $(VENV)/test.installed: $(VENV)/torch.installed pyproject.toml
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[demo,notebook,ray,dev]'
 	touch $@
+
+$(VENV)/docs.installed: $(VENV)/torch.installed pyproject.toml
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	touch $@
+
+# The pages as a site, docs/site/index.html; what the builder warns of is an error.
+docs: $(VENV)/docs.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet -f docs/mkdocs.yml
 
 # Speed, as ratios to transformers' forward pass and to the machine's matrix product.
 bench: $(VENV)/test.installed

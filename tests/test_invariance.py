@@ -1,6 +1,6 @@
 """Results do not depend on how the work is dealt out: on batch size, threads or the order of windows.
 
-What is stated here is stated in the README ("How close is the same").
+The limits are those of the page of guarantees ("Machine and batching").
 """
 
 from __future__ import annotations
