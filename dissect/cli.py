@@ -215,7 +215,7 @@ def export_command(
 
     Args:
         run: The run folder.
-        out: The folder to write, which must not exist yet.
+        out: The folder to write, which must be empty where it exists already.
         step: The step to take; the last one if not given.
         shrink: Drop pruned feed-forward units physically, down to the widest layer's count.
     """

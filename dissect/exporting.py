@@ -140,7 +140,8 @@ def _narrower(hf_model: Any, layout: Layout, width: int) -> Any:
     old = hf_model.state_dict()
     same = {name: old[name] for name, value in narrow.state_dict().items() if old[name].shape == value.shape}
     narrow.load_state_dict(same, strict=False)
-    narrow.generation_config = hf_model.generation_config
+    if hf_model.can_generate():
+        narrow.generation_config = hf_model.generation_config
     return narrow
 
 

@@ -160,6 +160,7 @@ def test_a_run_is_exported_at_any_step(load, folder_of, step, tmp_path):
 
 
 def test_a_folder_that_is_there(load, tmp_path):
+    (tmp_path / "file").write_text("kept")
     with pytest.raises(DissectError, match="exists already"):
         export(load("opt"), tmp_path)
 

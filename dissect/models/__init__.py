@@ -114,11 +114,13 @@ def load_model(
 
     The model's logits on a short batch are compared with transformers' before it is returned. It is in evaluation
     mode, asks for no gradients, and `model.source` says where it came from. `model.tokenizer` is None where the
-    folder has no tokenizer. Code from a model repository is never run.
+    folder has no tokenizer. Its weights are in memory of their own: a change of the folder does not reach it. Code
+    from a model repository is never run.
 
     Raises:
-        DissectError: The name is unknown, the hub cannot be reached, the architecture is not supported, there are
-            fewer GPUs than `n_devices`, or the logits differ from transformers'.
+        DissectError: The name is unknown, the hub or a cache cannot be used, the architecture is not supported, the
+            checkpoint is quantized, a part of it would be left out (weights without a place, an adapter), its
+            tokenizer cannot be read, there are fewer GPUs than `n_devices`, or the logits differ from transformers'.
     """
     chosen_device = resolve_device(device)
     chosen_dtype = resolve_dtype(dtype, chosen_device)
@@ -126,11 +128,12 @@ def load_model(
     check_n_devices(n_devices, chosen_device, encoder=architecture.encoder)
     tokenizer = load_tokenizer(source.location, local_only=source.local_only)
     whole = chosen_device if n_devices == 1 else torch.device("cpu")  # where transformers' model has room
-    hf_model = source.transformers_model(chosen_dtype, whole)
+    hf_model = source.mapped_model(chosen_dtype, whole)
     if needs_float32_too(hf_model):
         # Read anew: widening the loaded model would keep constants that transformers has rounded (Gemma's scale).
         _checked(source.mapped_model(torch.float32, whole), architecture, source.name, n_devices)
-    model = _checked(hf_model, architecture, source.name, n_devices)
+    # Only now, so that the copy takes the memory that the check gave back.
+    model = _checked(in_own_memory(hf_model), architecture, source.name, n_devices)
     attach_tokenizer(model, tokenizer, hf_model.config)
     model.source = source
     return model
