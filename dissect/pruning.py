@@ -187,7 +187,7 @@ def run_config(
                 on_main(lambda: lock.enter_context(locked(path)))
             model, windows, record = everywhere(lambda: _prepared(config, load, corpora))
             record = _as_main_has(record)
-            matched = _matched(config, record, begun=run is not None)
+            matched = _matched(config, record, run)
             if matched is not None:
                 record["matched"] = counts_checksum(matched, config.steps)
             if run is None:  # only now is there something to write, and to lock
@@ -350,8 +350,8 @@ def _reference(work: Work) -> Reference:
     return remember(work.model, windows, seed=work.config.seed, batch_size=work.batch_size(windows))
 
 
-def _matched(config: PruneConfig, record: dict[str, Any], *, begun: bool) -> Run | None:
-    """The run whose layers are matched; one that is `begun` goes on with the fraction it has.
+def _matched(config: PruneConfig, record: dict[str, Any], begun: Run | None) -> Run | None:
+    """The run whose layers are matched; a run that is `begun` goes on with the fraction it has.
 
     Raises:
         DissectError: It is of another model or of other sites, has fewer steps than this one is to have, or another
@@ -366,7 +366,7 @@ def _matched(config: PruneConfig, record: dict[str, Any], *, begun: bool) -> Run
     if matched.record["model"]["fingerprint"] != record["model"]["fingerprint"]:
         raise DissectError(f"{config.match} is of a model with other weights than this run; match a run of this one")
     theirs = parse_sites(matched.config.site, matched.config.fraction)
-    if not begun and theirs != parse_sites(config.site, config.fraction):
+    if begun is None and theirs != parse_sites(config.site, config.fraction):
         raise DissectError(
             f"layer-random prunes as many units as {config.match}, at each step "
             f"{', '.join(f'{part} of {site}' for site, part in theirs.items())}; give that as the fraction"
