@@ -21,11 +21,15 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from dissect import cli, collect, evaluate, pruning, steps, storage
-from dissect.errors import DissectError
-from dissect.evaluation import remember
-from dissect.ranks import distributed, rank
-from dissect.runs import Run
+from dissect import collect, evaluate
+from dissect.base import storage
+from dissect.base.errors import DissectError
+from dissect.base.ranks import distributed, rank
+from dissect.cli import main as cli
+from dissect.evaluation.evaluate import remember
+from dissect.runs import prune as pruning
+from dissect.runs import steps
+from dissect.runs.run import Run
 from tests.conftest import our_hooks, tiny_transformer
 from tests.test_pruning import guessable_sides, small_run
 

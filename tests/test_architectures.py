@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from dissect.errors import DissectError
+from dissect.backend.sites import SITES, Site, hook_points
+from dissect.base.errors import DissectError
 from dissect.models.architectures import ARCHITECTURES, Architecture, get_architecture
 from dissect.models.convert import hooked_model
 from dissect.models.layout import hooked_name, write_layer
 from dissect.models.parity import check_parity
-from dissect.sites import SITES, Site, hook_points
 from tests import tiny
 
 WRITTEN = (

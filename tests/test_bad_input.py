@@ -20,10 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dissect
-from dissect import DissectError, Mask, PruneConfig, Run, Stats, UnitStats, Windows, cli, views
-from dissect.cost import cost_table
-from dissect.experiments import Cluster, all_cells, paper_grids
-from dissect.sites import SITES
+from dissect import DissectError, Mask, PruneConfig, Run, Stats, UnitStats, Windows, views
+from dissect.backend.sites import SITES
+from dissect.cli import main as cli
+from dissect.experiments.cost import cost_table
+from dissect.experiments.grid import Cluster, all_cells, paper_grids
 from tests import tiny
 from tests.conftest import our_hooks, tiny_transformer
 from tests.test_pruning import guessable_sides, small_run

@@ -9,10 +9,10 @@ import torch
 
 import dissect
 from dissect import DissectError, Mask, ablated, bake
+from dissect.backend.hooks import attach
+from dissect.backend.units import Unit
 from dissect.cards.directions import output_weights
-from dissect.cards.units import Unit
-from dissect.fingerprint import model_fingerprint
-from dissect.hooks import attach
+from dissect.models.fingerprint import model_fingerprint
 from tests.conftest import random_windows, tiny_transformer
 
 UNITS = {

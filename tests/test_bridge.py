@@ -9,7 +9,7 @@ import transformers
 
 import dissect
 from dissect import DissectError, Mask
-from dissect.checks import check_model
+from dissect.base.checks import check_model
 from tests import tiny
 from tests.conftest import random_windows
 from tests.test_pruning import small_run

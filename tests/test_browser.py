@@ -7,9 +7,9 @@ import torch
 
 import dissect
 from dissect import Stats, UnitStats, views
-from dissect.continuation import Reading
-from dissect.samples import Sample, Samples
-from dissect.views import card as cards
+from dissect.cards import html as cards
+from dissect.cards.samples import Sample, Samples
+from dissect.evaluation.continuation import Reading
 from dissect.views import write_report
 from tests.browser import CHROMIUM
 from tests.test_cards import HOSTILE, Vocabulary, hostile_cards

@@ -10,10 +10,10 @@ import dissect
 from dissect import DissectError, Windows
 from dissect.cards.directions import direction, output_weights
 from dissect.cards.histograms import HistogramBuilder
-from dissect.cards.token_text import token_text
+from dissect.cards.html import dotted, shade, visible
+from dissect.cards.svg import DensityPlot, nice_ticks
+from dissect.data.token_text import token_text
 from dissect.views import write_report
-from dissect.views.card import dotted, shade, visible
-from dissect.views.card_plot import DensityPlot, nice_ticks
 from tests.conftest import D_VOCAB, our_hooks, random_windows, tiny_transformer
 from tests.test_pruning import small_run
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from dissect import Cluster, DissectError
-from dissect.cluster import _outcome
-from dissect.experiments import Grid, all_cells, cell_folder
-from dissect.grid import run_grid
+from dissect.experiments.grid import Grid, all_cells, cell_folder
+from dissect.experiments.on_ray import _outcome
+from dissect.experiments.run_grid import run_grid
 from tests import tiny
 from tests.fault_server import wait_for
 from tests.test_pruning import files_of
@@ -104,7 +104,7 @@ def test_a_worker_is_killed_and_the_grid_is_complete(grid, two_workers, tmp_path
     assert len(many.failures) == 6
     assert all("fewer than tokens=60" in error for error in many.failures.values())
 
-    monkeypatch.setattr("dissect.cluster._connected", lambda cluster: pytest.fail("all is there already"))
+    monkeypatch.setattr("dissect.experiments.on_ray._connected", lambda cluster: pytest.fail("all is there already"))
     assert len(run_grid(without_few(grid), tmp_path / "ray", cluster=Cluster(), progress=False).runs) == 6
 
 

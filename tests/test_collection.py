@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import dissect
-from dissect.forward import run_blocks
-from dissect.stats import MOMENTS, Stats
+from dissect.backend.forward import run_blocks
+from dissect.scoring.stats import MOMENTS, Stats
 from tests.conftest import our_hooks, random_windows, tiny_transformer
 
 SITES = ("mlp", "value", "pre_out", "head")

@@ -22,14 +22,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dissect.corpora import CORPORA, find_source, hub_source, read_documents, tables
-from dissect.corpora.local import local_source
-from dissect.corpora.offline import python_stdlib, torch_headers
-from dissect.corpora.rows import Rows
-from dissect.corpora.sources import Paragraphs, TextFiles, Texts, buffer_shuffled, paragraphs, shuffled
-from dissect.corpora.splits import SPLITS, digest, one_side, side
-from dissect.corpora.tables import Table, wikitext_articles
-from dissect.errors import DissectError
+from dissect.base.errors import DissectError
+from dissect.data import tables
+from dissect.data.corpora import CORPORA, find_source, hub_source, read_documents
+from dissect.data.local import local_source
+from dissect.data.offline import python_stdlib, torch_headers
+from dissect.data.rows import Rows
+from dissect.data.sources import Paragraphs, TextFiles, Texts, buffer_shuffled, paragraphs, shuffled
+from dissect.data.splits import SPLITS, digest, one_side, side
+from dissect.data.tables import Table, wikitext_articles
 
 OFFLINE = ["python-stdlib", "torch-headers", "wiki-en", "sotu"]
 TEXTS = [f"document number {i}\nwith a second line" for i in range(40)]
@@ -483,13 +484,13 @@ def test_silent_hub_is_not_waited_for(monkeypatch):
 
 
 def test_importing_corpora_does_not_import_datasets():
-    command = "import sys, dissect.corpora; sys.exit('datasets' in sys.modules or 'torch' in sys.modules)"
+    command = "import sys, dissect.data.corpora; sys.exit('datasets' in sys.modules or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], timeout=120).returncode == 0
 
 
 def test_leaving_a_stream_unread_lets_python_exit(tmp_path):
     path = write_parquet(tmp_path / "a.parquet", [{"text": f"row {i}"} for i in range(30_000)])
-    command = f"import dissect.corpora as c; d = c.read_documents({str(path)!r}, split='train'); print(next(d))"
+    command = f"import dissect.data.corpora as c; d = c.read_documents({str(path)!r}, split='train'); print(next(d))"
     done = subprocess.run([sys.executable, "-c", command], timeout=120, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("row ")

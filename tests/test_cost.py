@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
-from dissect import DissectError, PruneConfig, fast
-from dissect.cost import SHAPES, Shape, cost_table, forward_operations, run_operations
-from dissect.experiments import PAPER_MODELS, all_cells, paper_grids
+from dissect import DissectError, PruneConfig
+from dissect.backend import fast
+from dissect.experiments.cost import SHAPES, Shape, cost_table, forward_operations, run_operations
+from dissect.experiments.grid import PAPER_MODELS, all_cells, paper_grids
 from tests.conftest import tiny_transformer
 from tests.test_pruning import guessable_sides, small_run
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformer_lens.utilities.multi_gpu import get_device_for_block_index
 
-from dissect import DissectError, Mask, ablated, cli, collect, evaluate, load_model
-from dissect.forward import TOKENS_PER_GPU_BATCH, default_batch_size, tokens_that_fit
+from dissect import DissectError, Mask, ablated, collect, evaluate, load_model
+from dissect.backend.forward import TOKENS_PER_GPU_BATCH, default_batch_size, tokens_that_fit
+from dissect.cli import main as cli
 from dissect.models import devices
 from dissect.models.convert import places
 from tests.conftest import random_windows, tiny_transformer

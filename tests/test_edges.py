@@ -10,15 +10,16 @@ import pytest
 import torch
 
 import dissect
-from dissect import DissectError, Mask, PruneConfig, Run, rerun, storage, views
-from dissect.claims import COLUMNS, claims_table
-from dissect.cli import main
-from dissect.config import parse_sites
-from dissect.cost import cost_table
-from dissect.experiments import all_cells, paper_grids
-from dissect.grid import summary_table, table_2
+from dissect import DissectError, Mask, PruneConfig, Run, rerun, views
+from dissect.base import storage
+from dissect.cli.main import main
+from dissect.experiments.claims import COLUMNS, claims_table
+from dissect.experiments.cost import cost_table
+from dissect.experiments.grid import all_cells, paper_grids
+from dissect.experiments.run_grid import summary_table, table_2
 from dissect.models.gguf import move_into_place
-from dissect.repetition import TOLERANCES
+from dissect.runs.config import parse_sites
+from dissect.runs.rerun import TOLERANCES
 from tests import tiny
 from tests.conftest import random_windows, tiny_transformer
 from tests.test_pruning import guessable_sides, small_run
@@ -169,7 +170,7 @@ def test_numpys_whole_numbers_are_indices():
     ],
 )
 def test_stability_says_what_is_wrong_before_it_reads(monkeypatch, options, message):
-    monkeypatch.setattr("dissect.split_half.load_model", lambda *args, **kept: pytest.fail("too early"))
+    monkeypatch.setattr("dissect.experiments.stability.load_model", lambda *args, **kept: pytest.fail("too early"))
     with pytest.raises(DissectError, match=message):
         dissect.stability("nowhere", **{"forget": "sotu", "retain": "wiki-en"} | options)
 

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 import dissect
 from dissect import DissectError, load_windows
-from dissect.corpora import decoding, read_documents
-from dissect.corpora.decoding import MARK, MARKED, Repaired
-from dissect.corpora.splits import SPLITS
-from dissect.readings import written_out
+from dissect.data import decoding
+from dissect.data.corpora import read_documents
+from dissect.data.decoding import MARK, MARKED, Repaired
+from dissect.data.readings import written_out
+from dissect.data.splits import SPLITS
 from tests.test_texts import run_of
 from tests.test_windows import byte_tokenizer, stand_in, word_tokenizer
 

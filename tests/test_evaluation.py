@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import dissect
-import dissect.evaluation
+import dissect.evaluation.evaluate
 from dissect import DissectError, Windows, evaluate
 from tests.conftest import random_windows
 
@@ -35,7 +35,7 @@ def by_hand(model, windows):
 def without_common(windows, ranks):
     targets = [windows.tokens[w, p].item() for w, p in windows.keep.nonzero().tolist()]
     counted = Counter(sorted(targets))  # sorted, so that equals come in the order of their ids
-    common = {token for token, _ in counted.most_common(dissect.evaluation.COMMON)}
+    common = {token for token, _ in counted.most_common(dissect.evaluation.evaluate.COMMON)}
     rare = [rank for rank, target in zip(ranks, targets, strict=True) if target not in common]
     return {f"top{k}_skip50": sum(rank < k for rank in rare) / max(1, len(rare)) for k in (1, 10)}
 
@@ -43,7 +43,7 @@ def without_common(windows, ranks):
 @pytest.fixture(autouse=True)
 def few_common_tokens(monkeypatch):
     """The tiny vocabulary has 50 tokens; let 10 of them be the common ones."""
-    monkeypatch.setattr("dissect.evaluation.COMMON", 10)
+    monkeypatch.setattr("dissect.evaluation.evaluate.COMMON", 10)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, None])
@@ -103,7 +103,7 @@ def test_logits_that_are_not_finite(model, windows):
 
 
 def test_kl_is_the_divergence_from_the_whole_model(model, windows):
-    reference = dissect.evaluation.remember(model, windows, batch_size=2)
+    reference = dissect.evaluation.evaluate.remember(model, windows, batch_size=2)
     assert evaluate(model, windows, reference=reference)["kl"] == pytest.approx(0, abs=1e-6)
     base = model(windows.tokens)[:, :-1].double().log_softmax(-1)
     with dissect.ablated(model, dissect.Mask.of(model, "mlp", [(0, k) for k in range(20)])):
@@ -116,5 +116,5 @@ def test_kl_is_the_divergence_from_the_whole_model(model, windows):
 
 def test_common_tokens_are_the_most_frequent():
     tokens = torch.tensor([5, 3, 3, 9, 5, 5, 7, 1])
-    assert dissect.evaluation.most_common(tokens, 3).tolist() == [5, 3, 1]
-    assert dissect.evaluation.most_common(tokens, 50).tolist() == [5, 3, 1, 7, 9]
+    assert dissect.evaluation.evaluate.most_common(tokens, 3).tolist() == [5, 3, 1]
+    assert dissect.evaluation.evaluate.most_common(tokens, 50).tolist() == [5, 3, 1, 7, 9]

@@ -16,16 +16,16 @@ import torch
 
 import dissect
 from dissect import DissectError, Mask
-from dissect.cards.token_text import token_text
-from dissect.continuation import Reading, encode_prompt, read_on, why_not
-from dissect.evaluation import evaluate_documents
+from dissect.data.token_text import token_text
+from dissect.evaluation.continuation import Reading, encode_prompt, read_on, why_not
+from dissect.evaluation.evaluate import evaluate_documents
+from dissect.evaluation.intervals import intervals
 from dissect.explorer import bench, opening, texts
 from dissect.explorer.agreement import agreement, compare
 from dissect.explorer.bench import Bench, ticking
 from dissect.explorer.choice import Evidence, Settings, choose
-from dissect.intervals import intervals
-from dissect.masks import over_heads
-from dissect.stats import MOMENTS, Stats, UnitStats
+from dissect.scoring.masks import over_heads
+from dissect.scoring.stats import MOMENTS, Stats, UnitStats
 from tests.conftest import N_HEADS, our_hooks, random_windows, tiny_transformer
 from tests.test_cards import HOSTILE
 from tests.test_pruning import guessable_sides
@@ -140,7 +140,7 @@ def test_moving_a_control_runs_no_model(explorer, model, monkeypatch):
         raise AssertionError("a forward pass")
 
     monkeypatch.setattr(type(model), "forward", never)
-    monkeypatch.setattr("dissect.fast.run_blocks", never)
+    monkeypatch.setattr("dissect.backend.fast.run_blocks", never)
     for name, value in (("site", "pre_out"), ("importance", "std"), ("eps", 1.0), ("fraction", 0.2)):
         before = explorer.mask
         getattr(explorer, name).value = value

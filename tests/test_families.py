@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import dissect
-import dissect.questions
+import dissect.evaluation.targets
 from dissect import DissectError, Mask, ablated, bake, export
 from tests import tiny
 from tests.conftest import our_hooks, random_windows
@@ -180,7 +180,7 @@ def test_a_bias_that_transformers_has_no_place_for(load, tmp_path):
 def test_a_folder_that_would_compute_something_else_is_not_written(load, tmp_path, monkeypatch):
     model = load("llama")
     edit = bake(model, some_units(model, "mlp"))
-    monkeypatch.setattr("dissect.exporting._write_weights", lambda *args: None)
+    monkeypatch.setattr("dissect.runs.export._write_weights", lambda *args: None)
     try:
         with pytest.raises(DissectError, match="logits differ"):
             export(model, tmp_path / "model")
@@ -195,7 +195,7 @@ class TestMasked:
     def test_what_is_asked(self, load):
         model = load("roberta")
         windows = random_windows(40, 51, d_vocab=tiny.VOCAB)
-        asked = dissect.questions.questions(model, windows, seed=1)
+        asked = dissect.evaluation.targets.questions(model, windows, seed=1)
         special = torch.isin(windows.tokens, torch.tensor(model.tokenizer.all_special_ids))
         assert asked.at.sum() == round(0.15 * (windows.keep & ~special).sum().item())
         assert not (asked.at & (special | ~windows.keep)).any()
@@ -205,12 +205,12 @@ class TestMasked:
         assert (asked.tokens[asked.at] == model.tokenizer.mask_token_id).float().mean() == pytest.approx(0.8, abs=0.01)
         assert changed.sum() == pytest.approx(0.9 * n, abs=0.02 * n)
         assert torch.equal(asked.answers, windows.tokens)
-        assert torch.equal(asked.tokens, dissect.questions.questions(model, windows, seed=1).tokens)
-        assert not torch.equal(asked.at, dissect.questions.questions(model, windows, seed=2).at)
+        assert torch.equal(asked.tokens, dissect.evaluation.targets.questions(model, windows, seed=1).tokens)
+        assert not torch.equal(asked.at, dissect.evaluation.targets.questions(model, windows, seed=2).at)
 
     def test_metrics_are_those_of_the_masked_positions(self, load):
         model, windows = load("roberta"), random_windows(6, 21, d_vocab=tiny.VOCAB)
-        asked = dissect.questions.questions(model, windows)
+        asked = dissect.evaluation.targets.questions(model, windows)
         logits = model(asked.tokens)[asked.at].double()
         answers = windows.tokens[asked.at]
         result = dissect.evaluate(model, windows)

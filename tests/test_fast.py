@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import dissect
-from dissect import Mask, Windows, fast
-from dissect.forward import passes, run_blocks, unembed
-from dissect.hooks import Read, attach
+from dissect import Mask, Windows
+from dissect.backend import fast
+from dissect.backend.forward import passes, run_blocks, unembed
+from dissect.backend.hooks import Read, attach
 from tests.conftest import our_hooks, random_windows, tiny_transformer
 from tests.tiny import FAMILIES, VOCAB, save_tiny
 
@@ -440,7 +441,7 @@ def test_bfloat16_is_as_near_to_float32_as_before(tmp_path):
 @pytest.mark.parametrize("positions", [1, 63, 64, 65, 200])
 @pytest.mark.parametrize("groups", [1, 2, 6])
 def test_attention_in_blocks(positions, groups):
-    from dissect.fast.attention import attend
+    from dissect.backend.fast.attention import attend
 
     generator = torch.Generator().manual_seed(0)
     q = torch.randn(7, positions, 6, 16, generator=generator)

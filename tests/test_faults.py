@@ -21,8 +21,8 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 from dissect import DissectError, Run, Stats
-from dissect.documents import DocumentSums
-from dissect.storage import LOCK, locked, write_text
+from dissect.base.storage import LOCK, locked, write_text
+from dissect.evaluation.documents import DocumentSums
 from tests.fault_server import wait_for
 from tests.test_pruning import files_of, small_run
 
@@ -193,7 +193,7 @@ def test_ctrl_c_before_there_is_a_folder(tmp_path, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dissect.pruning._record", interrupted)
+    monkeypatch.setattr("dissect.runs.prune._record", interrupted)
     with pytest.raises(KeyboardInterrupt, match="before the first step; nothing was written"):
         small_run(tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -243,7 +243,9 @@ def test_a_lock_ends_with_its_block(tmp_path):
 
 def test_a_lock_is_not_left_to_the_garbage_collector(tmp_path, monkeypatch):
     kept = []
-    monkeypatch.setattr("dissect.storage.FileLock", lambda *args, **options: kept.append(FileLock(*args)) or kept[-1])
+    monkeypatch.setattr(
+        "dissect.base.storage.FileLock", lambda *args, **options: kept.append(FileLock(*args)) or kept[-1]
+    )
     with locked(tmp_path):
         assert kept[-1].is_locked
     for error in (RuntimeError, KeyboardInterrupt):
@@ -255,22 +257,22 @@ def test_a_lock_is_not_left_to_the_garbage_collector(tmp_path, monkeypatch):
 @pytest.mark.parametrize("begun", [True, False])
 def test_what_another_process_did_until_it_let_go(tmp_path, monkeypatch, begun):
     """Its steps are not taken again, and its run of another configuration is not overwritten."""
-    import dissect.pruning
+    import dissect.runs.prune
 
-    take_step, left_alone = dissect.pruning.take_step, {"same": whole(**SHORT), "other": whole(steps=3)}
+    take_step, left_alone = dissect.runs.prune.take_step, {"same": whole(**SHORT), "other": whole(steps=3)}
     if begun:
-        monkeypatch.setattr("dissect.pruning.take_step", lambda work, step: step or take_step(work, step))
+        monkeypatch.setattr("dissect.runs.prune.take_step", lambda work, step: step or take_step(work, step))
         small_run(tmp_path / "same", **SHORT)
     for name, theirs in (("same", SHORT), *([] if begun else [("other", {"steps": 3})])):
 
         def meanwhile(folder, theirs=theirs):
-            monkeypatch.setattr("dissect.pruning.locked", locked)
-            monkeypatch.setattr("dissect.pruning.take_step", take_step)
+            monkeypatch.setattr("dissect.runs.prune.locked", locked)
+            monkeypatch.setattr("dissect.runs.prune.take_step", take_step)
             small_run(folder, **theirs)
-            monkeypatch.setattr("dissect.pruning.take_step", lambda *args: pytest.fail("nothing is left to do"))
+            monkeypatch.setattr("dissect.runs.prune.take_step", lambda *args: pytest.fail("nothing is left to do"))
             return locked(folder)
 
-        monkeypatch.setattr("dissect.pruning.locked", meanwhile)
+        monkeypatch.setattr("dissect.runs.prune.locked", meanwhile)
         if name == "same":
             small_run(tmp_path / name, **SHORT)
         else:
@@ -288,9 +290,9 @@ def test_what_another_process_did_until_it_let_go(tmp_path, monkeypatch, begun):
 def test_a_full_disk(tmp_path, monkeypatch, name, step):
     """What is written aside goes to a device that is always full."""
     out, full = tmp_path / "run", [name == "config.json" or (step and name.startswith(OF_THE_BASE))]
-    import dissect.pruning
+    import dissect.runs.prune
 
-    take_step = dissect.pruning.take_step
+    take_step = dissect.runs.prune.take_step
 
     def fills(work, number):
         full[0] |= number == step
@@ -299,8 +301,8 @@ def test_a_full_disk(tmp_path, monkeypatch, name, step):
     def opened(path, mode):
         return open("/dev/full", "wb") if full[0] and path.name == f".{name}.part" else open(path, mode)
 
-    monkeypatch.setattr("dissect.pruning.take_step", fills)
-    monkeypatch.setattr("dissect.storage.open", opened, raising=False)
+    monkeypatch.setattr("dissect.runs.prune.take_step", fills)
+    monkeypatch.setattr("dissect.base.storage.open", opened, raising=False)
     with pytest.raises(DissectError, match=rf"cannot write {out / name}: No space left .* is unharmed"):
         small_run(out, **SHORT)
     assert set(files_of_begun(out)) <= set(FILES)
@@ -359,16 +361,16 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 @pytest.mark.parametrize("value", ["zero", "mean"])
 def test_a_folder_deleted_in_the_middle(tmp_path, monkeypatch, value):
-    import dissect.pruning
+    import dissect.runs.prune
 
-    out, take_step = tmp_path / "run", dissect.pruning.take_step
+    out, take_step = tmp_path / "run", dissect.runs.prune.take_step
 
     def deleting(work, step):
         if step == 2:
             shutil.rmtree(out)
         take_step(work, step)
 
-    monkeypatch.setattr("dissect.pruning.take_step", deleting)
+    monkeypatch.setattr("dissect.runs.prune.take_step", deleting)
     with pytest.raises(DissectError, match=rf"{out}.*{os.strerror(errno.ENOENT)}"):
         small_run(out, value=value)
     assert not out.exists()
@@ -477,10 +479,10 @@ def test_statistics_of_another_run_are_not_used(folder, tmp_path):
 @pytest.mark.parametrize("kind", OF_THE_BASE)
 def test_a_run_does_not_go_on_from_damaged_files_of_the_base_model(tmp_path, monkeypatch, kind):
     out = tmp_path / "run"
-    import dissect.pruning
+    import dissect.runs.prune
 
-    take_step = dissect.pruning.take_step
-    monkeypatch.setattr("dissect.pruning.take_step", lambda work, step: step or take_step(work, step))
+    take_step = dissect.runs.prune.take_step
+    monkeypatch.setattr("dissect.runs.prune.take_step", lambda work, step: step or take_step(work, step))
     small_run(out, **SHORT)
     monkeypatch.undo()
     path = out / f"{kind}-retain.safetensors"

@@ -14,12 +14,12 @@ from transformer_lens import hook_points
 
 import dissect
 from dissect import DissectError, Mask, Stats, UnitStats, ablate, ablated, evaluate
-from dissect.evaluation import remember
+from dissect.ablation.weight_edit import WeightEdit
+from dissect.evaluation.evaluate import remember
 from dissect.explorer.bench import Bench
 from dissect.explorer.choice import Evidence, Settings, choose
 from dissect.explorer.trial import try_prompt
-from dissect.fingerprint import model_fingerprint
-from dissect.weights import WeightEdit
+from dissect.models.fingerprint import model_fingerprint
 from tests.conftest import our_hooks, random_windows, tiny_transformer
 from tests.test_pruning import guessable_sides, small_run
 from tests.test_windows import word_tokenizer
@@ -258,9 +258,9 @@ def test_an_error_in_the_forward_pass(watched, tmp_path, action, place, error):
 
 @pytest.mark.parametrize("layer", range(3))
 def test_a_rotation_that_fails_is_undone(model, monkeypatch, layer):
-    import dissect.svd
+    import dissect.ablation.svd
 
-    fingerprint, done, balanced = model_fingerprint(model), [], dissect.svd._balanced_svd
+    fingerprint, done, balanced = model_fingerprint(model), [], dissect.ablation.svd._balanced_svd
 
     def fails(*args):
         if len(done) == layer:
@@ -268,7 +268,7 @@ def test_a_rotation_that_fails_is_undone(model, monkeypatch, layer):
         done.append(True)
         return balanced(*args)
 
-    monkeypatch.setattr("dissect.svd._balanced_svd", fails)
+    monkeypatch.setattr("dissect.ablation.svd._balanced_svd", fails)
     with pytest.raises(KeyboardInterrupt):
         dissect.rotate_to_svd(model)
     assert model_fingerprint(model) == fingerprint
@@ -434,16 +434,16 @@ def test_counting_alone_gives_the_counts(model):
 @pytest.mark.parametrize("importance", ["abs", "freq"])
 def test_a_model_that_breaks_in_the_middle_ends_the_run(tmp_path, monkeypatch, importance):
     """Nothing is pruned by statistics that are not finite."""
-    import dissect.pruning
+    import dissect.runs.prune
 
-    model, take_step = tiny_transformer(), dissect.pruning.take_step
+    model, take_step = tiny_transformer(), dissect.runs.prune.take_step
 
     def breaks(work, step):
         if step == 2:
             model.blocks[1].mlp.W_in[0, 5] = float("nan")
         take_step(work, step)
 
-    monkeypatch.setattr("dissect.pruning.take_step", breaks)
+    monkeypatch.setattr("dissect.runs.prune.take_step", breaks)
     with pytest.raises(DissectError, match="site 'mlp' are not finite in layer 1"):
         small_run(tmp_path / "run", model, importance=importance)
     assert len(dissect.Run.load(tmp_path / "run").history) == 2

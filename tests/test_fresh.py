@@ -9,7 +9,8 @@ import torch
 from transformer_lens.components import AbstractAttention
 
 import dissect
-from dissect import Windows, fast
+from dissect import Windows
+from dissect.backend import fast
 from tests.conftest import random_windows, tiny_transformer
 from tests.tiny import VOCAB
 
@@ -134,7 +135,7 @@ def test_a_stopped_run_ends_with_the_same_history(folder_of, tmp_path, monkeypat
         return dissect.load_model(folder_of("llama"), dtype="bfloat16")
 
     whole = dissect.prune(model(), **options, out=tmp_path / "whole")
-    take_step = dissect.pruning.take_step
+    take_step = dissect.runs.prune.take_step
 
     def stopped(work, step):
         if step == 2:
@@ -142,7 +143,7 @@ def test_a_stopped_run_ends_with_the_same_history(folder_of, tmp_path, monkeypat
         take_step(work, step)
 
     with monkeypatch.context() as patched:
-        patched.setattr(dissect.pruning, "take_step", stopped)
+        patched.setattr(dissect.runs.prune, "take_step", stopped)
         with pytest.raises(KeyboardInterrupt):
             dissect.prune(model(), **options, out=tmp_path / "stopped")
     run = dissect.prune(model(), **options, out=tmp_path / "stopped")

@@ -8,9 +8,9 @@ import pytest
 
 import dissect
 from dissect import DissectError, PruneConfig, Run
-from dissect.claims import CLAIMS, claims_table
-from dissect.experiments import PAPER_MODELS, Grid, all_cells, cell_folder, paper_grids
-from dissect.grid import run_grid, summary_table, table_2
+from dissect.experiments.claims import CLAIMS, claims_table
+from dissect.experiments.grid import PAPER_MODELS, Grid, all_cells, cell_folder, paper_grids
+from dissect.experiments.run_grid import run_grid, summary_table, table_2
 from tests import tiny
 
 
@@ -77,9 +77,9 @@ def test_a_grid_is_run_and_not_run_again(texts, tmp_path, monkeypatch):
     assert not result.failures
     assert len(result.runs) == 8
     assert all(run.finished for run in result.runs)
-    single = dissect.pruning.run_config(result.runs[0].config, out=tmp_path / "single", progress=False)
+    single = dissect.runs.prune.run_config(result.runs[0].config, out=tmp_path / "single", progress=False)
     assert single.mask() == result.runs[0].mask()
-    monkeypatch.setattr("dissect.pruning.take_step", lambda *args: pytest.fail("it is there already"))
+    monkeypatch.setattr("dissect.runs.prune.take_step", lambda *args: pytest.fail("it is there already"))
     assert len(run_grid(grid_of(texts), tmp_path, progress=False).runs) == 8
     assert (tmp_path / "summary.csv").read_text().count("\n") == 9
     pages = dissect.views.write_figures(result.runs, tmp_path)
@@ -155,7 +155,7 @@ def test_the_papers_experiments_have_its_settings(what, tmp_path):
     for cell in cells:
         assert (cell.steps, cell.fraction, cell.tokens, cell.iterative) == (50, 0.02, 100_000, True)
         assert cell.context == (512 if "roberta" in cell.model else 1_000)
-        dissect.pruning.check_config(cell)
+        dissect.runs.prune.check_config(cell)
     pairs = {(cell.forget, cell.retain) for cell in cells}
     assert pairs == {("code", "pile"), ("pile", "code"), ("python", "code"), ("code", "python")}
     assert {cell.site for cell in cells} >= {"mlp", "pre_out"}

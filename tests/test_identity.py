@@ -11,14 +11,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import dissect
-from dissect import DissectError, Grid, Run, Windows, loading, prune, pruning, run_grid
-from dissect.config import run_name
-from dissect.corpora import CORPORA, Corpus, Table
-from dissect.digests import sealed
-from dissect.experiments import Cluster
-from dissect.pruning import run_config
-from dissect.runs import CONFIG
-from dissect.storage import read_json, write_json
+from dissect import DissectError, Grid, Run, Windows, prune, run_grid
+from dissect.base.digests import sealed
+from dissect.base.storage import read_json, write_json
+from dissect.data.corpora import CORPORA, Corpus, Table
+from dissect.experiments.grid import Cluster
+from dissect.runs import inputs as loading
+from dissect.runs import prune as pruning
+from dissect.runs.config import run_name
+from dissect.runs.prune import run_config
+from dissect.runs.run import CONFIG
 from tests import tiny
 from tests.conftest import random_windows, tiny_transformer
 from tests.test_pruning import Killed, files_of, guessable_sides, kill_at, small_run
@@ -114,7 +116,7 @@ def test_a_model_of_a_folder_is_recorded_by_where_it_is(folder, monkeypatch):
 
 
 def loading_name(path):
-    return dissect.models.name_of(dissect.load_model(path, dtype="float32"))
+    return dissect.models.load.name_of(dissect.load_model(path, dtype="float32"))
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -248,14 +250,14 @@ def test_a_finished_run_of_windows_is_not_of_others(tmp_path):
 
 def test_where_the_hub_cannot_be_reached_the_text_is_not_compared(folder, capsys, monkeypatch):
     def away(repo):
-        raise dissect.corpora.tables.HubError(f"no way to {repo}")
+        raise dissect.data.tables.HubError(f"no way to {repo}")
 
     monkeypatch.setitem(CORPORA, "./prose", Corpus(Table("parquet", "text", data_files="hf://datasets/a/b/c"), ""))
-    monkeypatch.setattr("dissect.corpora.tables.reach_hub", lambda repo: None)
+    monkeypatch.setattr("dissect.data.tables.reach_hub", lambda repo: None)
     texts = [{"text": f"{number} " + WORDS["prose"] * 4} for number in range(60)]
     monkeypatch.setattr(Table, "_open", lambda self: OneShard(texts))
     by_name(out="run")
-    monkeypatch.setattr("dissect.corpora.tables.reach_hub", away)
+    monkeypatch.setattr("dissect.data.tables.reach_hub", away)
     assert by_name(out="run").finished
     assert "its data was not compared with what there is now: no way to a/b" in "".join(capsys.readouterr())
     change_weights(folder / "step1" / "model")
@@ -295,7 +297,7 @@ def test_cells_of_a_grid_are_compared(folder, monkeypatch, part, cluster):
     described = []
     describe = loading.describe
     monkeypatch.setattr(loading, "describe", lambda pair: described.append(pair) or describe(pair))
-    monkeypatch.setattr("dissect.cluster._connected", lambda cluster: pytest.fail("all is there already"))
+    monkeypatch.setattr("dissect.experiments.on_ray._connected", lambda cluster: pytest.fail("all is there already"))
     assert len(run_grid(grid(), "grid", cluster=cluster, progress=False).runs) == 2
     assert len(described) == 2  # each text once for all cells
     CHANGES[part](folder)
@@ -391,15 +393,15 @@ def test_the_same_text_in_other_documents_is_still_the_same_text():
     windows = random_windows(4, 9)
     other = renumbered(windows, torch.zeros_like(windows.tokens))
     pairs = {"forget": (windows, windows), "retain": (other, other)}
-    assert "are the same text" in dissect.sharing.warning(pairs)
+    assert "are the same text" in dissect.data.shared.warning(pairs)
 
 
 # What identifies a model that is loaded by name
 
 
 def test_a_hub_model_is_its_commit_and_a_wheels_its_sum(monkeypatch, tmp_path):
-    from dissect.models import MODELS, ModelSource
     from dissect.models.gguf import gguf_folder
+    from dissect.models.load import MODELS, ModelSource
 
     cached = tmp_path / "snapshots" / "c0ffee" / "config.json"
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda repository, name: str(cached))
@@ -418,7 +420,7 @@ def test_a_reader_reads_as_its_model(folder):
     """Text is known again without the weights, also a model's that is neither causal nor named."""
     for family in ("llama", "roberta", "opt"):
         path = tiny.save_tiny(family, folder / family)
-        model, reader = dissect.load_model(path), dissect.models.load_reader(dissect.models.find_model(path))
+        model, reader = dissect.load_model(path), dissect.models.load.load_reader(dissect.models.load.find_model(path))
         assert (reader.cfg.n_ctx, reader.cfg.d_vocab) == (model.cfg.n_ctx, model.cfg.d_vocab)
         mine, theirs = (dissect.load_windows("./prose", each, tokens=60, context=16) for each in (model, reader))
         assert mine.describe() == theirs.describe()

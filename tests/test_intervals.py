@@ -12,11 +12,11 @@ import torch
 
 import dissect
 from dissect import DissectError, Run, Windows
-from dissect.documents import DocumentSums
-from dissect.evaluation import evaluate_documents
-from dissect.intervals import FEWEST, NAMES, intervals
-from dissect.questions import questions
-from dissect.seeds import by_seed
+from dissect.evaluation.documents import DocumentSums
+from dissect.evaluation.evaluate import evaluate_documents
+from dissect.evaluation.intervals import FEWEST, NAMES, intervals
+from dissect.evaluation.targets import questions
+from dissect.runs.seeds import by_seed
 from dissect.views import compare, curves, dashboard, perplexity
 from dissect.views.bands import hull
 from dissect.views.report import summary_rows

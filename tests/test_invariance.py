@@ -13,8 +13,8 @@ import torch
 
 import dissect
 from dissect import Windows
-from dissect.masks import jaccard
-from dissect.stats import MOMENTS
+from dissect.scoring.masks import jaccard
+from dissect.scoring.stats import MOMENTS
 from tests.conftest import tiny_transformer
 
 SITES = ("mlp", "value", "pre_out")

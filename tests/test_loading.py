@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 
 import dissect
 from dissect import DissectError, Mask, UnitStats, Windows, load_model
-from dissect.fingerprint import model_fingerprint
-from dissect.models import devices, known_models, parity
-from dissect.tokenizer_files import is_tokenizer_file
+from dissect.base.tokenizer_files import is_tokenizer_file
+from dissect.models import devices, parity
+from dissect.models.fingerprint import model_fingerprint
+from dissect.models.load import known_models
 from tests import tiny
 
 TOKENS = torch.arange(6, 30)[None]
@@ -252,9 +253,9 @@ class TestErrorsOfLibraries:
             raise PermissionError(13, "Permission denied", "/proc/nowhere")
 
         monkeypatch.setattr(constants, "HF_HUB_CACHE", "/proc/nowhere/hub")
-        monkeypatch.setattr("dissect.models.hub_is_reachable", lambda: True)
+        monkeypatch.setattr("dissect.models.load.hub_is_reachable", lambda: True)
         monkeypatch.setattr(transformers.PreTrainedConfig, "get_config_dict", unwritable)
-        monkeypatch.setattr("dissect.models.refuse_adapter", lambda *args, **options: None)
+        monkeypatch.setattr("dissect.models.load.refuse_adapter", lambda *args, **options: None)
         with pytest.raises(DissectError, match=r"hub's cache /proc/nowhere/hub cannot be written to .*set HF_HOME"):
             load_model("someone/some-model")
 

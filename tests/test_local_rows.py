@@ -16,13 +16,14 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dissect.corpora import find_source, json_array, read_documents
-from dissect.corpora.json_array import array_values
-from dissect.corpora.rows import Rows
-from dissect.corpora.sources import LOCAL_BUFFER, buffer_shuffled, shuffled
-from dissect.corpora.splits import SPLITS
-from dissect.corpora.tables import Table
-from dissect.errors import DissectError
+from dissect.base.errors import DissectError
+from dissect.data import json_array
+from dissect.data.corpora import find_source, read_documents
+from dissect.data.json_array import array_values
+from dissect.data.rows import Rows
+from dissect.data.sources import LOCAL_BUFFER, buffer_shuffled, shuffled
+from dissect.data.splits import SPLITS
+from dissect.data.tables import Table
 
 TEXTS = [f"row {number} é漢😀 \u2028 end" for number in range(60)]
 ROWS = [{"id": number, "text": text, "meta": {"a": [number, None]}} for number, text in enumerate(TEXTS)]
@@ -85,7 +86,7 @@ def test_other_kinds_are_refused_by_name(tmp_path, name):
 @pytest.mark.parametrize("sizes", [[60], [7, 20, 1, 32], [2] * 30])
 def test_rows_come_in_the_order_that_the_library_of_data_sets_gave(tmp_path, monkeypatch, suffix, sizes):
     """Same seeds give the same documents as when `datasets` read these files."""
-    monkeypatch.setattr("dissect.corpora.rows.LOCAL_BUFFER", 5)
+    monkeypatch.setattr("dissect.data.rows.LOCAL_BUFFER", 5)
     rows = iter([{**row, "text": None} if row["id"] % 9 == 4 else row for row in ROWS])
     for number, size in enumerate(sizes):
         path, part = tmp_path / f"{number:02}.{suffix}", [next(rows) for _ in range(size)]
@@ -114,7 +115,7 @@ def test_no_cache_no_network_and_not_the_library_of_data_sets(tmp_path, name):
 import socket, sys
 def refuse(*_): raise AssertionError("asked the network")
 socket.socket.connect = refuse
-from dissect.corpora import read_documents
+from dissect.data.corpora import read_documents
 found = [d for s in ("train", "test") for d in read_documents({str(tmp_path / name)!r}, split=s)]
 assert "datasets" not in sys.modules and "huggingface_hub" not in sys.modules
 print(len(found))
@@ -142,7 +143,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path, name):
             file.write('{"text": "last"}]' * (name == "array.json"))
     program = f"""
 import resource
-from dissect.corpora import find_source
+from dissect.data.corpora import find_source
 import pyarrow.parquet
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 count = sum(1 for _ in find_source({str(path)!r}).documents(0))

@@ -12,9 +12,9 @@ import torch
 
 import dissect
 from dissect import DissectError
-from dissect.evaluation import remember
+from dissect.backend.memory import within_memory
+from dissect.evaluation.evaluate import remember
 from dissect.explorer.trial import read_on
-from dissect.memory import within_memory
 from tests.conftest import our_hooks, random_windows, tiny_transformer
 
 ON_CPU = (
@@ -152,7 +152,7 @@ def test_a_run_keeps_its_batches(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="a limit on a process's memory")
 def test_real_memory():
     code = """
-import resource, torch, dissect, dissect.fast
+import resource, torch, dissect, dissect.backend.fast
 from tests.conftest import tiny_transformer
 model = tiny_transformer(n_heads=16, n_ctx=4096)
 long = dissect.Windows.from_tokens(torch.randint(3, 50, (2, 4000)))
@@ -160,7 +160,7 @@ used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), used + (1 << 30)))
 for size in (2, 1):
     try:
-        with dissect.fast.disabled():
+        with dissect.backend.fast.disabled():
             dissect.evaluate(model, long, batch_size=size, progress=False)
     except dissect.DissectError as error:
         print(error)

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 import torch
 
-from dissect import models
-from dissect.errors import DissectError
-from dissect.models import architectures, devices, gguf, hub, load_model, names, source_of, wheels
+from dissect.base.errors import DissectError
+from dissect.models import architectures, devices, gguf, hub, names, wheels
+from dissect.models import load as models
+from dissect.models.load import load_model, source_of
 from dissect.models.names import MODELS, HubModel, WheelModel, known_models
 from tests import tiny
 
@@ -229,7 +230,7 @@ def test_a_model_in_the_hubs_cache_loads_offline(folder_of: Callable[[str], Path
     (repository / "snapshots").mkdir()
     (repository / "snapshots" / "abc").symlink_to(folder_of("gpt-neox"))
     program = (
-        "from dissect.models import load_model, known_models; m = load_model('pythia-160m'); "
+        "from dissect.models.load import load_model, known_models; m = load_model('pythia-160m'); "
         "print(m.source.location, m.cfg.d_mlp, [k.name for k in known_models() if k.cached and 'pythia' in k.name])"
     )
     # In its own process, because the hub's client reads where its cache is once, on import.
@@ -419,6 +420,6 @@ def test_the_first_of_two_conversions_stands(tmp_path: Path) -> None:
 
 
 def test_importing_it_is_cheap() -> None:
-    program = "import sys, dissect.models; print('transformers' in sys.modules, 'transformer_lens' in sys.modules)"
+    program = "import sys, dissect.models.load; print('transformers' in sys.modules, 'transformer_lens' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

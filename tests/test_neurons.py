@@ -44,7 +44,7 @@ def test_ranks_are_the_order_of_pruning(scores):
 
 def test_ties_rank_by_index(scores):
     tied = scores["mlp"].values.clone().fill_(1.0)
-    site = dissect.scores.SiteScores("mlp", "abs", 1e-3, tied, tied, tied)
+    site = dissect.scoring.scores.SiteScores("mlp", "abs", 1e-3, tied, tied, tied)
     assert dissect.neurons(site)["rank"].tolist() == list(range(1, 61))
     assert [unit.place for unit in dissect.units_of(dissect.neurons(site).head(2))] == [(0, 0), (0, 1)]
 
@@ -63,13 +63,13 @@ def test_steps_are_those_of_the_run(tmp_path):
     for unit, step in zip(dissect.units_of(table), table["step"], strict=True):
         assert run.pruned_at["mlp"][unit.place].item() == (-1 if step is table["step"].array.dtype.na_value else step)
     assert table["step"].notna().sum() == len(run.mask())
-    small = {"mlp": dissect.scores.SiteScores("mlp", "abs", 0.0, *(torch.rand(2, 5).double(),) * 3)}
+    small = {"mlp": dissect.scoring.scores.SiteScores("mlp", "abs", 0.0, *(torch.rand(2, 5).double(),) * 3)}
     with pytest.raises(DissectError, match="give the scores of that model"):
         dissect.neurons(Scores(small), run)
 
 
 def test_units_are_checked():
-    from dissect.cards.units import as_unit, as_units
+    from dissect.backend.units import as_unit, as_units
 
     cfg = tiny_transformer().cfg
     assert as_unit(("pre_out", 1, 2, 3), cfg) == Unit("pre_out", 1, (2, 3))

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import dissect
-from dissect import DissectError, Windows, fast, load_windows
+from dissect import DissectError, Windows, load_windows
+from dissect.backend import fast
 from tests.conftest import tiny_transformer
 
 LENGTHS = torch.tensor([20, 9, 13, 2])
@@ -142,7 +143,7 @@ def test_padding_agrees_with_transformers(folder_of):
         with torch.no_grad():
             expected = theirs(tokens, attention_mask=mask, output_hidden_states=True, **places).hidden_states[-1]
             windows = Windows.from_tokens(tokens, attention_mask=mask)
-            residual = dissect.forward.run_blocks(ours, windows.tokens, windows.attention_mask)
+            residual = dissect.backend.forward.run_blocks(ours, windows.tokens, windows.attention_mask)
         if family != "roberta":
             residual = ours.ln_final(residual)
         torch.testing.assert_close(residual[windows.attention_mask], expected[mask.bool()], rtol=1e-3, atol=1e-3)

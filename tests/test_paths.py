@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import dissect
-from dissect import DissectError, Mask, Run, Stats, cli, views
-from dissect.checks import as_path, as_text_or_path
+from dissect import DissectError, Mask, Run, Stats, views
+from dissect.base.checks import as_path, as_text_or_path
+from dissect.cli import main as cli
 from tests import tiny
 from tests.test_pruning import small_run
 
@@ -62,8 +63,8 @@ def test_runs_and_pages(home):
 
 
 def test_a_match_and_a_repetition(home):
-    from dissect.config import PruneConfig
-    from dissect.pruning import run_config
+    from dissect.runs.config import PruneConfig
+    from dissect.runs.prune import run_config
 
     common = {"model": "~/model", "forget": "~/text.txt", "retain": "~/text.txt", "fraction": 0.1, "steps": 1}
     small = {"tokens": 40, "eval_tokens": 30, "context": 16, "dtype": "float32"}
@@ -116,8 +117,8 @@ def test_reproduce_and_demo_get_the_folder_in_the_home(home, monkeypatch, capsys
         seen.append(args[-1])
         raise DissectError("far enough")
 
-    monkeypatch.setattr("dissect.grid.run_grid", noted)
-    monkeypatch.setattr("dissect.demo.run_demo", noted)
+    monkeypatch.setattr("dissect.experiments.run_grid.run_grid", noted)
+    monkeypatch.setattr("dissect.cli.demo.run_demo", noted)
     for command in (["reproduce", "fig1", "--offline"], ["demo"]):
         cli.main([*command, "--out", "~/there"])
     assert seen == [home / "there"] * 2

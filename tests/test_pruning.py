@@ -11,7 +11,7 @@ import torch
 
 import dissect
 from dissect import DissectError, Run, Windows, prune
-from dissect.storage import LOCK
+from dissect.base.storage import LOCK
 from tests.conftest import D_VOCAB, our_hooks, predictable_windows, random_windows, tiny_transformer
 
 FORGET_TOKENS = torch.arange(0, D_VOCAB // 2)
@@ -58,7 +58,7 @@ def test_a_planted_unit_is_pruned_first(tmp_path):
 def test_every_step_counts_the_first_position_where_it_is_to(tmp_path):
     model, windows = tiny_transformer(), sides()
     run = prune(model, **windows, fraction=0.1, steps=2, first_position=True, out=tmp_path / "run", progress=False)
-    base = dissect.stats.Stats.load(run.path / "stats-forget.safetensors")["mlp"]
+    base = dissect.scoring.stats.Stats.load(run.path / "stats-forget.safetensors")["mlp"]
     assert base.count == windows["forget"][0].tokens.numel()
     for step in (1, 2):
         with dissect.ablated(model, run.mask(step - 1)):
@@ -274,11 +274,13 @@ def test_a_killed_run_goes_on_to_the_same_files(tmp_path, monkeypatch, moment, o
 
 def kill_at(patch, moment, nth):
     """Raise `Killed` at the nth rename of a file, once before and once after, or at the nth forward pass."""
-    import dissect.evaluation
-    import dissect.storage
+    import dissect.base.storage
+    import dissect.evaluation.evaluate
 
     calls = {"n": 0}
-    target, name = (dissect.evaluation, "run_part") if moment == "forward" else (dissect.storage.os, "replace")
+    target, name = (
+        (dissect.evaluation.evaluate, "run_part") if moment == "forward" else (dissect.base.storage.os, "replace")
+    )
     original = getattr(target, name)
 
     def killing(*args):
@@ -296,7 +298,7 @@ def kill_at(patch, moment, nth):
 
 def test_a_finished_run_is_not_run_again(tmp_path, monkeypatch):
     small_run(tmp_path / "run")
-    monkeypatch.setattr("dissect.pruning.take_step", lambda *args: pytest.fail("nothing is left to do"))
+    monkeypatch.setattr("dissect.runs.prune.take_step", lambda *args: pytest.fail("nothing is left to do"))
     assert small_run(tmp_path / "run").finished
     with pytest.raises(pytest.fail.Exception):
         small_run(tmp_path / "other")

@@ -12,13 +12,14 @@ import pytest
 import torch
 
 import dissect
-from dissect import DissectError, PruneConfig, Run, origin, rerun
-from dissect.cli import main
-from dissect.command import command, typed
-from dissect.pruning import run_config
-from dissect.runs import HISTORY
-from dissect.stats import Stats, UnitStats
-from dissect.storage import write_text
+from dissect import DissectError, PruneConfig, Run, rerun
+from dissect.base.storage import write_text
+from dissect.cli.main import main
+from dissect.runs import origin
+from dissect.runs.command import command, typed
+from dissect.runs.prune import run_config
+from dissect.runs.run import HISTORY
+from dissect.scoring.stats import Stats, UnitStats
 from tests import tiny
 from tests.conftest import tiny_transformer
 from tests.test_pruning import Killed, files_of, guessable_sides, kill_at, small_run
@@ -115,7 +116,7 @@ def test_where_nothing_was_altered_nothing_differs(run):
 
 def on_another_machine(monkeypatch):
     here = origin.machine
-    monkeypatch.setattr("dissect.origin.machine", lambda model: here(model) | {"threads": 96})
+    monkeypatch.setattr("dissect.runs.origin.machine", lambda model: here(model) | {"threads": 96})
 
 
 @pytest.mark.parametrize(("apart", "same"), [(0.005, True), (0.125, False)])

@@ -10,10 +10,10 @@ import torch
 
 import dissect
 from dissect import DissectError, PruneConfig, Run, Unit
-from dissect.cli import main
-from dissect.digests import sealed
-from dissect.pruning import run_config
-from dissect.run_cards import top_cards, top_units
+from dissect.base.digests import sealed
+from dissect.cards.of_run import top_cards, top_units
+from dissect.cli.main import main
+from dissect.runs.prune import run_config
 from tests import tiny
 from tests.test_pruning import small_run
 

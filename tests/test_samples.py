@@ -9,11 +9,11 @@ import torch
 
 import dissect
 from dissect import DissectError, Run, Windows
-from dissect.cli import main
-from dissect.continuation import Reading, read_on
-from dissect.packing import beginning
-from dissect.samples import Sample, Samples, beginnings, run_samples
-from dissect.svd import rotate_to_svd
+from dissect.ablation.svd import rotate_to_svd
+from dissect.cards.samples import Sample, Samples, beginnings, run_samples
+from dissect.cli.main import main
+from dissect.data.packing import beginning
+from dissect.evaluation.continuation import Reading, read_on
 from tests import tiny
 from tests.conftest import our_hooks
 from tests.test_cards import HOSTILE

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dissect import DissectError, Mask, Stats, UnitStats, score
-from dissect.scores import SiteScores
+from dissect.scoring.scores import SiteScores
 
 
 def stats_with(site, mean_abs, count=10):

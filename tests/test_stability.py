@@ -9,9 +9,9 @@ import torch
 
 import dissect
 from dissect import DissectError, Stability, Windows, stability
-from dissect.cli import main
-from dissect.split_half import _halves
-from dissect.stats import Stats, UnitStats
+from dissect.cli.main import main
+from dissect.experiments.stability import _halves
+from dissect.scoring.stats import Stats, UnitStats
 from tests.conftest import random_windows, tiny_transformer
 from tests.test_pruning import planted_model, sides
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dissect import IMPORTANCE, DissectError, UnitStats
-from dissect.stats import MOMENTS, StatsBuilder
+from dissect.scoring.stats import MOMENTS, StatsBuilder
 
 SHAPE = (2, 3)
 

@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import dissect
-from dissect import DissectError, Mask, Run, Stats, cli, views
-from dissect.digests import digest_of_file, sealed
-from dissect.storage import LOCK, MOST_JSON
+from dissect import DissectError, Mask, Run, Stats, views
+from dissect.base.digests import digest_of_file, sealed
+from dissect.base.storage import LOCK, MOST_JSON
+from dissect.cli import main as cli
 from tests import tiny
 from tests.test_pruning import small_run
 

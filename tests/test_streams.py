@@ -13,9 +13,9 @@ import pytest
 
 import dissect
 from dissect import Run
-from dissect.cli import main
-from dissect.progress import hidden, say
-from dissect.streams import DISABLE, lasting, quiet, shows_bars
+from dissect.base.progress import hidden, say
+from dissect.base.streams import DISABLE, lasting, quiet, shows_bars
+from dissect.cli.main import main
 from tests.test_pruning import small_run
 
 DISSECT = f"{sys.executable} -m dissect"
@@ -107,7 +107,9 @@ def test_an_error_keeps_its_status_where_nobody_reads_it(folder):
 
 def test_a_file_never_becomes_standard_output(tmp_path):
     """With descriptor 1 closed, the next file that is opened would have its number."""
-    program = "from dissect.streams import lasting\nwith lasting(): print(open('x', 'w').fileno(), file=open('y', 'w'))"
+    program = (
+        "from dissect.base.streams import lasting\nwith lasting(): print(open('x', 'w').fileno(), file=open('y', 'w'))"
+    )
     assert shell(f'{sys.executable} -c "{program}" >&-', tmp_path).returncode == 0
     assert int((tmp_path / "y").read_text()) > 2
 

@@ -9,7 +9,7 @@ import torch
 
 import dissect
 from dissect import DissectError, Run, load_windows
-from dissect.corpora.splits import side
+from dissect.data.splits import side
 from tests.test_windows import BOS, byte_tokenizer, model, stand_in, word_tokenizer  # noqa: F401 (a fixture)
 
 

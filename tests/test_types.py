@@ -13,7 +13,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 import dissect
-from dissect.scores import SiteScores
+from dissect.scoring.scores import SiteScores
 
 MODULES = sorted(found.name for found in pkgutil.walk_packages(dissect.__path__, "dissect.") if "__" not in found.name)
 

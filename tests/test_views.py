@@ -16,8 +16,10 @@ from plotly import graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from dissect import DissectError, Mask, PruneConfig, Run, Scores, Stats, UnitStats, neuron_cards, views
-from dissect.digests import sealed
-from dissect.scores import SiteScores
+from dissect.base.digests import sealed
+from dissect.cards.html import card_body
+from dissect.scoring.scores import SiteScores
+from dissect.style.theme import FORGET, RETAIN
 from dissect.views import (
     compare,
     curves,
@@ -29,12 +31,10 @@ from dissect.views import (
     specialization,
     write_report,
 )
-from dissect.views.card import card_body
-from dissect.views.overlay import data_of
-from dissect.views.packed import packed, unpacked
+from dissect.views.lines import data_of
 from dissect.views.pages import write_figures, write_page
 from dissect.views.report import SUMMARY_COLUMNS, summary_rows
-from dissect.views.theme import FORGET, RETAIN
+from dissect.views.typed_arrays import packed, unpacked
 from tests.conftest import random_windows, tiny_transformer
 from tests.test_pruning import guessable_sides, small_run
 
@@ -190,7 +190,7 @@ def test_sites_of_a_mixed_run_have_a_row_each(mixed):
 
 
 def test_fifty_steps_of_fifty_thousand_units_stay_small():
-    from dissect.views.layers import bin_layers, outline_widths
+    from dissect.views.outlines import bin_layers, outline_widths
 
     generator = np.random.default_rng(0)
     bins = bin_layers(generator.normal(size=(32, 1600)), generator.integers(-1, 51, (32, 1600)), 51)

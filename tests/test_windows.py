@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from dissect import packing
-from dissect.corpora.splits import side
-from dissect.errors import DissectError
-from dissect.packing import Piece, encode, pack, slices
-from dissect.windows import Windows, load_windows
+from dissect.base.errors import DissectError
+from dissect.data import packing
+from dissect.data.packing import Piece, encode, pack, slices
+from dissect.data.splits import side
+from dissect.data.windows import Windows, load_windows
 
 N_WORDS = 400
 BOS = N_WORDS

@@ -11,17 +11,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from dissect.backend.forward import default_batch_size, run_blocks
+from dissect.backend.hooks import Hook, hooked
+from dissect.backend.memory import within_memory
+from dissect.backend.sites import get_site, hook_points
+from dissect.backend.units import Unit
+from dissect.base.errors import DissectError
+from dissect.base.progress import hidden
 from dissect.cards.contexts import Context, Peak, PeakFinder, check_kept
 from dissect.cards.histograms import Histogram, HistogramBuilder
-from dissect.cards.token_text import token_text
-from dissect.cards.units import Unit
-from dissect.errors import DissectError
-from dissect.forward import default_batch_size, run_blocks
-from dissect.hooks import Hook, hooked
-from dissect.memory import within_memory
-from dissect.progress import hidden
-from dissect.sites import get_site, hook_points
-from dissect.windows import Windows
+from dissect.data.token_text import token_text
+from dissect.data.windows import Windows
 
 
 @dataclass(frozen=True, eq=False)

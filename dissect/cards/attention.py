@@ -11,15 +11,15 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from dissect.backend.forward import default_batch_size, run_blocks
+from dissect.backend.hooks import Hook, hooked
+from dissect.backend.memory import within_memory
+from dissect.backend.sites import PATTERN
+from dissect.backend.units import Unit
+from dissect.base.errors import DissectError
+from dissect.base.progress import hidden
 from dissect.cards.contexts import check_kept
-from dissect.cards.units import Unit
-from dissect.errors import DissectError
-from dissect.forward import default_batch_size, run_blocks
-from dissect.hooks import Hook, hooked
-from dissect.memory import within_memory
-from dissect.progress import hidden
-from dissect.sites import PATTERN
-from dissect.windows import Windows
+from dissect.data.windows import Windows
 
 DISTANCES = 16
 

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from dissect.checks import check_whole
-from dissect.errors import DissectError
-from dissect.forward import check_readable
-from dissect.windows import Windows
+from dissect.backend.forward import check_readable
+from dissect.base.checks import check_whole
+from dissect.base.errors import DissectError
+from dissect.data.windows import Windows
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dissect.cards.token_text import token_text
-from dissect.cards.units import Unit
-from dissect.forward import is_masked
-from dissect.sites import n_value_heads
+from dissect.backend.forward import is_masked
+from dissect.backend.sites import n_value_heads
+from dissect.backend.units import Unit
+from dissect.data.token_text import token_text
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from dissect.ablation import ablated
+from dissect.ablation.by_hooks import ablated
+from dissect.backend.units import Unit
+from dissect.base.checks import check_whole
+from dissect.base.progress import hidden
 from dissect.cards.contexts import check_kept
-from dissect.cards.units import Unit
-from dissect.checks import check_whole
-from dissect.evaluation import evaluate
-from dissect.masks import Mask
-from dissect.progress import hidden
-from dissect.windows import Windows
+from dissect.data.windows import Windows
+from dissect.evaluation.evaluate import evaluate
+from dissect.scoring.masks import Mask
 
 
 @dataclass(frozen=True)

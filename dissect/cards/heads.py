@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dissect.backend.units import Unit, as_units
+from dissect.base.checks import as_list, check_batch_size, check_model
+from dissect.base.errors import DissectError, shown
 from dissect.cards.attention import Attention, attentions
 from dissect.cards.effect import Effect, check_tokens, effects
 from dissect.cards.stack import Card, Cards
-from dissect.cards.units import Unit, as_units
-from dissect.checks import as_list, check_batch_size, check_model
-from dissect.errors import DissectError, shown
-from dissect.windows import Windows
+from dissect.data.windows import Windows
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from dissect.backend.units import Unit, as_units
+from dissect.base.checks import check_batch_size, check_model, check_whole
+from dissect.base.errors import DissectError
 from dissect.cards.activity import Activity, activities
 from dissect.cards.contexts import check_contexts
 from dissect.cards.directions import Direction, direction
 from dissect.cards.effect import Effect, check_tokens, effects
 from dissect.cards.stack import Card, Cards
-from dissect.cards.units import Unit, as_units
-from dissect.checks import check_batch_size, check_model, check_whole
-from dissect.errors import DissectError
-from dissect.windows import Windows
+from dissect.data.windows import Windows
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from dissect.cards.units import Unit
+from dissect.backend.units import Unit
 
 
 class Card:
@@ -19,7 +19,7 @@ class Card:
         return f"{type(self).__name__}({self.unit} of {self.model})"
 
     def _repr_html_(self: Any) -> str:
-        from dissect.views.card import card_html
+        from dissect.cards.html import card_html
 
         return card_html(self)
 

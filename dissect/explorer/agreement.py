@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from dissect.errors import DissectError
+from dissect.base.errors import DissectError
 from dissect.explorer.choice import Evidence, Settings, choose_site
-from dissect.masks import over_heads
+from dissect.scoring.masks import over_heads
 
 PAIR = ("value", "pre_out")
 

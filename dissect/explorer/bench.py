@@ -7,16 +7,16 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from dissect.ablation import ablated
-from dissect.documents import DocumentSums
-from dissect.evaluation import evaluate_documents
+from dissect.ablation.by_hooks import ablated
+from dissect.backend.hooks import Read, hooked
+from dissect.backend.sites import get_site, hook_points
+from dissect.data.windows import Windows
+from dissect.evaluation.documents import DocumentSums
+from dissect.evaluation.evaluate import evaluate_documents
+from dissect.evaluation.intervals import intervals
 from dissect.explorer.choice import Choice, Evidence, Settings
 from dissect.explorer.contents import contents
-from dissect.hooks import Read, hooked
-from dissect.intervals import intervals
-from dissect.runs import SIDES, Interval, relative_drop
-from dissect.sites import get_site, hook_points
-from dissect.windows import Windows
+from dissect.runs.run import SIDES, Interval, relative_drop
 
 Tick = Callable[[float], None]
 """Called with the part that is done, in [0, 1]."""
@@ -35,7 +35,7 @@ class Point:
         forget_drop: Relative drop of top-1 accuracy there, 1 - accuracy / whole model's accuracy.
         retain_drop: Likewise on the retain data set.
         forget_interval: The 95% interval of the forget drop, from other documents of the same kind; None where the
-            data set has too few documents for one (`dissect.intervals`).
+            data set has too few documents for one (`dissect.evaluation.intervals`).
         retain_interval: Likewise of the retain drop.
         contents: What the model was when it was measured (`contents`), before the choice was pruned.
     """

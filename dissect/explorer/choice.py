@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from dissect.config import Value
-from dissect.masks import Mask
-from dissect.scores import SiteScores, score
-from dissect.sites import SITES
-from dissect.stats import Stats
+from dissect.backend.sites import SITES
+from dissect.runs.config import Value
+from dissect.scoring.masks import Mask
+from dissect.scoring.scores import SiteScores, score
+from dissect.scoring.stats import Stats
 
 Direction = Literal["forget", "retain"]
 

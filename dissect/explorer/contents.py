@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from dissect.fingerprint import model_fingerprint
+from dissect.models.fingerprint import model_fingerprint
 
 
 def contents(model: Any) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 
 import ipywidgets as w
 
-from dissect.errors import DissectError, unknown
+from dissect.backend.sites import get_site
+from dissect.base.errors import DissectError, unknown
 from dissect.explorer.choice import Settings
-from dissect.importance import IMPORTANCE
-from dissect.sites import get_site
-from dissect.views.scatter import MEANING
+from dissect.scoring.importance import IMPORTANCE
+from dissect.views.importance import MEANING
 
 PERCENT = (
     0.1,

@@ -6,18 +6,18 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any
 
-from dissect.checks import check_batch_size, check_model, check_whole
-from dissect.collection import collect
-from dissect.errors import DissectError, shown
+from dissect.backend.forward import check_readable
+from dissect.backend.sites import SITES, get_sites
+from dissect.base.checks import check_batch_size, check_model, check_whole
+from dissect.base.errors import DissectError, shown
+from dissect.data.windows import Windows
 from dissect.explorer.bench import Bench
 from dissect.explorer.choice import Evidence
 from dissect.explorer.session import Explorer
-from dissect.forward import check_readable
-from dissect.runs import SIDES
-from dissect.sites import SITES, get_sites
-from dissect.stats import Stats
-from dissect.views.theme import get_theme
-from dissect.windows import Windows
+from dissect.runs.run import SIDES
+from dissect.scoring.collect import collect
+from dissect.scoring.stats import Stats
+from dissect.style.theme import get_theme
 
 Sides = Windows | tuple[Windows, Windows]
 

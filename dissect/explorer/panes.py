@@ -17,12 +17,12 @@ from dissect.explorer.agreement import Agreement
 from dissect.explorer.bench import Point
 from dissect.explorer.choice import Choice
 from dissect.explorer.plot import Plot
-from dissect.views.curve import FORGET_AXIS, RETAIN_AXIS
-from dissect.views.layers import SPACING, LayerBins, bin_layers, outline_heights, outline_widths
+from dissect.style.theme import FORGET, NEUTRAL, RETAIN, RUNS, get_theme, legend_below, plain, styled
+from dissect.views.curves import FORGET_AXIS, RETAIN_AXIS
+from dissect.views.importance import density, importance_axis, importance_title, lifted
 from dissect.views.log_axis import log_scores, ticks
+from dissect.views.outlines import SPACING, LayerBins, bin_layers, outline_heights, outline_widths
 from dissect.views.panel import counts_under, layer_axis, layer_ticks, outlines
-from dissect.views.scatter import density, importance_axis, importance_title, lifted
-from dissect.views.theme import FORGET, NEUTRAL, RETAIN, RUNS, get_theme, legend_below, plain, styled
 
 TALL, LOW = 500, 400  # pixels, upper and lower row
 LOST = {"forget": FORGET, "retain": RETAIN}  # chosen units have the colour of the side that loses them

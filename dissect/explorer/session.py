@@ -8,16 +8,16 @@ from dataclasses import fields
 from typing import Any
 from uuid import uuid4
 
-from dissect.continuation import why_not
-from dissect.errors import DissectError, shown
+from dissect.base.errors import DissectError, shown
+from dissect.base.undo import undoing
+from dissect.evaluation.continuation import why_not
+from dissect.evaluation.intervals import in_brackets
 from dissect.explorer.agreement import Agreement, agreement
 from dissect.explorer.bench import Bench, Point
 from dissect.explorer.choice import Choice, Settings, choose
 from dissect.explorer.trial import Trial, try_prompt
-from dissect.intervals import in_brackets
-from dissect.masks import Mask
-from dissect.scores import SiteScores
-from dissect.undo import undoing
+from dissect.scoring.masks import Mask
+from dissect.scoring.scores import SiteScores
 
 CONTROLS = tuple(field.name for field in fields(Settings))
 

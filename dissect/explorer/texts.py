@@ -7,10 +7,10 @@ from functools import cache
 from jinja2 import Template
 from markupsafe import Markup
 
-from dissect.continuation import Reading
+from dissect.cards.html import environment, printed
+from dissect.evaluation.continuation import Reading
 from dissect.explorer.trial import Trial
-from dissect.views.card import environment, printed
-from dissect.views.theme import FONT, NEGATIVE, RUNS, get_theme
+from dissect.style.theme import FONT, NEGATIVE, RUNS, get_theme
 
 MOST = 8.0  # nats that shade a token fully
 

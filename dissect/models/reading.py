@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from dissect.errors import DissectError, summary
+from dissect.base.errors import DissectError, summary
 from dissect.models.hub import cache_problem
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from dissect.errors import DissectError
+from dissect.base.errors import DissectError
+from dissect.base.tokenizer_files import is_tokenizer_file
 from dissect.models.hub import files_of
-from dissect.tokenizer_files import is_tokenizer_file
 
 # config.json is written anew; a README's numbers are those of the source's weights.
 OWN_FILES = ("config.json", "README.md", "adapter_config.json")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import string
 from typing import Any
 
-from dissect.errors import DissectError, summary
+from dissect.base.errors import DissectError, summary
+from dissect.base.tokenizer_files import tokenizer_files
 from dissect.models.hub import file_names
-from dissect.tokenizer_files import tokenizer_files
 
 
 def load_tokenizer(location: str, *, local_only: bool) -> Any:

@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dissect.checks import as_path
-from dissect.errors import DissectError, summary
-from dissect.storage import put_in_place
+from dissect.base.checks import as_path
+from dissect.base.errors import DissectError, summary
+from dissect.base.storage import put_in_place
 
 
 def cache_folder() -> Path:

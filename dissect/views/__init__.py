@@ -3,17 +3,17 @@
 Every figure takes `theme="light"` or `"dark"`; forget and retain have the same colours everywhere.
 """
 
-from dissect.views.comparison import compare
-from dissect.views.curve import curves
-from dissect.views.figure import dashboard
-from dissect.views.halves import stability_figure
-from dissect.views.jaccard import overlap
-from dissect.views.layer_counts import pruned_by_layer
+from dissect.views.compare import compare
+from dissect.views.curves import curves
+from dissect.views.dashboard import dashboard
+from dissect.views.importance import importance
+from dissect.views.overlap import overlap
 from dissect.views.pages import write_figures, write_page
-from dissect.views.perplexities import perplexity
+from dissect.views.perplexity import perplexity
+from dissect.views.pruned_by_layer import pruned_by_layer
 from dissect.views.report import write_report
-from dissect.views.scatter import importance
-from dissect.views.unit_map import specialization
+from dissect.views.specialization import specialization
+from dissect.views.stability import stability_figure
 
 __all__ = [
     "compare",

@@ -8,7 +8,7 @@ from itertools import pairwise
 from plotly import graph_objects as go
 from plotly.colors import hex_to_rgb
 
-from dissect.views.overlay import Line
+from dissect.views.lines import Line
 
 Point = tuple[float, float]
 Box = tuple[Point, Point]  # the ends across, the ends up

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dissect.views.overlay import Line
+from dissect.views.lines import Line
 from dissect.views.panel import Panel
 
 RING = 9  # pixels

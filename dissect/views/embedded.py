@@ -13,7 +13,7 @@ from markupsafe import Markup
 from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
-from dissect.views.card import environment
+from dissect.cards.html import environment
 
 CONFIG = {"displaylogo": False, "responsive": True}
 NOTE = Markup("<noscript>The figure needs JavaScript; the rest of the page does not.</noscript>")

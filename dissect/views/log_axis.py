@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dissect.scores import SiteScores
+from dissect.scoring.scores import SiteScores
 
 
 def log_scores(scores: SiteScores) -> np.ndarray:

@@ -10,9 +10,9 @@ from markupsafe import Markup
 from plotly import graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from dissect.views.card import environment
+from dissect.cards.html import environment
+from dissect.style.theme import words
 from dissect.views.embedded import drawing, packed_script
-from dissect.views.theme import words
 
 JUPYTER = ("plotly_mimetype", "jupyterlab", "vscode", "nteract")  # Plotly's renderers whose output only Jupyter draws
 NOTE = """

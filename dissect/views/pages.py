@@ -8,14 +8,14 @@ from pathlib import Path
 from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
-from dissect.checks import as_path, check_kind
-from dissect.errors import DissectError
-from dissect.runs import Run, as_runs
-from dissect.storage import with_folder, write_text
-from dissect.views.comparison import compare
-from dissect.views.curve import curves
-from dissect.views.perplexities import perplexity
-from dissect.views.theme import plain, words
+from dissect.base.checks import as_path, check_kind
+from dissect.base.errors import DissectError
+from dissect.base.storage import with_folder, write_text
+from dissect.runs.run import Run, as_runs
+from dissect.style.theme import plain, words
+from dissect.views.compare import compare
+from dissect.views.curves import curves
+from dissect.views.perplexity import perplexity
 
 
 def write_figures(runs: Iterable[Run], folder: str | Path) -> list[Path]:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from plotly import graph_objects as go
 
-from dissect.runs import Run
-from dissect.views.layers import BINS, SPACING, LayerBins, bin_layers, outline_heights, outline_widths
+from dissect.runs.run import Run
 from dissect.views.log_axis import log_scores, spans, ticks
-from dissect.views.packed import packed
+from dissect.views.outlines import BINS, SPACING, LayerBins, bin_layers, outline_heights, outline_widths
+from dissect.views.typed_arrays import packed
 
 
 def count_title(pruned: int, total: int, site: str) -> str:

@@ -8,20 +8,20 @@ from typing import Any
 
 from markupsafe import Markup
 
+from dissect.base.checks import as_path, check_kind
+from dissect.base.storage import with_folder, write_text
 from dissect.cards.heads import HeadCard
+from dissect.cards.html import anchor, card_body, card_style, environment
 from dissect.cards.neurons import NeuronCard
-from dissect.checks import as_path, check_kind
-from dissect.intervals import in_brackets
-from dissect.neuron_table import neurons, units_of
-from dissect.runs import Run, Summary, as_runs
-from dissect.samples import Samples
-from dissect.seeds import by_seed, mean_and_sd
-from dissect.storage import with_folder, write_text
-from dissect.views.card import anchor, card_body, card_style, environment
+from dissect.cards.samples import Samples
+from dissect.cards.table import neurons, units_of
+from dissect.evaluation.intervals import in_brackets
+from dissect.runs.run import Run, Summary, as_runs
+from dissect.runs.seeds import by_seed, mean_and_sd
+from dissect.style.theme import get_theme
+from dissect.views.dashboard import dashboard
 from dissect.views.embedded import embedded
-from dissect.views.figure import dashboard
-from dissect.views.overlay import Line, lines_of
-from dissect.views.theme import get_theme
+from dissect.views.lines import Line, lines_of
 
 TOP = 50  # rows of the neuron table
 NEURON_COLUMNS = {

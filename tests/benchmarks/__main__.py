@@ -13,7 +13,7 @@ import torch
 
 import dissect
 from dissect import Mask, Windows
-from dissect.cost import forward_operations
+from dissect.experiments.cost import forward_operations
 from tests.benchmarks import cases
 from tests.benchmarks.measure import Case, fastest, peak, resident
 

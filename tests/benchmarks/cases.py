@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 import dissect
-from dissect import Mask, Windows, fast
-from dissect.forward import run_blocks
+from dissect import Mask, Windows
+from dissect.backend import fast
+from dissect.backend.forward import run_blocks
 from tests.benchmarks.measure import Case
 
 ROWS, REPEATS = 2048, 20  # of the matrix product

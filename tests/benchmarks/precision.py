@@ -7,7 +7,8 @@ from contextlib import nullcontext
 from typing import Any
 
 import dissect
-from dissect import Mask, fast
+from dissect import Mask
+from dissect.backend import fast
 
 CORPORA = {"forget": "python-stdlib", "retain": "wiki-en"}
 SITES = ("mlp", "value", "pre_out")

@@ -16,7 +16,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import dissect
-from dissect.cli import COMMANDS, main
+from dissect.cli.main import COMMANDS, main
 from dissect.models.architectures import ARCHITECTURES
 from tests import tiny
 from tests.docs.pages import NOT_RUN, PAGES, ROOT, examples, name_of

@@ -1,0 +1,1 @@
+"""Pruning: by hooks, in the weights, and the rotation of attention to its singular basis."""

@@ -1,0 +1,69 @@
+"""The SVD variant of the paper: attention neurons along the singular directions of what a head writes.
+
+Each value head's W_V and the W_O of the query heads it serves are rotated to the singular basis of their product,
+with the root of the singular values on each side, so that a unit is one direction read and one direction written.
+The model computes the same function before anything is pruned.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from dissect.ablation.in_weights import check_values_add_up, value_parameters
+from dissect.ablation.weight_edit import WeightEdit
+from dissect.base.checks import check_model
+from dissect.base.ranks import as_on_main_
+
+
+def rotate_to_svd(model: Any) -> WeightEdit:
+    """Rotate every value head of `model` to its singular basis, in place, until `restore()` is called on the handle.
+
+    The logits stay as they were. The value bias adds a constant to the layer's output (each row of the attention
+    pattern sums to one), so it moves into b_O exactly. Units come in the order of their singular values, the
+    largest first.
+
+    Raises:
+        DissectError: The model changes values on their way (`check_values_add_up`).
+    """
+    return rotate(WeightEdit(), model)
+
+
+def rotate(edit: WeightEdit, model: Any) -> WeightEdit:
+    """As `rotate_to_svd`, into a handle that the caller holds already; all layers are rotated, or none."""
+    check_model(model)
+    check_values_add_up(model)
+    with torch.no_grad(), edit.or_nothing():
+        for block in model.blocks:
+            _rotate_layer(edit, block.attn)
+        return edit
+
+
+def _rotate_layer(edit: WeightEdit, attention: Any) -> None:
+    weight, bias = value_parameters(attention)
+    d_model, heads = attention.W_O.shape[-1], weight.shape[0]
+    together = "(value group) d_head d_model -> value d_head (group d_model)"
+    outputs = rearrange(attention.W_O.double(), together, value=heads)
+    constant = einsum(bias.double(), outputs, "value d_head, value d_head written -> written")
+    reading, writing = _balanced_svd(weight.double(), outputs)
+    apart = "value d_head (group d_model) -> (value group) d_head d_model"
+    edit.set(attention.b_O, attention.b_O + constant.reshape(-1, d_model).sum(0).to(attention.b_O))
+    edit.set(bias, 0)
+    edit.set(weight, reading)
+    edit.set(attention.W_O, rearrange(writing, apart, d_model=d_model))
+
+
+def _balanced_svd(
+    reading: Float[Tensor, "value d_model d_head"], writing: Float[Tensor, "value d_head written"]
+) -> tuple[Float[Tensor, "value d_model d_head"], Float[Tensor, "value d_head written"]]:
+    """U√S and √S Vᵀ of the product, through the small core that is left of it behind two QR decompositions."""
+    q_read, r_read = torch.linalg.qr(reading)
+    q_write, r_write = torch.linalg.qr(writing.mT)
+    u, s, vh = torch.linalg.svd(r_read @ r_write.mT)
+    root = s.sqrt()
+    reading, writing = q_read @ (u * root[..., None, :]), (root[..., None] * vh) @ q_write.mT
+    return as_on_main_(reading), as_on_main_(writing)  # a direction's sign is free, but the same on all ranks

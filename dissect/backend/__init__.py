@@ -1,0 +1,1 @@
+"""All that knows the inside of a hooked model: sites, hook points, forward passes, weights."""

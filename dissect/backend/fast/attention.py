@@ -1,0 +1,102 @@
+"""Attention without the pattern: scores live for a block of queries at a time, and no head is repeated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from dissect.backend.fast.support import follows_its_class, watched
+
+QUERIES = 64  # in a block; with 512 tokens of windows a core the scores then stay in its cache
+TOKENS = 512
+
+Heads = Float[Tensor, "window position head d_head"]
+KeyHeads = Float[Tensor, "window position value_head d_head"]
+Stream = Float[Tensor, "window position d_model"]
+
+
+def attention_output(attn: Any, x: Stream) -> Stream:
+    """`attn(x, x, x)`, past the pattern where nothing looks at it."""
+    if not _skips_the_pattern(attn, x.shape[1]):
+        return attn(query_input=x, key_input=x, value_input=x)
+    q, k, v = attn.calculate_qkv_matrices(x, x, x)
+    if attn.cfg.positional_embedding_type == "rotary":
+        q, k = attn.hook_rot_q(_rotated(attn, q)), attn.hook_rot_k(_rotated(attn, k))
+    z = attn.hook_z(attend(q, k, v, attn.attn_scale)).to(attn.W_O.dtype)
+    return functional.linear(z.flatten(2), attn.W_O.permute(2, 0, 1).flatten(1), attn.b_O)
+
+
+def _skips_the_pattern(attn: Any, positions: int) -> bool:
+    """True where nobody reads scores or pattern, and the scores are products under a causal mask and nothing else."""
+    cfg = attn.cfg
+    return (
+        follows_its_class(attn)
+        and not watched(attn, "hook_attn_scores", "hook_pattern")
+        and attn._attention_dir_override is None
+        and cfg.attention_dir == "causal"
+        and (attn.attn_type == "global" or cfg.window_size >= positions)
+        and not (cfg.attn_scores_soft_cap and cfg.attn_scores_soft_cap > 0)
+        and not (cfg.use_attn_result or cfg.use_attention_sinks or cfg.load_in_4bit or cfg.use_logn_attn)
+        and cfg.clip_qkv is None
+        and (cfg.positional_embedding_type != "rotary" or _has_tables(attn, positions))
+    )
+
+
+def _has_tables(attn: Any, positions: int) -> bool:
+    """True where the rotary tables hold every position; TransformerLens itself lengthens or rescales them."""
+    return not attn.cfg.use_dynamic_ntk_rope and positions <= attn.rotary_cos.shape[0]
+
+
+def _rotated(attn: Any, x: Heads) -> Heads:
+    """Rotary positions on the first `rotary_dim` dimensions, by pairs of neighbours or of halves."""
+    size, positions = attn.cfg.rotary_dim, x.shape[1]
+    cos, sin = (table[:positions, None] for table in (attn.rotary_cos, attn.rotary_sin))
+    turned = x.clone()
+    if attn.cfg.rotary_adjacent_pairs:
+        first, second = slice(0, size, 2), slice(1, size, 2)
+    else:
+        first, second = slice(0, size // 2), slice(size // 2, size)
+    turned[..., :size].mul_(cos)
+    turned[..., first].addcmul_(x[..., second], sin[..., first], value=-1)
+    turned[..., second].addcmul_(x[..., first], sin[..., second])
+    return turned
+
+
+def attend(q: Heads, k: KeyHeads, v: KeyHeads, scale: float) -> Heads:
+    """softmax(q kᵀ / scale) v over the positions up to each query's own; query heads share keys in groups."""
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
+        return _in_blocks(q / scale, k, v)
+    group = q.shape[2] // k.shape[2]
+    q, k, v = (x.transpose(1, 2) for x in (q, k.repeat_interleave(group, 2), v.repeat_interleave(group, 2)))
+    z = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1 / scale)
+    return z.transpose(1, 2)
+
+
+def _in_blocks(q: Heads, k: KeyHeads, v: KeyHeads) -> Heads:
+    """As `attend`, by matrix products: torch's fused kernel takes twice as long in bfloat16 on a CPU."""
+    z = torch.empty_like(q)
+    # Whole windows for each core: the three key heads of one are no work for two.
+    windows = torch.get_num_threads() * max(1, TOKENS // q.shape[1])
+    for few in zip(*(x.split(windows) for x in (q, k, v, z)), strict=True):
+        _attend_windows(*few)
+    return z
+
+
+def _attend_windows(q: Heads, k: KeyHeads, v: KeyHeads, z: Heads) -> None:
+    """Writes z. The query heads of a group become rows of one product with their keys."""
+    windows, positions, groups, d_head = k.shape
+    queries, results = (x.unflatten(2, (groups, -1)) for x in (q, z))
+    keys = k.permute(0, 2, 3, 1).reshape(windows * groups, d_head, positions)
+    values = v.transpose(1, 2).reshape(windows * groups, positions, d_head)
+    for start in range(0, positions, QUERIES):
+        stop = min(start + QUERIES, positions)
+        block = queries[:, start:stop].permute(0, 2, 3, 1, 4)  # window group query_head position d_head
+        scores = torch.bmm(block.reshape(windows * groups, -1, d_head), keys[..., :stop])
+        later = torch.ones(stop - start, stop - start, dtype=torch.bool).triu_(1)
+        scores.unflatten(1, (-1, stop - start))[..., start:].masked_fill_(later, -torch.inf)
+        out = torch.bmm(scores.softmax(-1), values[:, :stop])
+        results[:, start:stop] = out.view(block.shape).permute(0, 3, 1, 2, 4)

@@ -1,0 +1,81 @@
+"""Feed-forward layers, without the arithmetic of pruned neurons.
+
+A neuron that a hook sets to zero need not be computed. Where all hooks on `hook_post` are ours, its columns and row are
+left out of the weights, and those of our hooks that only read are told which neurons they see. What is left is filled
+up to one of a few widths: on a CPU a kernel is made, and kept, for every width that is met.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional
+
+from dissect.backend.fast.support import follows_its_class, watched
+from dissect.backend.hooks import Read, Zero, hooks_if_all_ours
+
+Stream = Float[Tensor, "window position d_model"]
+
+WIDTHS = 32  # of a layer, evenly spaced
+
+# Those that map every neuron by itself; SoLU's softmax does not.
+ELEMENTWISE = ("gelu", "gelu_fast", "gelu_new", "gelu_pytorch_tanh", "relu", "relu2", "silu")
+
+
+def feed_forward_output(mlp: Any, x: Stream) -> Stream:
+    """`mlp(x)`."""
+    if type(mlp).__name__ not in ("MLP", "GatedMLP") or not follows_its_class(mlp):
+        return mlp(x)
+    if mlp.cfg.is_layer_norm_activation() or x.dtype != mlp.W_out.dtype:
+        return mlp(x)
+    left = _units_left(mlp)
+    if left is None:
+        return functional.linear(mlp.hook_post(_activations(mlp, x, slice(None))), mlp.W_out.T, mlp.b_out)
+    filled = _filled(left, mlp.cfg.d_mlp)
+    post = _activations(mlp, x, filled)
+    for hook in hooks_if_all_ours(mlp.hook_post) or ():
+        if isinstance(hook, Read):
+            hook.take(post[..., : len(left)], left)
+    rows = mlp.W_out.index_select(0, filled)
+    rows[len(left) :] = 0
+    return functional.linear(post, rows.T, mlp.b_out)
+
+
+def _filled(units: Int64[Tensor, " left"], d_mlp: int) -> Int64[Tensor, " width"]:
+    """The units, and the first of them again until there are as many as one of the widths; none stay none."""
+    spacing = max(1, d_mlp // WIDTHS)
+    missing = min(-len(units) % spacing, d_mlp - len(units))
+    return torch.cat([units, units[:1].expand(missing)]) if missing else units
+
+
+def _activations(mlp: Any, x: Stream, units: Int64[Tensor, " left"] | slice) -> Float[Tensor, "window position left"]:
+    """What `hook_post` gets, of some neurons."""
+    if not mlp.cfg.gated_mlp:
+        pre = functional.linear(x, mlp.W_in.T[units], mlp.b_in[units])
+        return mlp.act_fn(mlp.hook_pre(pre))
+    gate = mlp.hook_pre(functional.linear(x, mlp.W_gate.T[units]))
+    linear = mlp.hook_pre_linear(functional.linear(x, mlp.W_in.T[units]))
+    return torch.addcmul(mlp.b_in[units], mlp.act_fn(gate), linear)
+
+
+def _units_left(mlp: Any) -> Int64[Tensor, " left"] | None:
+    """The neurons whose arithmetic is needed, or None for all: nothing is zero, or someone wants to see everything."""
+    hooks = hooks_if_all_ours(mlp.hook_post)
+    inner = ("hook_pre", "hook_pre_linear") if mlp.cfg.gated_mlp else ("hook_pre",)
+    if not hooks or not isinstance(hooks[0], Zero) or watched(mlp, *inner) or not _is_elementwise(mlp):
+        return None
+    zeros = [hook for hook in hooks if isinstance(hook, Zero)]
+    readers = hooks[len(zeros) :]
+    if not all(isinstance(hook, Read) for hook in readers):
+        return None  # means instead of zeros, or a reader of neurons that a later hook prunes
+    zeroed = torch.stack([hook.units for hook in zeros]).any(0)
+    return (~zeroed).nonzero().flatten().to(mlp.W_out.device)
+
+
+def _is_elementwise(mlp: Any) -> bool:
+    from transformer_lens.utilities.activation_functions import SUPPORTED_ACTIVATIONS
+
+    return any(mlp.act_fn is SUPPORTED_ACTIVATIONS[name] for name in ELEMENTWISE)

@@ -1,0 +1,188 @@
+"""The forward pass in two parts, so that each caller computes what it needs: the blocks, and the unembedding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from dissect.backend import fast
+from dissect.backend.fresh import fresh
+from dissect.base.checks import check_batch_size, check_kind, check_model
+from dissect.base.errors import DissectError
+from dissect.base.ranks import as_main_has
+from dissect.data.padding import seems_padded
+from dissect.data.windows import Windows
+
+TOKENS_PER_BATCH = 2048  # on a CPU; fewer make the products slow, more push activations out of its cache
+TOKENS_PER_GPU_BATCH = 32_768  # more make nothing quicker
+PART_UNWANTED = 1 / 8  # of the tokens of a full batch: more would cost more than another pass
+PART_OF_GPU = 1 / 8  # of its memory that a batch may take
+ROWS_PER_PRODUCT = 512  # logits in memory at once, in the model's dtype
+ROWS_PER_SLICE = 16  # and of these in float32
+
+Part = tuple[slice, slice]  # of a data set: windows, and their first positions
+
+
+def default_batch_size(model: Any, context: int) -> int:
+    """Windows per batch for windows of `context` tokens: on a CPU about 2,048 tokens together, on a GPU what fits.
+
+    It goes by the GPU's whole memory, not by what is free now: a run that goes on later has the same batches then.
+    """
+    device = torch.device(model.cfg.device)
+    tokens = TOKENS_PER_BATCH
+    if device.type == "cuda":
+        tokens = tokens_that_fit(model.cfg, context, torch.cuda.get_device_properties(device).total_memory)
+    return max(1, tokens // context)
+
+
+def tokens_that_fit(cfg: Any, context: int, memory: int) -> int:
+    """How many tokens of windows of `context` go through a layer in a part of `memory` bytes.
+
+    Counted are a layer's activations in the model's dtype, attention scores and pattern (which only the plain pass
+    has), and what statistics write in float32.
+    """
+    size = cfg.dtype.itemsize
+    activations = size * (8 * cfg.d_model + 4 * cfg.d_mlp)
+    pattern = (size + 4) * cfg.n_heads * context
+    statistics = 8 * cfg.d_mlp
+    return min(TOKENS_PER_GPU_BATCH, int(PART_OF_GPU * memory / (activations + pattern + statistics)))
+
+
+def passes(model: Any, wanted: Bool[Tensor, "window position"], batch_size: int | None) -> list[Part]:
+    """The forward passes, of all ranks together, that give all positions which are wanted.
+
+    At most `batch_size` windows go together (None: `default_batch_size`), in their order, and only as far as one of
+    them needs. A window that needs much less than those before it, like the last of a data set, goes by itself.
+
+    Raises:
+        DissectError: `batch_size` is no whole number from 1 on.
+    """
+    check_batch_size(batch_size)
+    size = as_main_has(batch_size or default_batch_size(model, wanted.shape[1]))
+    needed = fast.needed_lengths(model, wanted)
+    spare = PART_UNWANTED * size * wanted.shape[1]
+    found, start = [], 0
+    for stop in range(1, len(needed) + 1):
+        following = needed[start : stop + 1]
+        if stop == len(needed) or stop - start == size or len(following) * max(following) - sum(following) > spare:
+            found.append((slice(start, stop), slice(max(needed[start:stop]))))
+            start = stop
+    return found
+
+
+def check_readable(model: Any, windows: Any) -> None:
+    """Raise `DissectError` unless `model` can read `windows`: their kind, their tokens and their length."""
+    check_model(model)
+    check_kind("windows", windows, Windows, "Windows, as dissect.load_windows(corpus, model, tokens=...) gives them")
+    highest, width = int(windows.tokens.max()), windows.tokens.shape[1]
+    if highest >= model.cfg.d_vocab:
+        raise DissectError(
+            f"windows hold token {highest}, but the model's vocabulary has {model.cfg.d_vocab} (d_vocab); "
+            "make windows with this model"
+        )
+    if width > model.cfg.n_ctx:
+        raise DissectError(
+            f"windows have {width} positions, more than the {model.cfg.n_ctx} of the model (n_ctx); make shorter ones"
+        )
+    _check_padding(model, windows)
+
+
+def _check_padding(model: Any, windows: Windows) -> None:
+    """Raise `DissectError` where tokens would see padding, marked or not."""
+    mask = windows.attention_mask
+    if mask is None:
+        _check_is_marked(windows, getattr(model, "tokenizer", None), looks_ahead=_looks_ahead(model))
+    elif not mask.all() and not _knows_padding(model):
+        raise DissectError(
+            f"windows have padding, which {model.cfg.model_name} would read, or count to their length "
+            "(attention_dir, use_dynamic_ntk_rope); give windows of one length at a time, without padding"
+        )
+
+
+def _check_is_marked(windows: Windows, tokenizer: Any, *, looks_ahead: bool) -> None:
+    tokens, keep = windows.tokens, windows.keep
+    behind = seems_padded(tokens.flip(1), keep.flip(1), tokenizer) & (keep[:, -1] | looks_ahead)
+    found = (seems_padded(tokens, keep, tokenizer) | behind) & keep.any(1)
+    if found.any():
+        raise DissectError(
+            f"window {int(found.int().argmax())} seems to hold padding that its tokens see, or that counts; mark it as "
+            "tokenizers do, Windows.from_tokens(tokens, attention_mask=mask), or with mask=torch.ones_like(tokens) if "
+            "it is text"
+        )
+
+
+def _knows_padding(model: Any) -> bool:
+    """True where padding behind a window's tokens changes nothing about them: it is masked, or not looked at."""
+    return is_masked(model) or not (_looks_ahead(model) or model.cfg.use_dynamic_ntk_rope)
+
+
+def _looks_ahead(model: Any) -> bool:
+    return is_masked(model) or model.cfg.attention_dir != "causal"
+
+
+def is_masked(model: Any) -> bool:
+    """True for a masked language model (`HookedEncoder`), False for a causal one."""
+    return hasattr(model, "mlm_head")
+
+
+def run_part(model: Any, data: Any, part: Part) -> Float[Tensor, "window position d_model"]:
+    """As `run_blocks`, of a part of `data`, which is `Windows` or `Questions`."""
+    mask = data.attention_mask
+    return run_blocks(model, data.tokens[part], None if mask is None else mask[part])
+
+
+def run_blocks(
+    model: Any,
+    tokens: Int64[Tensor, "window position"],
+    attention_mask: Bool[Tensor, "window position"] | None = None,
+) -> Float[Tensor, "window position d_model"]:
+    """The residual stream after the last block: every hook up to there fires, nothing is unembedded.
+
+    `attention_mask` is False at padding behind a window's tokens. A causal model needs none: no token sees what is
+    behind it.
+    """
+    device = torch.device(model.cfg.device)
+    tokens = _moved(tokens, device)
+    if is_masked(model):
+        seen = None if attention_mask is None or attention_mask.all() else attention_mask.long().to(device)
+        return model.encoder_output(tokens, one_zero_attention_mask=seen)
+    with fresh(model, tokens.shape[1]):
+        quick = fast.run_blocks(model, tokens)
+        return model(tokens, return_type=None, stop_at_layer=model.cfg.n_layers) if quick is None else quick
+
+
+def _moved(tokens: Int64[Tensor, "window position"], device: torch.device) -> Int64[Tensor, "window position"]:
+    """The tokens on a device; to a GPU from pinned memory, so that the copy waits for nothing the GPU still does."""
+    if device.type == "cuda" and tokens.device.type == "cpu":
+        tokens = tokens.pin_memory()
+    return tokens.to(device, non_blocking=device.type == "cuda")
+
+
+def unembed(model: Any, residual: Float[Tensor, "row d_model"]) -> Iterator[Float[Tensor, "row vocab"]]:
+    """float32 logits of rows of the final residual stream, in order, some rows at a time.
+
+    The product wants many rows, to read the vocabulary's matrix seldom; what is done with the logits wants few, to
+    find them in the processor's cache.
+    """
+    for rows in residual.split(ROWS_PER_PRODUCT):
+        for logits in _logits(model, rows).split(logits_per_slice(residual)):
+            yield _soft_capped(logits.float(), model.cfg.output_logits_soft_cap)
+
+
+def logits_per_slice(residual: Tensor) -> int:
+    """How many rows `unembed` gives at a time."""
+    return ROWS_PER_SLICE if residual.device.type == "cpu" else ROWS_PER_PRODUCT
+
+
+def _logits(model: Any, residual: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
+    if is_masked(model):
+        return model.unembed(model.mlm_head(residual[None]))[0]
+    return fast.logits(model, residual)
+
+
+def _soft_capped(logits: Tensor, cap: float) -> Tensor:
+    return cap * torch.tanh(logits / cap) if cap > 0 else logits

@@ -1,0 +1,115 @@
+"""Where units live in a TransformerLens model: the hook point a site is read at and cut at.
+
+Hook names stand in this file alone, so that a port to another model class is one file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from dissect.base.checks import as_list
+from dissect.base.errors import DissectError, look_up
+
+
+@dataclass(frozen=True)
+class Site:
+    """A family of units: feed-forward neurons, attention value or pre-out neurons, or whole heads.
+
+    Attributes:
+        name: The site's name in `SITES`, masks, statistics and run folders.
+        hook: The hook point of one layer; its activation has shape `window position *read`.
+        read: The dimensions of that activation behind `window position`, as names (see `sizes`).
+        unit: The dimensions of one layer's units; a prefix of `read`, so a head is cut as all its d_head.
+        eps: The paper's default for `score = importance(forget) / (importance(retain) + eps)`.
+        signed: True where no activation function maps negatives to zero, so `freq` says little.
+    """
+
+    name: str
+    hook: str
+    read: tuple[str, ...]
+    unit: tuple[str, ...]
+    eps: float
+    signed: bool
+
+    def hook_name(self, layer: int) -> str:
+        """The full name of the hook point in `layer`, e.g. `blocks.3.mlp.hook_post`."""
+        return self.hook.format(layer=layer)
+
+    def unit_shape(self, cfg: Any) -> tuple[int, ...]:
+        """The shape of one layer's units in a model with TransformerLens configuration `cfg`."""
+        return tuple(sizes(cfg)[name] for name in self.unit)
+
+    def read_shape(self, cfg: Any) -> tuple[int, ...]:
+        """The shape of one position's activation at the hook point."""
+        return tuple(sizes(cfg)[name] for name in self.read)
+
+    def mask_shape(self, cfg: Any) -> tuple[int, ...]:
+        """The shape `layer *unit` of masks, scores and statistics of this site."""
+        return (cfg.n_layers, *self.unit_shape(cfg))
+
+
+def sizes(cfg: Any) -> dict[str, int]:
+    """The sizes that sites are made of."""
+    return {"d_mlp": cfg.d_mlp, "d_head": cfg.d_head, "head": cfg.n_heads, "value_head": n_value_heads(cfg)}
+
+
+def n_value_heads(cfg: Any) -> int:
+    """Value heads of a layer: as many as query heads, or fewer that each serve a group of them."""
+    if cfg.n_key_value_heads is None or getattr(cfg, "ungroup_grouped_query_attention", False):
+        return cfg.n_heads
+    return cfg.n_key_value_heads
+
+
+MLP_POST, VALUE, Z = (
+    "blocks.{layer}.mlp.hook_post",
+    "blocks.{layer}.attn.hook_v",
+    "blocks.{layer}.attn.hook_z",
+)
+
+RESIDUAL = "blocks.{layer}.hook_resid_post"  # what a layer leaves, `window position d_model`; not a site
+PATTERN = "blocks.{layer}.attn.hook_pattern"  # where heads look, `window head position key`; not a site
+
+SITES: dict[str, Site] = {
+    "mlp": Site("mlp", MLP_POST, read=("d_mlp",), unit=("d_mlp",), eps=1e-3, signed=False),
+    "value": Site("value", VALUE, ("value_head", "d_head"), ("value_head", "d_head"), eps=1e-4, signed=True),
+    "pre_out": Site("pre_out", Z, ("head", "d_head"), ("head", "d_head"), eps=1e-4, signed=True),
+    "head": Site("head", Z, ("head", "d_head"), ("head",), eps=1e-4, signed=True),
+}
+
+
+def get_site(name: str) -> Site:
+    """The site called `name`.
+
+    Raises:
+        DissectError: There is none; the message lists those there are.
+    """
+    return look_up("site", name, SITES)
+
+
+def get_sites(names: str | Iterable[str]) -> tuple[Site, ...]:
+    """The sites called `names` (one name or several), without repeats, in the order given."""
+    listed = [names] if isinstance(names, str) else as_list("sites", names, "names of sites")
+    sites = tuple(dict.fromkeys(get_site(name) for name in listed))
+    if not sites:
+        raise DissectError(f"no site given; choose from {', '.join(SITES)}")
+    return sites
+
+
+def hook_points(model: Any, site: Site) -> list[Any]:
+    """The site's hook points in `model`, one a layer.
+
+    Raises:
+        DissectError: The model has no such hook point (TransformerLens would silently skip it).
+    """
+    points = []
+    for layer in range(model.cfg.n_layers):
+        name = site.hook_name(layer)
+        if name not in model.hook_dict:
+            raise DissectError(
+                f"site {site.name!r} needs hook point {name!r}, which {model.cfg.model_name!r} does not have "
+                "(mixture-of-experts and attention-only models have no single feed-forward layer)"
+            )
+        points.append(model.hook_dict[name])
+    return points

@@ -1,0 +1,76 @@
+"""One unit of a model: its site, its layer, and its index in the layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from dissect.backend.sites import get_site
+from dissect.base.checks import as_list, is_index
+from dissect.base.errors import DissectError, shown
+
+
+@dataclass(frozen=True, order=True)
+class Unit:
+    """A unit that can be pruned by itself.
+
+    Attributes:
+        site: The name of its site.
+        layer: Its layer, counted from 0.
+        index: Its place in the layer: `(unit,)` for `mlp`, `(head, unit)` for `value` and `pre_out`, `(head,)` for
+            `head`.
+    """
+
+    site: str
+    layer: int
+    index: tuple[int, ...]
+
+    @property
+    def place(self) -> tuple[int, ...]:
+        """`(layer, *index)`, as masks, scores and statistics are indexed."""
+        return (self.layer, *self.index)
+
+    def __str__(self) -> str:
+        return f"{self.site} {'.'.join(map(str, self.place))}"
+
+
+def as_unit(value: Unit | tuple, cfg: Any) -> Unit:
+    """A `Unit`, or a tuple `(site, layer, *index)`, checked against a model's configuration.
+
+    Raises:
+        DissectError: It is neither, or lies outside the model.
+    """
+    if not isinstance(value, Unit):
+        if not isinstance(value, tuple) or len(value) < 3 or not isinstance(value[0], str):
+            raise DissectError(f"a unit is (site, layer, *index) such as ('mlp', 3, 17), got {shown(value)}")
+        value = Unit(value[0], value[1], value[2:])
+    if not all(is_index(part) for part in value.place):  # numpy's too
+        raise DissectError(
+            f"a unit is (site, layer, *index) of whole numbers, such as ('mlp', 3, 17), got {shown(value)}"
+        )
+    value = Unit(value.site, int(value.layer), tuple(map(int, value.index)))
+    shape = get_site(value.site).mask_shape(cfg)
+    if len(value.place) != len(shape) or any(not 0 <= i < n for i, n in zip(value.place, shape, strict=True)):
+        raise DissectError(
+            f"unit {shown(value.place)} of site {value.site!r} is outside {shape} (layer first, counted from 0)"
+        )
+    return value
+
+
+def as_units(values: Unit | tuple | Iterable[Unit | tuple], cfg: Any) -> tuple[Unit, ...]:
+    """Several of them, without repeats.
+
+    Raises:
+        DissectError: There is none, or one is wrong.
+    """
+    if isinstance(values, Unit) or (isinstance(values, tuple) and values and isinstance(values[0], str)):
+        raise DissectError(
+            f"units are a list of (site, layer, *index), got a single one, {shown(values)}; put it into a list"
+        )
+    units = tuple(
+        dict.fromkeys(as_unit(value, cfg) for value in as_list("units", values, "units such as ('mlp', 3, 17)"))
+    )
+    if not units:
+        raise DissectError("no unit given; give some such as [('mlp', 3, 17)]")
+    return units

@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, checks of input, files on disk, processes that share work."""

@@ -1,0 +1,130 @@
+"""Samples of a run: how its model goes on with a few test documents, unpruned and pruned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from dissect.ablation.by_hooks import ablated
+from dissect.ablation.svd import rotate_to_svd
+from dissect.ablation.weight_edit import WeightEdit
+from dissect.base.checks import check_kind, check_whole
+from dissect.base.errors import DissectError
+from dissect.cards.of_run import check_named, same_model, same_windows
+from dissect.data.windows import Windows
+from dissect.evaluation.continuation import Reading, read_on, why_not
+from dissect.runs.run import SIDES, Run
+from dissect.scoring.masks import Mask
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The beginning of a test document, and how both models go on with it.
+
+    Attributes:
+        side: The data set it is of, `forget` or `retain`.
+        unpruned: How the unpruned model reads it.
+        pruned: How the pruned one does.
+    """
+
+    side: str
+    unpruned: Reading
+    pruned: Reading
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples of one run.
+
+    Attributes:
+        run: The run's label.
+        step: The step whose mask is pruned.
+        units: How many units that are.
+        samples: Those of forget, then those of retain.
+        why_none: Why there are none; empty where there are.
+    """
+
+    run: str
+    step: int
+    units: int
+    samples: tuple[Sample, ...]
+    why_none: str = ""
+
+
+def run_samples(
+    run: Run,
+    n: int,
+    *,
+    model: Any = None,
+    step: int | None = None,
+    prompt_tokens: int = 32,
+    new_tokens: int = 40,
+    progress: bool = True,
+) -> Samples:
+    """Continue the beginnings of `n` test documents of each side with the likeliest tokens, unpruned and pruned.
+
+    The documents are the first that the run was evaluated on; those that reach `prompt_tokens` go before shorter ones.
+    A masked model continues nothing: there are no samples of it, and `why_none` says so.
+
+    Args:
+        run: The run.
+        n: Documents of each side; fewer where there are fewer.
+        model: The run's model; loaded again by its name if not given. It is left as it was.
+        step: The step whose mask is pruned; that of the largest difference if not given, as the report shows.
+        prompt_tokens: The length of a beginning.
+        new_tokens: How far it is continued.
+        progress: Show a progress bar.
+
+    Raises:
+        DissectError: The run has pruned nothing, its data or its model cannot be had again by name, or they are not
+            what they were (by their fingerprints).
+    """
+    check_kind("run", run, Run, "a Run, as dissect.Run.load(folder) gives it")
+    for name, value in (("the number of samples", n), ("prompt_tokens", prompt_tokens), ("new_tokens", new_tokens)):
+        check_whole(name, value, 1)
+    if len(run.history) < 2:
+        raise DissectError(f"{run.path} has pruned nothing yet; give its command again to go on with it")
+    step = (run.summary().step or len(run.history) - 1) if step is None else step  # as the report begins
+    mask = run.mask(step)
+    check_named(run)
+    model = same_model(run, model)
+    if reason := why_not(model):
+        return Samples(run.label, step, len(mask), (), reason)
+    prompts = [
+        (side, prompt)
+        for side in SIDES
+        for prompt in beginnings(same_windows(run, side, model, "test"), n, prompt_tokens)
+    ]
+    rotation = rotate_to_svd(model) if run.config.svd else WeightEdit()
+    try:
+        return Samples(run.label, step, len(mask), _samples(run, model, mask, prompts, new_tokens, progress))
+    finally:
+        rotation.restore()
+
+
+def _samples(
+    run: Run, model: Any, mask: Mask, prompts: list[tuple[str, list[int]]], new_tokens: int, progress: bool
+) -> tuple[Sample, ...]:
+    stats = run.stats("retain") if run.config.value == "mean" and mask else None
+    value = "zero" if stats is None else "mean"
+    samples = []
+    for side, prompt in tqdm(prompts, desc="samples", leave=False, disable=not progress):
+        tokens = min(new_tokens, model.cfg.n_ctx - len(prompt))
+        unpruned = read_on(model, prompt, tokens)
+        with ablated(model, mask, value=value, stats=stats):
+            samples.append(Sample(side, unpruned, read_on(model, prompt, tokens)))
+    return tuple(samples)
+
+
+def beginnings(windows: Windows, n: int, tokens: int) -> list[list[int]]:
+    """BOS and up to `tokens` first tokens of `n` documents in their order; those of so many before shorter ones."""
+    found, seen = [], -1
+    for row, documents in zip(windows.tokens.tolist(), windows.documents.tolist(), strict=True):
+        for document in documents:
+            if document > seen:  # its first token, which is BOS
+                seen = document
+                found.append([token for token, of in zip(row, documents, strict=True) if of == document][: tokens + 1])
+    usable = [ids for ids in found if len(ids) > 1]
+    return sorted(usable, key=lambda ids: len(ids) <= tokens)[:n]

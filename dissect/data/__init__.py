@@ -1,0 +1,1 @@
+"""Text in: corpora, packing, windows of tokens."""

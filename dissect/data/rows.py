@@ -1,0 +1,130 @@
+"""A column of local JSON and parquet files, row by row, without a cache, a network or a library's settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dissect.base.errors import DissectError, summary
+from dissect.data.decoding import MARKED, read_pieces, repaired
+from dissect.data.json_array import Broken, array_values, joined_lines
+from dissect.data.sources import LOCAL_BUFFER, as_text, buffer_shuffled, no_column, shuffled
+
+AT_ONCE = 1_000
+"""Rows of a parquet file that are in memory at once; and rows of a JSON file of which one must have the column."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A column of local files of one format, a row a document; files and rows come in an order that the seed decides.
+
+    Attributes:
+        format: `json` (an object a line, or one array of objects) or `parquet`.
+        files: The files.
+        column: The column that holds the text.
+    """
+
+    format: str
+    files: tuple[Path, ...]
+    column: str = "text"
+
+    def documents(self, seed: int) -> Iterator[str | None]:
+        """The texts of all rows; None for a row without text.
+
+        Raises:
+            DissectError: A file cannot be read, is damaged, or has no such column of text.
+        """
+        read = {"json": _json_column, "parquet": _parquet_column}[self.format]
+        values = ((file, value) for file in shuffled(self.files, seed) for value in read(file, self.column))
+        texts = (self._text(file, value) for file, value in values)
+        yield from buffer_shuffled(texts, seed, LOCAL_BUFFER)
+
+    def _text(self, file: Path, value: object) -> str | None:
+        text = as_text(self.column, value)
+        return None if text is None else repaired(text, file)
+
+
+def _json_column(file: Path, column: str) -> Iterator[object]:
+    """The column's value of each row; None where a row has none, but an error if none of the first rows has it."""
+    names: dict[str, None] = {}
+    found = False
+    for number, row in enumerate(_json_rows(file), start=1):
+        found = found or column in row
+        if not found:
+            names |= dict.fromkeys(row)
+            if number == AT_ONCE:
+                break
+        yield row.get(column)
+    if names and not found:
+        raise no_column(str(file), column, names)
+
+
+def _json_rows(file: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file: of each of its lines, or of one array.
+
+    Raises:
+        DissectError: It holds something else; the message gives the line.
+    """
+    try:
+        for line, value in _json_values(read_pieces(file)):
+            if not isinstance(value, dict):
+                raise Broken(line, f"holds {json.dumps(value):.40}, not an object")
+            yield value
+    except Broken as broken:
+        raise DissectError(
+            f"{file}, line {broken.line} {broken.reason}; give a JSON object a line, or one array of objects"
+        ) from broken
+
+
+def _json_values(pieces: Iterator[str]) -> Iterator[tuple[int, Any]]:
+    """The values of a file, each with the number of the line it begins in."""
+    before = 0  # blank lines
+    for piece in pieces:
+        if not piece.strip():
+            before += piece.count("\n")
+        elif piece.lstrip().startswith("["):
+            yield from array_values(piece, pieces, before + 1)
+        else:
+            yield from _values_of_lines(piece, pieces, before + 1)
+
+
+def _values_of_lines(first: str, pieces: Iterator[str], line: int) -> Iterator[tuple[int, Any]]:
+    for number, text in enumerate(joined_lines(first, pieces), start=line):
+        if not text.strip():
+            continue
+        try:
+            yield number, json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise Broken(number, f"is not JSON ({error})") from error
+
+
+def _parquet_column(file: Path, column: str) -> Iterator[object]:
+    """The column's value of each row.
+
+    Raises:
+        DissectError: The file cannot be read, is damaged or has no such column.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(file, buffer_size=1 << 20) as table:
+            names = table.schema_arrow.names
+            if column not in names:
+                raise no_column(str(file), column, names)
+            for batch in table.iter_batches(AT_ONCE, columns=[column]):
+                yield from _values(batch.column(0))
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DissectError(f"cannot read {file}: {summary(error)}") from error
+
+
+def _values(array: Any) -> Iterable[object]:
+    """Python's values of an Arrow array, of text that is not UTF-8 too."""
+    try:
+        return array.to_pylist()
+    except UnicodeDecodeError:
+        raw = array.cast("large_binary").to_pylist()
+        return [None if value is None else value.decode("utf-8", MARKED) for value in raw]

@@ -1,0 +1,53 @@
+"""What a user should know about the text of a run before it begins: said once, and in its record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dissect.data.windows import Windows
+from dissect.runs.records import SPLITS
+
+Pairs = dict[str, tuple[Windows, Windows]]
+
+KINDS = {
+    "replaced": "characters are not UTF-8 and were read as U+FFFD",
+    "special_tokens": "documents have special tokens of the model written out, read as plain text, in pieces",
+}
+
+
+def shared_documents(windows: Pairs) -> dict[str, int]:
+    """Documents that the forget and the retain windows have in common, by split; those given as tokens have none."""
+    sides = zip(windows["forget"], windows["retain"], strict=True)
+    return {split: len(forget.texts & retain.texts) for split, (forget, retain) in zip(SPLITS, sides, strict=True)}
+
+
+def notes(windows: Pairs) -> list[str]:
+    """What a user should know about the text before a run, a line each."""
+    each = {f"{side} {split}": part for side in windows for split, part in zip(SPLITS, windows[side], strict=True)}
+    return [*filter(None, [_sharing_note(windows)]), *text_notes(each)]
+
+
+def text_notes(windows: Mapping[str, Windows]) -> list[str]:
+    """What was not read as it is written, by the name of each text: a line for each kind of it."""
+    found = {
+        kind: {name: part.provenance[kind] for name, part in windows.items() if part.provenance.get(kind)}
+        for kind in KINDS
+    }
+    return [f"{_listed(counts)} {KINDS[kind]}" for kind, counts in found.items() if counts]
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return " and ".join(f"{count:,} ({name})" for name, count in counts.items())
+
+
+def _sharing_note(windows: Pairs) -> str:
+    """About text on both sides; empty where there is none."""
+    forget, retain = (windows[side][0] for side in ("forget", "retain"))
+    if forget.tokens_fingerprint == retain.tokens_fingerprint:
+        return "forget and retain are the same text: every score is near 1, and what is pruned is left to chance"
+    found: dict[str, Any] = shared_documents(windows)
+    if not any(found.values()):
+        return ""
+    counts = " and ".join(f"{count:,} {split}" for split, count in found.items())
+    return f"{counts} documents are on both sides, forget and retain; their units score lower than they would"

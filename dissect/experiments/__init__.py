@@ -1,0 +1,1 @@
+"""Many runs: grids, the paper's experiments, what they cost, how stable a choice is."""

@@ -1,0 +1,149 @@
+"""What runs cost, calculated: operations are counted, seconds are operations by an assumed rate. Nothing is measured.
+
+Only matrix products count. The quick forward pass leaves out the arithmetic of pruned feed-forward neurons, which is
+counted here all the same: a run costs at most this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dissect.base.checks import as_list, check_kind, check_positive, check_whole
+from dissect.base.errors import DissectError, unknown
+from dissect.runs.config import PruneConfig
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+H100_OPERATIONS = 0.4 * 989e12  # a second: 40% of an H100's dense bfloat16 peak, an assumption
+ASKED_OF_MASKED = 0.15  # of the tokens, see `questions`
+SIDES = 2
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a model, under the names of a TransformerLens configuration.
+
+    `masked` is True for a model that sees both sides of a token; the others have a causal mask.
+    """
+
+    n_layers: int
+    d_model: int
+    d_mlp: int
+    n_heads: int
+    d_vocab: int
+    n_ctx: int
+    masked: bool = False
+    n_key_value_heads: int | None = None
+    gated_mlp: bool = False
+    d_head: int = 64
+
+    @property
+    def matrices(self) -> int:
+        """Parameters of the blocks' matrices."""
+        return self.n_layers * _layer_parameters(self)
+
+    @property
+    def parameters(self) -> int:
+        """All but biases and norms; embedding and unembedding apart, as TransformerLens keeps them."""
+        positions = 0 if self.gated_mlp else self.n_ctx * self.d_model
+        return self.matrices + 2 * self.d_vocab * self.d_model + positions
+
+
+# As in the config.json of each.
+SHAPES: dict[str, Shape] = {
+    "smollm2-135m": Shape(30, 576, 1536, 9, 49152, 8192, n_key_value_heads=3, gated_mlp=True),
+    "opt-125m": Shape(12, 768, 3072, 12, 50272, 2048),
+    "opt-1.3b": Shape(24, 2048, 8192, 32, 50272, 2048),
+    "opt-6.7b": Shape(32, 4096, 16384, 32, 50272, 2048, d_head=128),
+    "galactica-125m": Shape(12, 768, 3072, 12, 50000, 2048),
+    "galactica-1.3b": Shape(24, 2048, 8192, 32, 50000, 2048),
+    "galactica-6.7b": Shape(32, 4096, 16384, 32, 50000, 2048, d_head=128),
+    "pythia-160m": Shape(12, 768, 3072, 12, 50304, 2048),
+    "pythia-1.4b": Shape(24, 2048, 8192, 16, 50304, 2048, d_head=128),
+    "pythia-6.9b": Shape(32, 4096, 16384, 32, 50432, 2048, d_head=128),
+    "roberta-base": Shape(12, 768, 3072, 12, 50265, 512, masked=True),
+    "roberta-large": Shape(24, 1024, 4096, 16, 50265, 512, masked=True),
+}
+
+
+def _layer_parameters(cfg: Any) -> int:
+    groups = cfg.n_key_value_heads or cfg.n_heads
+    attention = cfg.d_model * cfg.d_head * (2 * cfg.n_heads + 2 * groups)
+    return attention + (3 if cfg.gated_mlp else 2) * cfg.d_model * cfg.d_mlp
+
+
+def forward_operations(cfg: Any, context: int, *, causal: bool = True) -> float:
+    """Floating-point operations a token of the blocks: two for each weight, and those of the attention pattern.
+
+    Args:
+        cfg: A `Shape`, or a TransformerLens configuration.
+        context: Tokens in a window.
+        causal: Count the half of the pattern that a causal mask leaves.
+    """
+    check_whole("context", context, 1)
+    seen = (context + 1) / 2 if causal else context
+    pattern = 2 * cfg.n_heads * cfg.d_head * seen
+    return 2.0 * cfg.n_layers * (_layer_parameters(cfg) + pattern)
+
+
+def run_operations(config: PruneConfig, shape: Shape, *, causal: bool | None = None) -> float:
+    """Floating-point operations of a whole run: statistics and evaluation of both sides, at every step.
+
+    Raises:
+        DissectError: A value that no run can have.
+    """
+    config.check()
+    blocks = forward_operations(shape, config.context, causal=not shape.masked if causal is None else causal)
+    collected = 0 if config.selector != "score" else config.steps if config.iterative else 1
+    evaluated = config.eval_tokens or config.tokens
+    # A window has one token that is not predicted.
+    windows = (collected * config.tokens + (config.steps + 1) * evaluated) / (config.context - 1)
+    asked = (config.steps + 1) * evaluated * (ASKED_OF_MASKED if shape.masked else 1)
+    head = shape.d_model * (shape.d_vocab + (shape.d_model if shape.masked else 0))
+    return SIDES * (windows * config.context * blocks + 2.0 * asked * head)
+
+
+def cost_table(
+    cells: Iterable[PruneConfig], gpus: Iterable[int] = (1, 8, 64), operations_per_second: float = H100_OPERATIONS
+) -> DataFrame:
+    """A row a model and one for all: runs, GB of weights in bfloat16, operations, and hours on so many GPUs.
+
+    Hours assume that every GPU reaches `operations_per_second` and always has a run.
+
+    Raises:
+        DissectError: No run, a number that none can have, or a model of which the sizes are not in `SHAPES`.
+    """
+    import pandas
+
+    cells, gpus = as_list("cells", cells, "configurations"), as_list("gpus", gpus, "numbers of GPUs")
+    if not cells:
+        raise DissectError("there is no run to calculate; give at least one experiment and one model")
+    for cell in cells:
+        check_kind("a cell", cell, PruneConfig, "a dissect.PruneConfig")
+        cell.check()
+    for count in gpus:
+        check_whole("gpus", count, 1)
+    check_positive("operations_per_second", operations_per_second)
+    runs: dict[str, list[float]] = {}
+    for cell in cells:
+        if cell.model not in SHAPES:
+            raise unknown("model among those whose sizes are known", cell.model, SHAPES)
+        runs.setdefault(cell.model, []).append(run_operations(cell, SHAPES[cell.model]))
+    if not runs:
+        raise DissectError("there is no run to calculate; give an experiment and a model")
+    rows = [_row(model, operations, gpus, operations_per_second) for model, operations in runs.items()]
+    everything = [operations for of_model in runs.values() for operations in of_model]
+    return pandas.DataFrame([*rows, _row("all", everything, gpus, operations_per_second)])
+
+
+def _row(model: str, operations: list[float], gpus: Sequence[int], rate: float) -> dict[str, Any]:
+    hours = {f"hours on {count} GPU{'s' * (count > 1)}": sum(operations) / rate / count / 3600 for count in gpus}
+    row: dict[str, Any] = {"model": model, "runs": len(operations)}
+    if model in SHAPES:
+        shape = SHAPES[model]
+        token = forward_operations(shape, min(1_000, shape.n_ctx), causal=not shape.masked)
+        row |= {"weights (GB)": f"{2 * shape.parameters / 1e9:.2f}", "GFLOP a token": f"{token / 1e9:.2f}"}
+    return row | {"operations": f"{sum(operations):.2g}"} | {name: f"{value:.2g}" for name, value in hours.items()}

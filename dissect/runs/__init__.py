@@ -1,0 +1,1 @@
+"""The pruning procedure, and a run on disk: configuration, steps, rerun, export."""

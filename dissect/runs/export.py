@@ -1,0 +1,181 @@
+"""A pruned model as a transformers folder, which anyone can load without dissect."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from dissect.ablation.in_weights import bake
+from dissect.ablation.svd import rotate_to_svd
+from dissect.backend.sites import SITES, hook_points
+from dissect.base.checks import as_path, check_model
+from dissect.base.errors import DissectError, summary
+from dissect.base.storage import put_in_place
+from dissect.models.architectures import get_architecture
+from dissect.models.fingerprint import model_fingerprint
+from dissect.models.layout import Layout, hooked_name, write_layer
+from dissect.models.load import load_model, source_of
+from dissect.models.parity import check_parity
+from dissect.models.side_files import copy_side_files
+from dissect.runs.run import Run
+
+# What deletions change. The rest is the source's own.
+ATTENTION = ("attn.W_V", "attn.b_V", "attn.W_O", "attn.b_O")
+FEED_FORWARD = ("mlp.W_in", "mlp.W_gate", "mlp.b_in", "mlp.W_out", "mlp.b_out")
+UNIT_AXIS = {"mlp.W_in": 1, "mlp.W_gate": 1, "mlp.b_in": 0, "mlp.W_out": 0}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        path: The transformers folder.
+        parameters: The number of parameters of the exported model, and before.
+        d_mlp: The width of its feed-forward layers, and before.
+    """
+
+    path: Path
+    parameters: tuple[int, int]
+    d_mlp: tuple[int, int]
+
+    def __str__(self) -> str:
+        after, before = self.parameters
+        smaller = f", {100 * (1 - after / before):.1f}% smaller" if after < before else ""
+        return f"{self.path}: {after:,} parameters{smaller}, feed-forward width {self.d_mlp[0]:,} of {self.d_mlp[1]:,}"
+
+
+def export(model_or_run: Any, path: str | Path, *, step: int | None = None, shrink: bool = False) -> Exported:
+    """Write a pruned model as a transformers folder: its source's, but for the weights and their sizes.
+
+    Tokenizer files, chat template, generation config and other small files of the source are copied as they are; code
+    and its README.md are not. The logits of the folder's model are compared with the model's before the folder gets
+    its name.
+
+    Args:
+        model_or_run: A model that `load_model` gave, pruned with `bake`; or a run, whose model is loaded and pruned.
+        path: The folder, which must be empty where it exists already.
+        step: For a run, the step whose mask is taken; by default the last.
+        shrink: Drop feed-forward units that write nothing, down to the widest layer's count: transformers has one
+            width for all layers.
+
+    Raises:
+        DissectError: `path` is there and no empty folder, is the folder you are in, or cannot be written; the model
+            has hooks, which a folder cannot hold; it was not loaded by `load_model`; the run was made of another model
+            than its name gives now; or the folder would not compute the same, for instance because transformers has
+            no bias where mean ablation needs one.
+    """
+    path = as_path("path", path).resolve()
+    _refuse_full(path)
+    if not isinstance(model_or_run, Run):
+        check_model(model_or_run)
+        if step is not None:
+            raise DissectError(f"step {step} is of a run; a model is exported as it is")
+        return _export_model(model_or_run, path, shrink)
+    return _export_model(pruned_model(model_or_run, step), path, shrink)
+
+
+def pruned_model(run: Run, step: int | None = None) -> Any:
+    """The model of a run, loaded anew, with the mask of `step` (by default the last) in its weights.
+
+    Raises:
+        DissectError: What the run's model name gives now is not what the run was made of.
+    """
+    mask = run.mask(step)  # first: a step that is not there need not wait for a model
+    model = load_model(run.config.model, dtype=run.record["model"]["dtype"], device=run.config.device)
+    if model_fingerprint(model) != run.record["model"]["fingerprint"]:
+        raise DissectError(f"{run.config.model!r} is not the model of {run.path} any more: its weights are others")
+    if run.config.svd:
+        rotate_to_svd(model)
+    stats = run.stats("retain") if run.config.value == "mean" else None
+    bake(model, mask, value=run.config.value, stats=stats)
+    return model
+
+
+def _export_model(model: Any, path: Path, shrink: bool) -> Exported:
+    _refuse_hooks(model)
+    source = source_of(model)
+    layout = get_architecture([source.architecture]).layout
+    hf_model = source.transformers_model(model.cfg.dtype, torch.device(model.cfg.device))
+    before, kept = hf_model.num_parameters(), None
+    if shrink:
+        kept = kept_units(model)
+        hf_model = _narrower(hf_model, layout, kept.shape[1])
+    _write_weights(model, hf_model, layout, kept)
+    check_parity(model, hf_model)
+    _save(hf_model, source.location, path)
+    width = model.cfg.d_mlp if kept is None else kept.shape[1]
+    return Exported(path, (hf_model.num_parameters(), before), (width, model.cfg.d_mlp))
+
+
+def kept_units(model: Any) -> Int64[Tensor, "layer unit"]:
+    """Of each layer, the feed-forward units that write something, filled up with others to the widest layer's count."""
+    live = torch.stack([block.mlp.W_out.any(-1) for block in model.blocks])
+    width = max(1, int(live.sum(1).max()))
+    # A stable sort puts live units first and keeps their order; the fill behind them writes nothing.
+    return torch.sort(live.int(), dim=1, descending=True, stable=True).indices[:, :width].sort(dim=1).values
+
+
+def _refuse_hooks(model: Any) -> None:
+    for site in SITES.values():
+        if any(point.fwd_hooks for point in hook_points(model, site)):
+            raise DissectError(
+                f"the model has hooks at site {site.name!r}, which a transformers folder cannot hold; "
+                "remove them, and prune the weights with dissect.bake(model, mask)"
+            )
+
+
+def _narrower(hf_model: Any, layout: Layout, width: int) -> Any:
+    """A transformers model of the same configuration but for the feed-forward width, with all other weights copied."""
+    config = copy.deepcopy(hf_model.config)
+    setattr(config, layout.d_mlp_field, width)
+    narrow = type(hf_model)(config).to(hf_model.device, hf_model.dtype).eval()
+    old = hf_model.state_dict()
+    same = {name: old[name] for name, value in narrow.state_dict().items() if old[name].shape == value.shape}
+    narrow.load_state_dict(same, strict=False)
+    if hf_model.can_generate():
+        narrow.generation_config = hf_model.generation_config
+    return narrow
+
+
+def _write_weights(model: Any, hf_model: Any, layout: Layout, kept: Tensor | None) -> None:
+    cfg = copy.copy(model.cfg)
+    if kept is not None:
+        cfg.d_mlp = kept.shape[1]
+    with torch.no_grad():
+        for layer in range(cfg.n_layers):
+            for name in (*ATTENTION, *FEED_FORWARD):
+                if name in layout.layer:
+                    weight = model.get_parameter(hooked_name(cfg, layer, name))
+                    if kept is not None and name in UNIT_AXIS:
+                        weight = weight.index_select(UNIT_AXIS[name], kept[layer].to(weight.device))
+                    write_layer(hf_model, layout, cfg, layer, name, weight)
+
+
+def _refuse_full(path: Path) -> None:
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise DissectError(f"{path} exists already and is not an empty folder; choose another folder")
+    if path == Path.cwd():
+        raise DissectError(f"{path} is the folder you are in, which a new one would replace; go to the one above it")
+
+
+def _save(hf_model: Any, location: str, path: Path) -> None:
+    """Write the folder beside its place, then rename it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as aside:
+            folder = Path(aside) / "model"
+            hf_model.save_pretrained(folder, safe_serialization=True)
+            copy_side_files(location, folder)
+            put_in_place(folder, path)
+    except DissectError:
+        raise
+    except Exception as error:  # of a full disk; and transformers has kinds of its own for what it will not write
+        raise DissectError(f"cannot write the model to {path}: {summary(error)}; choose another folder") from error

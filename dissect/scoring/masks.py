@@ -1,0 +1,204 @@
+"""Masks: which units are pruned. True = pruned, one bool tensor per site, shape `layer *unit`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from safetensors.torch import save
+from torch import Tensor
+
+from dissect.backend.sites import get_site, get_sites
+from dissect.base.checks import as_list, as_path, check_kind, check_model, is_index
+from dissect.base.errors import DissectError, shown
+from dissect.base.storage import read_tensors, tensors_of, with_folder, write_bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """A set of units to prune, in one or several sites.
+
+    `a | b`, `a & b`, `a - b` and `a ^ b` are those of sets; a site that one side lacks counts as empty there.
+    `len(mask)` is the number of units.
+    """
+
+    by_site: Mapping[str, Bool[Tensor, " layer *unit"]]
+
+    def __post_init__(self) -> None:
+        check_kind("a mask", self.by_site, Mapping, "made of one bool tensor a site: Mask({'mlp': pruned})")
+        for site, pruned in self.by_site.items():
+            get_site(site)
+            check_kind(f"the mask of site {site!r}", pruned, Tensor, "a bool tensor of shape `layer *unit`")
+            if pruned.ndim != 1 + len(get_site(site).unit):
+                raise DissectError(
+                    f"the mask of site {site!r} has {1 + len(get_site(site).unit)} dimensions, "
+                    f"layer and {', '.join(get_site(site).unit)}, got shape {tuple(pruned.shape)}"
+                )
+            if pruned.dtype != torch.bool:
+                raise DissectError(f"a mask is bool (True = pruned), got {pruned.dtype} for site {site!r}")
+        # Copies: what the caller does to the originals later must not change what is pruned.
+        object.__setattr__(self, "by_site", {site: pruned.clone() for site, pruned in self.by_site.items()})
+
+    @classmethod
+    def none(cls, model: Any, sites: str | Iterable[str]) -> Mask:
+        """The empty mask of `model` at `sites`."""
+        check_model(model)
+        shapes = {site.name: site.mask_shape(model.cfg) for site in get_sites(sites)}
+        return cls({name: torch.zeros(shape, dtype=torch.bool) for name, shape in shapes.items()})
+
+    @classmethod
+    def of(cls, model: Any, site: str, units: Iterable[tuple[int, ...]]) -> Mask:
+        """The mask of single units, each `(layer, *unit)`: `Mask.of(model, "mlp", [(3, 17)])`.
+
+        Raises:
+            DissectError: A unit is none, or outside the model.
+        """
+        mask = cls.none(model, get_site(site).name)
+        pruned = mask[site]
+        for unit in as_list("units", units, "units, each (layer, *unit)"):
+            if not isinstance(unit, Sequence) or not all(is_index(i) for i in unit):
+                raise DissectError(f"a unit of a mask is (layer, *unit) such as (3, 17), got {shown(unit)}")
+            if len(unit) != pruned.ndim or any(not 0 <= i < n for i, n in zip(unit, pruned.shape, strict=True)):
+                raise DissectError(
+                    f"unit {shown(tuple(unit))} of site {site!r} is outside {tuple(pruned.shape)} "
+                    "(layer first, counted from 0)"
+                )
+            pruned[tuple(unit)] = True
+        return mask
+
+    def __getitem__(self, site: str) -> Bool[Tensor, " layer *unit"]:
+        if not isinstance(site, str) or site not in self.by_site:
+            raise DissectError(f"this mask holds no site {shown(site)}, only {', '.join(self.by_site) or 'none'}")
+        return self.by_site[site]
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The names of the sites it holds, pruned units or not."""
+        return tuple(self.by_site)
+
+    def __len__(self) -> int:
+        return sum(int(pruned.sum()) for pruned in self.by_site.values())
+
+    def __bool__(self) -> bool:
+        return any(bool(pruned.any()) for pruned in self.by_site.values())
+
+    @property
+    def total(self) -> int:
+        """The number of units there are, pruned or not."""
+        return sum(pruned.numel() for pruned in self.by_site.values())
+
+    def per_layer(self, site: str | None = None) -> list[int]:
+        """The number of pruned units in each layer, of one site or of all together."""
+        masks = [self[site]] if site is not None else list(self.by_site.values())
+        counts = [pruned.flatten(1).sum(1) for pruned in masks]
+        return torch.stack(counts).sum(0).tolist() if counts else []
+
+    def units(self, site: str) -> list[tuple[int, ...]]:
+        """The pruned units of a site, each `(layer, *unit)`, in order."""
+        return [tuple(unit) for unit in self[site].nonzero().tolist()]
+
+    def __or__(self, other: Mask) -> Mask:
+        return self._combine(other, torch.logical_or)
+
+    def __and__(self, other: Mask) -> Mask:
+        return self._combine(other, torch.logical_and)
+
+    def __xor__(self, other: Mask) -> Mask:
+        return self._combine(other, torch.logical_xor)
+
+    def __sub__(self, other: Mask) -> Mask:
+        return self._combine(other, lambda mine, theirs: mine & ~theirs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mask) and not self ^ other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _combine(self, other: Mask, operation: Callable[[Tensor, Tensor], Tensor]) -> Mask:
+        check_kind("what is combined with a mask", other, Mask, "a mask")
+        combined = {}
+        for site in dict.fromkeys((*self.by_site, *other.by_site)):
+            mine, theirs = self.by_site.get(site), other.by_site.get(site)
+            mine = torch.zeros_like(other[site]) if mine is None else mine
+            theirs = torch.zeros_like(mine) if theirs is None else theirs
+            if mine.shape != theirs.shape:
+                raise DissectError(
+                    f"masks of two models: site {site!r} has shape {tuple(mine.shape)} and {tuple(theirs.shape)}"
+                )
+            combined[site] = operation(mine, theirs)
+        return Mask(combined)
+
+    def as_pre_out(self, model: Any) -> Mask:
+        """The `pre_out` units that the `value` units of this mask feed: one in each query head of the group.
+
+        Attention mixes positions and never dimensions, so cutting either is the same function of the input.
+
+        Raises:
+            DissectError: The mask has another site, or is not of this model.
+        """
+        if self.sites != ("value",):
+            raise DissectError(f"as_pre_out wants a mask of site 'value' alone, got {', '.join(self.sites)}")
+        self.check(model)
+        return Mask({"pre_out": over_heads(self["value"], model.cfg.n_heads)})
+
+    def check(self, model: Any) -> None:
+        """Raise `DissectError` unless the mask has the shape of `model`'s units."""
+        check_model(model)
+        for name, pruned in self.by_site.items():
+            expected = get_site(name).mask_shape(model.cfg)
+            if tuple(pruned.shape) != expected:
+                raise DissectError(
+                    f"mask of another model: site {name!r} has shape {tuple(pruned.shape)}, "
+                    f"{model.cfg.model_name!r} has {expected}; score the statistics of this model"
+                )
+
+    def save(self, path: str | Path) -> None:
+        """Write the mask to a safetensors file, whole or not at all, one bool tensor a site.
+
+        Raises:
+            DissectError: The file cannot be written.
+        """
+        write_bytes(
+            with_folder(as_path("path", path)),
+            save({site: pruned.contiguous() for site, pruned in self.by_site.items()}),
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Mask:
+        """Read what `save` wrote.
+
+        Raises:
+            DissectError: The file is missing, damaged or not a mask.
+        """
+        try:
+            return cls(read_tensors(as_path("path", path).resolve()))
+        except DissectError as error:
+            raise DissectError(f"{path} is not a mask that dissect saved: {error}") from error
+
+    def to_bytes(self) -> bytes:
+        """The mask in safetensors' format, as `save` writes it."""
+        return save({site: pruned.contiguous() for site, pruned in self.by_site.items()})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Mask:
+        """Read what `to_bytes` gave."""
+        return cls(tensors_of(data))
+
+    def __repr__(self) -> str:
+        parts = (f"{site}: {int(pruned.sum()):,} of {pruned.numel():,}" for site, pruned in self.by_site.items())
+        return f"Mask({', '.join(parts)} units pruned)"
+
+
+def over_heads(value: Bool[Tensor, "layer value_head d_head"], n_heads: int) -> Bool[Tensor, "layer head d_head"]:
+    """The pre-out dimensions that value dimensions reach: the same one in every query head of the group."""
+    return value.repeat_interleave(n_heads // value.shape[1], dim=1)
+
+
+def jaccard(mine: Mask, theirs: Mask) -> float:
+    """Units in both / units in either; 1 where there is none in either."""
+    either = len(mine | theirs)
+    return len(mine & theirs) / either if either else 1.0

@@ -1,0 +1,215 @@
+"""Scores: how much more a unit matters to the forget data set than to the retain data set.
+
+score = importance(forget) / (importance(retain) + eps), and the highest scores are pruned. The paper's Definition 2
+prints the fraction the other way up; its authors' code, and what the words around it say, is this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import get_args
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from dissect.backend.sites import Site, get_site, get_sites
+from dissect.base.checks import check_eps, check_fraction, check_kind, check_whole
+from dissect.base.errors import DissectError, look_up, shown, unknown
+from dissect.runs.config import HeadScore
+from dissect.scoring.importance import get_importance
+from dissect.scoring.masks import Mask
+from dissect.scoring.stats import Stats
+
+
+@dataclass(frozen=True, eq=False)
+class SiteScores:
+    """The scores of one site's units, all `layer *unit` in float64.
+
+    Attributes:
+        site: The site's name.
+        importance: The name of the importance function.
+        eps: What was added to the retain importance.
+        values: The scores.
+        forget: Importance of each unit to the forget data set.
+        retain: Importance of each unit to the retain data set.
+    """
+
+    site: str
+    importance: str
+    eps: float
+    values: Float64[Tensor, " layer *unit"]
+    forget: Float64[Tensor, " layer *unit"]
+    retain: Float64[Tensor, " layer *unit"]
+
+    def top(self, fraction: float | None = None, *, count: int | None = None, exclude: Mask | None = None) -> Mask:
+        """The mask of the highest scores, ranked across all layers at once; ties go to the lower index.
+
+        Args:
+            fraction: How many to take, as a part of all units of the site (2% is 0.02), in (0, 1].
+            count: How many to take, as a number; instead of `fraction`.
+            exclude: Units not to take, such as those pruned before.
+
+        Raises:
+            DissectError: The fraction or count is out of range or selects no unit, both are given, or fewer units
+                are left.
+        """
+        if exclude is not None:
+            check_kind("exclude", exclude, Mask, "a mask")
+        if count is not None:
+            check_whole("count", count, 1)
+            if fraction is not None:
+                raise DissectError(f"give fraction or count, not both, got {shown(fraction)} and count={count}")
+        total = self.values.numel()
+        wanted = count if count is not None else count_of(fraction, total)
+        ranked = self.values.flatten().clone()
+        free = total
+        if exclude is not None and self.site in exclude.sites:
+            check_same_shape(exclude, self)
+            taken = exclude[self.site].flatten()
+            ranked[taken] = -torch.inf
+            free -= int(taken.sum())
+        if not 0 < wanted <= free:
+            raise DissectError(f"cannot take {wanted} units of site {self.site!r}: {free} of {total} are left to take")
+        chosen = torch.zeros(total, dtype=torch.bool)
+        chosen[torch.sort(ranked, descending=True, stable=True).indices[:wanted]] = True
+        return Mask({self.site: chosen.reshape(self.values.shape)})
+
+
+def count_of(fraction: float | None, total: int) -> int:
+    """The number of units that `fraction` of `total` stands for.
+
+    Raises:
+        DissectError: The fraction is outside (0, 1], or so small that it selects no unit.
+    """
+    check_fraction(fraction)
+    wanted = fraction * total  # type: ignore[operator]
+    if wanted < 1 - 1e-9:
+        raise DissectError(f"fraction {fraction} of {total} units selects no unit; the least is {1 / total:.2g}")
+    return round(wanted)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores(Mapping[str, SiteScores]):
+    """The scores of several sites: `scores["mlp"].top(0.02)`."""
+
+    by_site: Mapping[str, SiteScores]
+
+    def __getitem__(self, site: str) -> SiteScores:
+        return look_up("site among those scored", site, self.by_site)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.by_site)
+
+    def __len__(self) -> int:
+        return len(self.by_site)
+
+
+def check_same_shape(mask: Mask, scores: SiteScores) -> None:
+    """Raise `DissectError` unless the mask, where it has the site, is of the model that was scored."""
+    found = mask.by_site.get(scores.site)
+    if found is not None and found.shape != scores.values.shape:
+        raise DissectError(
+            f"a mask of another model: {tuple(found.shape)} units of site {scores.site!r}, "
+            f"the scores are of {tuple(scores.values.shape)}"
+        )
+
+
+def sites_of(scores: Scores | SiteScores) -> list[SiteScores]:
+    """The scores of each site.
+
+    Raises:
+        DissectError: They are none, or of no site.
+    """
+    check_kind("scores", scores, (Scores, SiteScores), "scores, as dissect.score(forget=..., retain=...) gives them")
+    sites = [scores] if isinstance(scores, SiteScores) else list(scores.values())
+    if not sites:
+        raise DissectError("these scores are of no site; score the statistics of at least one")
+    return sites
+
+
+def score(
+    *,
+    forget: Stats,
+    retain: Stats,
+    importance: str = "abs",
+    eps: float | None = None,
+    sites: str | Iterable[str] | None = None,
+    head: HeadScore = "mean",
+    force: bool = False,
+) -> Scores:
+    """Score every unit from statistics alone: no model, no forward pass.
+
+    Args:
+        forget: Statistics of the data set to forget.
+        retain: Statistics of the data set to retain.
+        importance: `abs` (mean absolute activation), `rms`, `std`, `freq` (how often above zero) or `sqrt`.
+        eps: Added to the retain importance; by default the paper's, 1e-3 for `mlp`, 1e-4 for attention.
+        sites: Sites to score; by default all that were collected.
+        head: How the scores of a head's neurons become the head's own, for site `head`.
+        force: Allow `freq` on attention sites.
+
+    Raises:
+        DissectError: An unknown importance or site, statistics without what the importance needs, `eps` below
+            zero, `freq` on an attention site without `force`, or an importance that is not finite.
+    """
+    check_eps(eps)
+    for name, side in (("forget", forget), ("retain", retain)):
+        check_kind(name, side, Stats, "statistics, as dissect.collect(model, windows) gives them")
+    names = list(forget) if sites is None else [site.name for site in get_sites(sites)]
+    get_importance(importance)
+    return Scores({name: _score_site(get_site(name), forget, retain, importance, eps, head, force) for name in names})
+
+
+def check_importance(importance: str, site: Site, *, force: bool = False) -> None:
+    """Raise `DissectError` for `freq` on an attention site: there it says nothing."""
+    if importance == "freq" and site.signed and not force:
+        raise DissectError(
+            f"importance 'freq' counts activations above zero, and at site {site.name!r} no activation function maps "
+            "negatives to zero, so it says little there; choose another importance, or name the sites to score "
+            "(sites=['mlp']), or pass force=True"
+        )
+
+
+def _score_site(
+    site: Site, forget: Stats, retain: Stats, importance: str, eps: float | None, head: HeadScore, force: bool
+) -> SiteScores:
+    check_importance(importance, site, force=force)
+    function = get_importance(importance).of
+    eps = site.eps if eps is None else float(eps)
+    wanted, kept = function(forget[site.name]), function(retain[site.name])
+    _check_finite(site, importance, forget=wanted, retain=kept)
+    if wanted.shape != kept.shape:
+        raise DissectError(
+            f"forget and retain statistics are of two models: {tuple(wanted.shape)} and {tuple(kept.shape)}"
+        )
+    values = torch.nan_to_num(wanted / (kept + eps), nan=0.0, posinf=torch.inf)  # 0/0: in neither data set
+    return SiteScores(
+        site.name,
+        importance,
+        eps,
+        _per_unit(site, values, head),
+        _per_unit(site, wanted),
+        _per_unit(site, kept),
+    )
+
+
+def _check_finite(site: Site, importance: str, **sides: Tensor) -> None:
+    for side, values in sides.items():
+        bad = (~values.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+        if bad:
+            raise DissectError(
+                f"importance {importance!r} to {side} is not finite in layer {bad[0]} of site {site.name!r}; "
+                "collect the statistics again, over at least one kept position, from a model in float32"
+            )
+
+
+def _per_unit(site: Site, values: Tensor, head: HeadScore = "mean") -> Tensor:
+    """Average over what a unit spans: a head's `d_head`, nothing elsewhere."""
+    if head not in get_args(HeadScore):
+        raise unknown("way to score heads", head, get_args(HeadScore))
+    if len(site.unit) == len(site.read):
+        return values
+    spread = values.flatten(1 + len(site.unit))
+    return spread.mean(-1) if head == "mean" else spread.quantile(0.5, dim=-1)

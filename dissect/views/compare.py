@@ -1,0 +1,129 @@
+"""The paper's Figure 3: the best accuracy-drop difference of each run, grouped by model and site."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+from typing import Any
+
+from plotly import graph_objects as go
+
+from dissect.runs.run import Run, Summary, as_runs
+from dissect.runs.seeds import mean_and_sd
+from dissect.style.theme import NEUTRAL, RETAIN, legend_below, plain, styled
+from dissect.views.lines import Line, data_of, lines_of
+from dissect.views.notebook import NotebookFigure
+from dissect.views.report import steps_of
+
+
+def compare(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
+    """The largest forget drop minus retain drop of any step, a bar a run; the retain drop at that step below it.
+
+    Runs of a model stand together, in them those of a site and of an importance, random baselines last; random runs
+    that differ in their seed alone are one bar, their mean. A whisker is the 95% interval, where there is one, or one
+    standard deviation over seeds.
+
+    Raises:
+        DissectError: There is no run, or one has no step yet.
+    """
+    runs = as_runs(runs)
+    lines = sorted(lines_of(runs), key=lambda line: _place(line.run))
+    runs = [line.run for line in lines]
+    names = [[plain(run.config.model) for run in runs], [line.name for line in lines]]
+    summaries = [[run.summary() for run in line.runs] for line in lines]
+    colours = [line.style["color"] for line in lines]
+    figure = NotebookFigure(
+        [
+            _bars(names, summaries, "difference", "largest difference", colours),
+            _bars(names, summaries, "retain_drop", "retain drop at that step", [RETAIN] * len(runs)),
+        ]
+    )
+    ends = [end for seeds in summaries for field in INTERVALS for end in _reach(seeds, field)]
+    most, least = max(0, *ends), min(0, *ends)
+    room = 0.1 * max(most - least, 1)
+    low = least - room if least < 0 else 0  # room for the numbers at the bars' ends
+    figure.update_xaxes(title="percentage points of relative top-1 accuracy drop", range=[low, most + room])
+    figure.update_yaxes(autorange="reversed")
+    styled(
+        figure,
+        title="How selective each run is at its best step",
+        note=f"{data_of(runs)} · difference: forget drop − retain drop{_whiskers_note(lines)}",
+        theme=theme,
+        height=190 + 46 * len(runs),
+    )
+    figure.update_layout(barmode="group", bargap=0.25, bargroupgap=0.05)
+    legend_below(figure, bottom=88, pixels=52)
+    return figure
+
+
+INTERVALS = {"difference": "interval", "retain_drop": "retain_interval"}
+
+
+def _bars(names: list[list[str]], summaries: list[list[Summary]], field: str, name: str, colours: list[str]) -> go.Bar:
+    """A bar for each list of summaries, of one run or of several seeds."""
+    values = [_mean(seeds, field) for seeds in summaries]
+    whiskers = [_whisker(seeds, field) for seeds in summaries]
+    return go.Bar(
+        x=values,
+        y=names,
+        orientation="h",
+        marker={"color": colours},
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "arrayminus": [below for below, _ in whiskers],
+            "array": [above for _, above in whiskers],
+            "thickness": 1.2,
+            "width": 3,
+            "color": NEUTRAL,
+        },
+        text=[f"{value:.1f}" for value in values],
+        textposition=["inside" if above else "outside" for _, above in whiskers],
+        insidetextanchor="start",
+        textangle=0,
+        cliponaxis=False,
+        customdata=[_hover(seeds) for seeds in summaries],
+        name=name,
+        hovertemplate=(
+            "step %{customdata[0]}: difference %{customdata[3]:.1f} points<br>"
+            "forget drop %{customdata[1]:.1f}%, retain drop %{customdata[2]:.1f}%<extra></extra>"
+        ),
+    )
+
+
+def _whisker(seeds: list[Summary], field: str) -> tuple[float, float]:
+    """How far the whisker goes below and above, in percent; nowhere without an interval."""
+    if len(seeds) > 1:
+        sd = 100 * mean_and_sd([getattr(s, field) for s in seeds])[1]
+        return sd, sd
+    ends, value = getattr(seeds[0], INTERVALS[field]), getattr(seeds[0], field)
+    # Zero where the value lies outside, as the percentile interval may.
+    return (0, 0) if ends is None else (max(0, 100 * (value - ends[0])), max(0, 100 * (ends[1] - value)))
+
+
+def _mean(seeds: list[Summary], field: str) -> float:
+    """In percent."""
+    return 100 * fmean(getattr(s, field) for s in seeds)
+
+
+def _hover(seeds: list[Summary]) -> tuple[Any, ...]:
+    return (steps_of(seeds), *(_mean(seeds, name) for name in ("forget_drop", "retain_drop", "difference")))
+
+
+def _whiskers_note(lines: Sequence[Line]) -> str:
+    """What the whiskers are, if there are any."""
+    kinds = (
+        "95% interval" if len(line.runs) == 1 else "standard deviation of the seeds" for line in lines if line.has_band
+    )
+    said = ", ".join(dict.fromkeys(kinds))
+    return f" · whiskers: {said}" if said else ""
+
+
+def _reach(seeds: list[Summary], field: str) -> tuple[float, float]:
+    """Where a bar's whisker ends."""
+    below, above = _whisker(seeds, field)
+    return _mean(seeds, field) - below, _mean(seeds, field) + above
+
+
+def _place(run: Run) -> tuple[str, str, bool, str]:
+    return run.config.model, run.config.site, "random" in run.config.selector, run.label

@@ -1,0 +1,95 @@
+"""The pruning curve: the paper's Figure 1, retain drop across and forget drop up, a point a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from plotly import graph_objects as go
+
+from dissect.runs.run import Run, as_runs
+from dissect.style.theme import NEUTRAL, legend_below, styled
+from dissect.views.bands import Box, band
+from dissect.views.lines import Line, data_of, lines_of, model_of
+from dissect.views.notebook import NotebookFigure
+
+RETAIN_AXIS = "retain: drop of top-1 accuracy (%)"
+FORGET_AXIS = "forget: drop of top-1 accuracy (%)"
+
+
+def curves(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
+    """What is lost on the forget set against what is lost on the retain set, a line a run, a point a step.
+
+    Drops are relative: 1 - accuracy / accuracy of the base model, in percent. A diamond marks the step of the
+    largest forget drop minus retain drop. Around the line lie the 95% intervals of its steps on both axes, where
+    there are any (`Run.intervals`). Random runs that differ in their seed alone are one line, their mean, and a band
+    from the smallest to the largest of them. A run that forgets what the first one retains is drawn on the first
+    one's axes, as `reversed`.
+
+    Raises:
+        DissectError: There is no run, or one has no step yet.
+    """
+    runs = as_runs(runs)
+    lines = lines_of(runs)
+    figure = NotebookFigure(curve_traces(lines))
+    figure.update_xaxes(title=RETAIN_AXIS)
+    figure.update_yaxes(title=FORGET_AXIS)
+    note = f"{model_of(runs)} · {data_of(runs)} · ◆ largest difference{bands_note(lines)}"
+    styled(figure, title="What pruning takes from each side", note=note, theme=theme, height=500)
+    legend_below(figure, bottom=96 + 18 * ((len(lines) + 2) // 3))
+    return figure
+
+
+def curve_traces(lines: Sequence[Line]) -> list[go.Scatter]:
+    """The diagonal, the bands there are, and one line a run, in percent."""
+    bands = [trace for line in lines for trace in band(line, _boxes(line))]
+    return [_diagonal(lines), *bands, *(_curve(line) for line in lines)]
+
+
+def _boxes(line: Line) -> list[Box]:
+    across, up = ([(100 * low, 100 * high) for low, high in line.spans(side, "drop")] for side in ("retain", "forget"))
+    return list(zip(across, up, strict=True))
+
+
+def bands_note(lines: Sequence[Line]) -> str:
+    """What the bands of lines are, to end a figure's note with; empty where they have none."""
+    kinds = dict.fromkeys(line.band_is for line in lines if line.has_band)
+    return f" · bands: {', '.join(kinds)}" if kinds else ""
+
+
+def _diagonal(lines: Sequence[Line]) -> go.Scatter:
+    """The line on which both sides lose the same, as far as the runs go."""
+    end = max(5.0, *(min(max(line.drops("forget")), max(line.drops("retain"))) for line in lines))
+    return go.Scatter(
+        x=[0, end],
+        y=[0, end],
+        mode="lines",
+        line={"dash": "dot", "width": 1.5, "color": NEUTRAL},
+        name="no selectivity",
+        hoverinfo="skip",
+    )
+
+
+def _curve(line: Line) -> go.Scatter:
+    retain, forget = line.drops("retain"), line.drops("forget")
+    steps = range(line.last + 1)
+    own, other = (forget, retain) if not line.swapped else (retain, forget)
+    best = max(steps, key=lambda step: own[step] - other[step])
+    return go.Scatter(
+        x=retain,
+        y=forget,
+        customdata=line.details(),
+        mode="lines+markers",
+        line=line.style,
+        marker={
+            "size": [12 if step == best else 6 for step in steps],
+            "symbol": ["diamond" if step == best else "circle" for step in steps],
+            "opacity": 1,
+        },
+        name=line.name,
+        legendgroup=line.name,
+        hovertemplate=(
+            "step %{customdata[0]}: %{customdata[2]:,} units pruned (%{customdata[1]:.1f}%)<br>"
+            "forget top-1 %{customdata[3]:.3f}, drop %{y:.1f}%, perplexity %{customdata[5]:,.4~g}<br>"
+            "retain top-1 %{customdata[4]:.3f}, drop %{x:.1f}%, perplexity %{customdata[6]:,.4~g}"
+        ),
+    )

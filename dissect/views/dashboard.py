@@ -1,0 +1,108 @@
+"""A run at one look: its pruning curve beside the specialization of its layers, and one slider for both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from plotly import graph_objects as go
+
+from dissect.runs.run import Run
+from dissect.style.theme import get_theme, plain, styled
+from dissect.views.curves import FORGET_AXIS, RETAIN_AXIS, bands_note, curve_traces
+from dissect.views.dashboard_step import curve_title, ring, slider
+from dissect.views.lines import Line, data_of, lines_of
+from dissect.views.notebook import NotebookFigure
+from dissect.views.outlines import BINS
+from dissect.views.panel import Panel, panel_of
+
+ROW = 300  # pixels a site
+ABOVE, BELOW = 108, 172
+
+
+def dashboard(run: Run, *others: Run, theme: str = "light") -> go.Figure:
+    """The pruning curve of `run` and `others` beside the units of `run` layer by layer; a slider moves both.
+
+    Left, the paper's Figure 1: a ring on each curve marks the step (the last one for a run that has fewer). Right,
+    for each site, the base model's scores, as wide as a layer has units of that score; those that `run` has pruned
+    up to the step are filled in. A run without statistics (random) shows its pruned units per layer instead. The
+    slider begins at the step of the largest difference.
+
+    Raises:
+        DissectError: A run has no step yet, or `theme` is unknown.
+    """
+    get_theme(theme)
+    lines = lines_of([run, *others])
+    step = min(run.summary().step or len(run.history) - 1, lines[0].last)
+    sites = list(run.pruned_at)
+    panels = [panel_of(run, site, bins=max(20, BINS - 12 * (len(sites) - 1))) for site in sites]
+    figure = _frame(lines, panels, step)
+    colours = (get_theme(theme).units, lines[0].style["color"])
+    _draw(figure, lines, panels, step, colours)
+    title = f"{plain(run.config.model)}: what is lost, and where the pruned units sit"
+    height = ABOVE + BELOW + ROW * max(1, len(sites)) - 40 * (len(sites) > 1)
+    styled(figure, title=title, note=data_of([run, *others]) + bands_note(lines), theme=theme, height=height)
+    _place(figure, height - ABOVE - BELOW)
+    _add_slider(figure, slider(lines, panels, step), height - ABOVE - BELOW)
+    return figure
+
+
+def _frame(lines: Sequence[Line], panels: Sequence[Panel], step: int) -> go.Figure:
+    """Empty axes: the curve's left over all rows, a row for each panel right; with their titles."""
+    rows = len(panels)
+    titles = [curve_title(lines[0], step), *(panel.title(step) for panel in panels)]
+    return NotebookFigure().set_subplots(
+        rows=rows,
+        cols=2,
+        specs=[[{"rowspan": rows} if row == 0 else None, {}] for row in range(rows)],
+        column_widths=[0.39, 0.61],
+        horizontal_spacing=0.13,
+        vertical_spacing=0.26 / rows,
+        subplot_titles=titles,
+    )
+
+
+def _draw(
+    figure: go.Figure, lines: Sequence[Line], panels: Sequence[Panel], step: int, colours: tuple[str, str]
+) -> None:
+    curves = curve_traces(lines)
+    for trace in curves:
+        figure.add_trace(trace, row=1, col=1)
+    figure.update_xaxes(title=RETAIN_AXIS, row=1, col=1)
+    figure.update_yaxes(title=FORGET_AXIS, row=1, col=1)
+    figure.update_layout(shapes=[ring(line, step) for line in lines])
+    drawn = len(curves)
+    for row, panel in enumerate(panels, 1):
+        traces = panel.traces(step, colours)
+        for trace in traces:
+            trace.showlegend = row == 1 and trace.type != "heatmap"
+            figure.add_trace(trace, row=row, col=2)
+        drawn += len(traces)
+        panel.moving[:] = range(drawn - len(panel.at(step)), drawn)
+        across, up = panel.axes()
+        figure.update_xaxes(across, row=row, col=2)
+        figure.update_yaxes(up, row=row, col=2)
+
+
+def _place(figure: go.Figure, area: int) -> None:
+    """Titles of the panels to the left above them, the legend below the axes; `area` is the plot area's height."""
+    for annotation, axis in zip(figure.select_annotations(), figure.select_xaxes(), strict=True):
+        annotation.update(x=axis.domain[0], xanchor="left", align="left", font={"size": 12.5}, yshift=2)
+    figure.update_layout(margin={"t": ABOVE, "b": BELOW}, barmode="overlay")
+    figure.update_layout(legend={"orientation": "h", "x": 0, "xanchor": "left", "y": -58 / area, "yanchor": "top"})
+
+
+def _add_slider(figure: go.Figure, steps: dict, area: int) -> None:
+    look = {
+        "x": 0,
+        "len": 1,
+        "y": -112 / area,
+        "yanchor": "top",
+        "pad": {"t": 0, "b": 0},
+        "currentvalue": {"visible": False},
+        "tickcolor": "rgba(128,128,128,0.6)",
+        "bordercolor": "rgba(128,128,128,0.6)",
+        "bgcolor": "rgba(128,128,128,0.25)",
+        "activebgcolor": "rgba(128,128,128,0.8)",
+        "font": {"size": 11},
+    }
+    figure.update_layout(sliders=[steps | look])

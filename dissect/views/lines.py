@@ -1,0 +1,179 @@
+"""Runs overlaid in one figure: each has a name, a line style, and the figure's sides, which a reversed run swaps.
+
+Random runs that differ in their seed alone are one line, their mean.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from dissect.runs.run import Run, as_runs
+from dissect.runs.seeds import by_seed
+from dissect.style.theme import DASHES, NEUTRAL, RUNS, plain
+
+OTHER = {"forget": "retain", "retain": "forget"}
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A run, or random runs of several seeds, as drawn beside others.
+
+    Attributes:
+        runs: The run, or one for each seed.
+        name: Its label, with what tells it from the others.
+        style: Plotly's line: colour, width, dash.
+        swapped: True where it forgets what the figure's first run retains, and the other way round.
+    """
+
+    runs: Sequence[Run]
+    name: str
+    style: dict[str, Any]
+    swapped: bool
+
+    @property
+    def run(self) -> Run:
+        """The run, or the first of several."""
+        return self.runs[0]
+
+    @property
+    def last(self) -> int:
+        """The last step there is, in all of the runs."""
+        return min(len(run.history) for run in self.runs) - 1
+
+    @property
+    def band_is(self) -> str:
+        """What the band around the line is."""
+        return "95% interval" if len(self.runs) == 1 else "smallest to largest of the seeds"
+
+    @property
+    def has_band(self) -> bool:
+        """True where a step has an interval on either side, or the seeds differ."""
+        return any(low < high for side in OTHER for low, high in self.spans(side, "drop"))
+
+    def side(self, side: str) -> str:
+        """What the run itself calls the figure's `forget` or `retain`."""
+        return OTHER[side] if self.swapped else side
+
+    def drops(self, side: str) -> list[float]:
+        """The drop of top-1 accuracy on the figure's `side` at every step, in percent of the base model's."""
+        return [100 * fmean(step) for step in self._steps(lambda run: run.drops(self.side(side)))]
+
+    def loss_rises(self, side: str) -> list[float]:
+        """The rise of the mean loss on the figure's `side` at every step, in nats."""
+        return [fmean(step) for step in self._steps(lambda run: run.loss_rises(self.side(side)))]
+
+    def spans(self, side: str, name: str) -> list[tuple[float, float]]:
+        """From where to where `drop` (as a part) or `loss_rise` lies at every step, on the figure's `side`.
+
+        The 95% interval of a run, or the value itself where it has none; the smallest and the largest of the seeds.
+        """
+        values = self._steps(lambda run: (run.drops if name == "drop" else run.loss_rises)(self.side(side)))
+        found = [(min(step), max(step)) for step in values]
+        if len(self.runs) > 1:
+            return found
+        return [value if ends is None else ends for value, ends in zip(found, self._intervals(side, name), strict=True)]
+
+    def _intervals(self, side: str, name: str) -> list[tuple[float, float] | None]:
+        return self.run.intervals(self.side(side), name)
+
+    def _steps(self, values: Callable[[Run], Sequence[Any]]) -> list[tuple[Any, ...]]:
+        """Something of every step, a tuple with a value a run."""
+        return list(zip(*(values(run)[: self.last + 1] for run in self.runs), strict=True))
+
+    def details(self) -> list[tuple[float, ...]]:
+        """For the hover, a step each: step, percent and number of units pruned, top-1 and perplexity by side."""
+        return [tuple(map(fmean, zip(*step, strict=True))) for step in self._steps(self._details)]
+
+    def _details(self, run: Run) -> list[tuple[float, ...]]:
+        sides = [self.side("forget"), self.side("retain")]
+        return [
+            (
+                line["step"],
+                100 * line["pruned"],
+                line["units"],
+                *(line["metrics"][side][metric] for metric in ("top1", "perplexity") for side in sides),
+            )
+            for line in run.history
+        ]
+
+
+def lines_of(runs: Iterable[Run]) -> list[Line]:
+    """The runs as lines of one figure; the first run says what is forgotten.
+
+    Raises:
+        DissectError: There is no run, or one has no step yet.
+    """
+    runs = as_runs(runs)
+    groups = by_seed(runs)
+    firsts = [group[0] for group in groups]
+    swapped = [_is_swapped(run, runs[0]) for run in firsts]
+    labels = [run.label + " reversed" * swap for run, swap in zip(firsts, swapped, strict=True)]
+    names = [
+        name if len(group) == 1 else f"{name}, {len(group)} seeds"
+        for name, group in zip(_distinct(labels, firsts), groups, strict=True)
+    ]
+    styles = _styles(["random" in run.config.selector for run in firsts])
+    return [Line(*each) for each in zip(groups, names, styles, swapped, strict=True)]
+
+
+def _is_swapped(run: Run, first: Run) -> bool:
+    theirs, ours = (run.config.forget, run.config.retain), (first.config.retain, first.config.forget)
+    return theirs == ours and ours[0] != ours[1]
+
+
+def _distinct(labels: list[str], runs: Sequence[Run]) -> list[str]:
+    """Labels as plain text; where two are the same, the one thing that differs, else the folder."""
+    seen = Counter(labels)
+    return [
+        plain(label if seen[label] == 1 else f"{label}, {_difference(run, runs)}")
+        for run, label in zip(runs, labels, strict=True)
+    ]
+
+
+def _difference(run: Run, runs: Sequence[Run]) -> str:
+    for name in ("model", "seed", "eps", "fraction", "tokens"):
+        values = [getattr(other.config, name) for other in runs if other.label == run.label]
+        if len(set(values)) == len(values):
+            value = getattr(run.config, name)
+            return str(value) if name == "model" else f"{name} {value}"
+    return run.path.name
+
+
+def _styles(random: list[bool]) -> list[dict[str, Any]]:
+    """Random baselines are grey and differ by dash; the others differ by colour, then by dash."""
+    styles, counts = [], {True: 0, False: 0}
+    for grey in random:
+        place, counts[grey] = counts[grey], counts[grey] + 1
+        colour, dash = (NEUTRAL, place) if grey else (RUNS[place % len(RUNS)], place // len(RUNS))
+        styles.append({"color": colour, "width": 2 if grey else 2.5, "dash": DASHES[dash % len(DASHES)]})
+    return styles
+
+
+def data_of(runs: Sequence[Run]) -> str:
+    """What the runs forget and retain, in a line; `several data sets` where they differ."""
+    pairs = {frozenset((run.config.forget, run.config.retain)) for run in runs}
+    if len(pairs) > 1:
+        return "several data sets"
+    return ", ".join(f"{side} {short(corpus_of(runs[0], side))}" for side in OTHER)
+
+
+def corpus_of(run: Run, side: str) -> str:
+    """What a run calls a side's data; where they were given as windows, the corpus these came from, if known."""
+    given = getattr(run.config, side)
+    train = run.record.get("data", {}).get(side, {}).get("train", {})
+    return train.get("corpus", given) if given.startswith("windows:") else given
+
+
+def model_of(runs: Sequence[Run]) -> str:
+    """The model of the runs; `several models` where they differ."""
+    models = {run.config.model for run in runs}
+    return short(models.pop()) if len(models) == 1 else "several models"
+
+
+def short(corpus: str) -> str:
+    """A corpus' name as plain text, cut where it is long."""
+    return plain(corpus if len(corpus) <= 32 else f"{corpus[:29]}…")

@@ -1,0 +1,93 @@
+"""The paper's Figure 2: perplexity relative to the base model, retain across and forget up, both logarithmic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from plotly import graph_objects as go
+
+from dissect.runs.run import Run, as_runs
+from dissect.style.theme import NEUTRAL, legend_below, styled
+from dissect.views.bands import Box, band
+from dissect.views.curves import bands_note
+from dissect.views.lines import Line, data_of, lines_of, model_of
+from dissect.views.notebook import NotebookFigure
+
+LARGEST = 1e12  # further up nothing is told apart; it would only squeeze the rest
+
+
+def perplexity(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
+    """How many times the base model's perplexity each side has at every step, a line a run.
+
+    Ratios come from the mean losses, exp(loss - base loss), and are drawn up to 1e12. Bands are those of `curves`.
+
+    Raises:
+        DissectError: There is no run, or one has no step yet.
+    """
+    runs = as_runs(runs)
+    lines = lines_of(runs)
+    retain, forget = ([value for line in lines for value in ratios(line, side)] for side in ("retain", "forget"))
+    bands = [trace for line in lines for trace in _band(line)]
+    figure = NotebookFigure([_diagonal(min(max(retain), max(forget))), *bands, *(_trace(line) for line in lines)])
+    figure.update_xaxes(title="retain: perplexity / base model's", type="log")
+    figure.update_yaxes(title="forget: perplexity / base model's", type="log")
+    figure.update_xaxes(_ticks(retain))
+    figure.update_yaxes(_ticks(forget))
+    note = f"{model_of(runs)} · {data_of(runs)}{bands_note(lines)}"
+    styled(figure, title="How perplexity grows on each side", note=note, theme=theme, height=500)
+    legend_below(figure, bottom=96 + 18 * ((len(lines) + 2) // 3))
+    return figure
+
+
+def ratios(line: Line, side: str) -> list[float]:
+    """Perplexity on the figure's `side` over the base model's, a number a step."""
+    return [_ratio(rise) for rise in line.loss_rises(side)]
+
+
+def _ratio(rise: float) -> float:
+    return math.exp(min(rise, math.log(LARGEST)))
+
+
+def _band(line: Line) -> list[go.Scatter]:
+    """The band of the loss's rise, joined as straight as lines are on these axes."""
+    boxes: list[Box] = list(zip(line.spans("retain", "loss_rise"), line.spans("forget", "loss_rise"), strict=True))
+    return band(line, boxes, place=_ratio)
+
+
+def _ticks(values: list[float]) -> dict[str, list]:
+    """Whole powers of ten where there are several, else also 2 and 5."""
+    low, high = min(values), max(values)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if math.log10(high / low) < 2 else (1,)
+    shown = [step * 10.0**decade for decade in decades[:: 1 + len(decades) // 8] for step in steps]
+    return {"tickvals": shown, "ticktext": [f"{value:,g}×" if value < 1e6 else f"{value:.0e}×" for value in shown]}
+
+
+def _trace(line: Line) -> go.Scatter:
+    return go.Scatter(
+        x=ratios(line, "retain"),
+        y=ratios(line, "forget"),
+        customdata=line.details(),
+        mode="lines+markers",
+        line=line.style,
+        marker={"size": 6},
+        name=line.name,
+        legendgroup=line.name,
+        hovertemplate=(
+            "step %{customdata[0]}: %{customdata[2]:,} units pruned (%{customdata[1]:.1f}%)<br>"
+            "forget perplexity %{customdata[5]:,.4~g}, %{y:,.3~g} times the base model's<br>"
+            "retain perplexity %{customdata[6]:,.4~g}, %{x:,.3~g} times"
+        ),
+    )
+
+
+def _diagonal(end: float) -> go.Scatter:
+    return go.Scatter(
+        x=[1, max(end, 1.1)],
+        y=[1, max(end, 1.1)],
+        mode="lines",
+        line={"dash": "dot", "width": 1.5, "color": NEUTRAL},
+        name="no selectivity",
+        hoverinfo="skip",
+    )

@@ -1,0 +1,128 @@
+"""Specialization: the scores of all units, layer by layer, and how they are distributed."""
+
+from __future__ import annotations
+
+import numpy as np
+from plotly import graph_objects as go
+
+from dissect.base.checks import check_kind
+from dissect.scoring.masks import Mask
+from dissect.scoring.scores import Scores, SiteScores, check_same_shape, sites_of
+from dissect.style.theme import DIVERGING, RUNS, get_theme, legend_below, styled
+from dissect.views.log_axis import log_scores, spans, ticks
+from dissect.views.notebook import NotebookFigure
+from dissect.views.panel import layer_ticks
+
+COLUMNS = 480  # cells across; more would be narrower than a pixel
+BINS = 60
+BELOW = 112  # pixels for the colour bar and the legend
+
+
+def specialization(
+    scores: Scores | SiteScores, mask: Mask | None = None, *, sort: bool = True, theme: str = "light"
+) -> go.Figure:
+    """The score of every unit, a row a layer, and the distribution of all scores beside it; sites below each other.
+
+    Where a layer has more than 480 units, a cell shows the mean of log10 score over neighbours.
+
+    Args:
+        scores: Scores of one site or several.
+        mask: Units to draw as pruned in the distribution.
+        sort: Order a layer's units by score; otherwise by index, so that the units of a head stand together.
+        theme: `light` or `dark`.
+    """
+    sites = sites_of(scores)
+    if mask is not None:
+        check_kind("mask", mask, Mask, "a Mask")
+        for site in sites:
+            check_same_shape(mask, site)
+    figure = NotebookFigure().set_subplots(
+        rows=len(sites), cols=2, column_widths=[0.66, 0.34], horizontal_spacing=0.15, vertical_spacing=0.3 / len(sites)
+    )
+    limit = max(float(np.abs(np.quantile(log_scores(site), [0.002, 0.998])).max()) for site in sites) or 1.0
+    for row, site in enumerate(sites, 1):
+        _add_map(figure, site, row, sort)
+        _add_distribution(figure, site, mask, row, get_theme(theme).units)
+    area = 330 * len(sites)
+    height = 80 + BELOW + area
+    names = " and ".join(site.site for site in sites)
+    note = "orange: matters more to forget, blue: to retain"
+    styled(figure, title=f"Specialization of {names} units by layer", note=note, theme=theme, height=height)
+    figure.update_layout(barmode="overlay", bargap=0, coloraxis=_colours(limit, area))
+    legend_below(figure, bottom=BELOW, pixels=56)
+    figure.update_layout(legend={"x": 1, "xanchor": "right"})
+    return figure
+
+
+def _colours(limit: float, area: int) -> dict:
+    """The colour scale of log10 scores, grey at score 1."""
+    place = {"len": 0.55, "x": 0, "xanchor": "left", "y": -44 / area, "yanchor": "top", "ypad": 0}
+    bar = {"orientation": "h", "thickness": 10, **place}
+    title = {"text": "score", "side": "right", "font": {"size": 13}}
+    scale = [list(stop) for stop in DIVERGING]
+    return {
+        "cmin": -limit,
+        "cmax": limit,
+        "colorscale": scale,
+        "colorbar": bar | {"title": title, **ticks(-limit, limit)},
+    }
+
+
+def _add_map(figure: go.Figure, scores: SiteScores, row: int, sort: bool) -> None:
+    heights, units = _ordered(log_scores(scores), sort)
+    cells, first = _thinned(heights, units)
+    across = f"{scores.site} units of a layer, " + ("highest score first (%)" if sort else "by index (%)")
+    heat = go.Heatmap(
+        x=(np.arange(cells.shape[1]) + 0.5) * (100 / cells.shape[1]),
+        z=cells.astype(np.float32),
+        customdata=first,
+        text=[[f"{10**height:.3g}" for height in line] for line in cells],
+        coloraxis="coloraxis",
+        name=scores.site,
+        hovertemplate="layer %{y}, unit %{customdata}: score %{text}<extra></extra>",
+    )
+    figure.add_trace(heat, row=row, col=1)
+    figure.update_xaxes(title=across, showgrid=False, row=row, col=1)
+    figure.update_yaxes(title="layer", tickvals=layer_ticks(len(cells)), showgrid=False, row=row, col=1)
+
+
+def _ordered(heights: np.ndarray, sort: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The scores and the units' numbers, `layer unit`, in the order they are drawn."""
+    order = (
+        np.argsort(-heights, axis=1, kind="stable") if sort else np.tile(np.arange(heights.shape[1]), (len(heights), 1))
+    )
+    return np.take_along_axis(heights, order, axis=1), order
+
+
+def _thinned(heights: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At most `COLUMNS` cells a layer: means over neighbours, and the number of the first unit of each cell."""
+    starts = np.unique(np.linspace(0, heights.shape[1], min(COLUMNS, heights.shape[1]), endpoint=False).astype(int))
+    sizes = np.diff([*starts, heights.shape[1]])
+    return np.add.reduceat(heights, starts, axis=1) / sizes, units[:, starts]
+
+
+def _add_distribution(figure: go.Figure, scores: SiteScores, mask: Mask | None, row: int, grey: str) -> None:
+    """Histograms over all layers; counts are on a logarithmic axis, so that the few extreme units show."""
+    heights = log_scores(scores)
+    edges = np.histogram_bin_edges(heights, BINS)
+    groups = [("all units", grey, heights.flatten())]
+    if mask is not None and scores.site in mask.sites:
+        groups.append(("pruned units", RUNS[0], heights[mask[scores.site].flatten(1).numpy()]))
+    for name, colour, values in groups:
+        figure.add_trace(_histogram(values, edges, name, colour, show=row == 1 and len(groups) > 1), row=row, col=2)
+    figure.update_xaxes(title="score", **ticks(edges[0], edges[-1]), row=row, col=2)
+    figure.update_yaxes(title="units", type="log", dtick=1, row=row, col=2)
+
+
+def _histogram(values: np.ndarray, edges: np.ndarray, name: str, colour: str, *, show: bool) -> go.Bar:
+    return go.Bar(
+        x=(edges[:-1] + edges[1:]) / 2,
+        y=np.histogram(values, edges)[0],
+        text=spans(edges),
+        textposition="none",
+        width=np.diff(edges),
+        marker={"color": colour, "line": {"width": 0}},
+        name=name,
+        showlegend=show,
+        hovertemplate="score %{text}: %{y:,} " + name + "<extra></extra>",
+    )
