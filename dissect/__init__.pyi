@@ -30,10 +30,10 @@ from .evaluation.evaluate import evaluate_documents as evaluate_documents
 from .experiments.grid import Cluster as Cluster
 from .experiments.grid import Grid as Grid
 from .experiments.run_grid import run_grid as run_grid
-from .experiments.run_grid import summary_table as summary_table
-from .experiments.run_grid import table_2 as table_2
 from .experiments.stability import Stability as Stability
 from .experiments.stability import stability as stability
+from .experiments.tables import summary_table as summary_table
+from .experiments.tables import table_2 as table_2
 from .explorer import Explorer as Explorer
 from .explorer import explore as explore
 from .models.load import MODELS as MODELS
@@ -45,7 +45,7 @@ from .runs.prune import prune as prune
 from .runs.rerun import Repetition as Repetition
 from .runs.rerun import rerun as rerun
 from .runs.run import Run as Run
-from .runs.run import Summary as Summary
+from .runs.summary import Summary as Summary
 from .scoring.collect import collect as collect
 from .scoring.importance import IMPORTANCE as IMPORTANCE
 from .scoring.masks import Mask as Mask

@@ -24,7 +24,8 @@ from dissect import DissectError, Mask, PruneConfig, Run, Stats, UnitStats, Wind
 from dissect.backend.sites import SITES
 from dissect.cli import main as cli
 from dissect.experiments.cost import cost_table
-from dissect.experiments.grid import Cluster, all_cells, paper_grids
+from dissect.experiments.grid import Cluster, all_cells
+from dissect.experiments.paper import paper_grids
 from tests import tiny
 from tests.conftest import our_hooks, tiny_transformer
 from tests.test_pruning import guessable_sides, small_run

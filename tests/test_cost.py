@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from dissect import DissectError, PruneConfig
 from dissect.backend import fast
 from dissect.experiments.cost import SHAPES, Shape, cost_table, forward_operations, run_operations
-from dissect.experiments.grid import PAPER_MODELS, all_cells, paper_grids
+from dissect.experiments.grid import all_cells
+from dissect.experiments.paper import PAPER_MODELS, paper_grids
 from tests.conftest import tiny_transformer
 from tests.test_pruning import guessable_sides, small_run
 

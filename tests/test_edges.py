@@ -15,8 +15,9 @@ from dissect.base import storage
 from dissect.cli.main import main
 from dissect.experiments.claims import COLUMNS, claims_table
 from dissect.experiments.cost import cost_table
-from dissect.experiments.grid import all_cells, paper_grids
-from dissect.experiments.run_grid import summary_table, table_2
+from dissect.experiments.grid import all_cells
+from dissect.experiments.paper import paper_grids
+from dissect.experiments.tables import summary_table, table_2
 from dissect.models.gguf import move_into_place
 from dissect.runs.config import parse_sites
 from dissect.runs.rerun import TOLERANCES

@@ -9,8 +9,10 @@ import pytest
 import dissect
 from dissect import DissectError, PruneConfig, Run
 from dissect.experiments.claims import CLAIMS, claims_table
-from dissect.experiments.grid import PAPER_MODELS, Grid, all_cells, cell_folder, paper_grids
-from dissect.experiments.run_grid import run_grid, summary_table, table_2
+from dissect.experiments.grid import Grid, all_cells, cell_folder
+from dissect.experiments.paper import PAPER_MODELS, paper_grids
+from dissect.experiments.run_grid import run_grid
+from dissect.experiments.tables import summary_table, table_2
 from tests import tiny
 
 

@@ -17,9 +17,9 @@ from dissect.evaluation.evaluate import evaluate_documents
 from dissect.evaluation.intervals import FEWEST, NAMES, intervals
 from dissect.evaluation.targets import questions
 from dissect.runs.seeds import by_seed
+from dissect.runs.tables import summary_rows
 from dissect.views import compare, curves, dashboard, perplexity
 from dissect.views.bands import hull
-from dissect.views.report import summary_rows
 from tests.conftest import random_windows
 from tests.test_pruning import small_run
 

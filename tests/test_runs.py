@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dissect import DissectError, Run
-from dissect.runs.run import drop_at
+from dissect.runs.summary import drop_at
 from tests.test_pruning import small_run
 
 

@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs
 from dissect import DissectError, Mask, PruneConfig, Run, Scores, Stats, UnitStats, neuron_cards, views
 from dissect.base.digests import sealed
 from dissect.cards.html import card_body
+from dissect.runs.tables import SUMMARY_COLUMNS, summary_rows
 from dissect.scoring.scores import SiteScores
 from dissect.style.theme import FORGET, RETAIN
 from dissect.views import (
@@ -33,7 +34,6 @@ from dissect.views import (
 )
 from dissect.views.lines import data_of
 from dissect.views.pages import write_figures, write_page
-from dissect.views.report import SUMMARY_COLUMNS, summary_rows
 from dissect.views.typed_arrays import packed, unpacked
 from tests.conftest import random_windows, tiny_transformer
 from tests.test_pruning import guessable_sides, small_run

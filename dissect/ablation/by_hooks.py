@@ -18,8 +18,8 @@ from dissect.backend.hooks import Handle, Hook, Zero, attach
 from dissect.backend.sites import Site, get_site, hook_points
 from dissect.base.checks import check_kind, check_model
 from dissect.base.errors import DissectError, unknown
+from dissect.base.options import Value
 from dissect.base.undo import undoing
-from dissect.runs.config import Value
 from dissect.scoring.masks import Mask
 from dissect.scoring.stats import Stats
 

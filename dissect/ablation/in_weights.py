@@ -25,7 +25,7 @@ from dissect.ablation.by_hooks import check_cut, read_mask, replacement
 from dissect.ablation.weight_edit import WeightEdit
 from dissect.backend.sites import get_site, hook_points
 from dissect.base.errors import DissectError
-from dissect.runs.config import Value
+from dissect.base.options import Value
 from dissect.scoring.masks import Mask
 from dissect.scoring.stats import Stats
 

@@ -18,7 +18,8 @@ from dissect.base.errors import DissectError
 from dissect.base.ranks import RankLost, is_main
 from dissect.base.streams import lasting, quiet, shows_bars
 from dissect.experiments.cost import H100_OPERATIONS, cost_table
-from dissect.experiments.grid import PAPER_MODELS, Cluster, Experiment, Grid, all_cells, paper_grids
+from dissect.experiments.grid import Cluster, Grid, all_cells
+from dissect.experiments.paper import PAPER_MODELS, Experiment, paper_grids
 from dissect.runs.command import typed
 from dissect.runs.config import PruneConfig
 
@@ -192,7 +193,7 @@ def _write_claims(runs: list[Run], out: Path) -> str:
 
 def _show_grid(result: GridResult, out: Path, drawn: list[Run], above: str = "") -> None:
     """Write the figures of `drawn`, then print all tables."""
-    from dissect.experiments.run_grid import table_2
+    from dissect.experiments.tables import table_2
     from dissect.views import write_figures
 
     _check_any(result)
@@ -365,7 +366,7 @@ def models() -> None:
 
 def print_summary(runs: list) -> None:
     """Print the summary table: the paper's Table 2 figure and the operating points."""
-    from dissect.views.report import SUMMARY_COLUMNS, summary_rows
+    from dissect.runs.tables import SUMMARY_COLUMNS, summary_rows
 
     rows = [SUMMARY_COLUMNS, *summary_rows(runs)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dissect.data.splits import SPLITS
 from dissect.data.windows import Windows
-from dissect.runs.records import SPLITS
 
 Pairs = dict[str, tuple[Windows, Windows]]
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dissect.runs.config import PruneConfig
-from dissect.runs.run import Run, as_runs, percent
+from dissect.runs.run import Run, as_runs
+from dissect.runs.summary import percent
 
 if TYPE_CHECKING:
     from pandas import DataFrame

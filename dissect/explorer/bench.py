@@ -16,7 +16,8 @@ from dissect.evaluation.evaluate import evaluate_documents
 from dissect.evaluation.intervals import intervals
 from dissect.explorer.choice import Choice, Evidence, Settings
 from dissect.explorer.contents import contents
-from dissect.runs.run import SIDES, Interval, relative_drop
+from dissect.runs.run import SIDES
+from dissect.runs.summary import Interval, relative_drop
 
 Tick = Callable[[float], None]
 """Called with the part that is done, in [0, 1]."""

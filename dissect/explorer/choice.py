@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from dissect.backend.sites import SITES
-from dissect.runs.config import Value
+from dissect.base.options import Value
 from dissect.scoring.masks import Mask
 from dissect.scoring.scores import SiteScores, score
 from dissect.scoring.stats import Stats

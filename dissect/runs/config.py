@@ -8,15 +8,12 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from dissect.backend.sites import get_site
 from dissect.base.checks import check_eps, check_fields, check_fraction, check_seed, check_whole
 from dissect.base.errors import DissectError, shown, unknown
-
-Selector = Literal["score", "random", "layer-random"]
-Value = Literal["zero", "mean"]
-HeadScore = Literal["mean", "median"]
+from dissect.base.options import HeadScore, Selector, Value
 
 MOST_STEPS = 32_767  # the step that pruned a unit is an int16
 

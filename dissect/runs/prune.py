@@ -19,6 +19,7 @@ from dissect.ablation.weight_edit import WeightEdit
 from dissect.backend.sites import get_site
 from dissect.base.checks import as_path, check_fraction, check_kind, check_model
 from dissect.base.errors import DissectError
+from dissect.base.options import HeadScore, Selector, Value
 from dissect.base.progress import hidden, say
 from dissect.base.ranks import RankLost, distributed, everywhere, from_main, is_main, on_main, rank
 from dissect.base.storage import locked
@@ -30,7 +31,7 @@ from dissect.data.windows import Windows
 from dissect.evaluation.evaluate import Reference, remember
 from dissect.models.fingerprint import model_fingerprint, versions
 from dissect.models.load import load_model, name_of
-from dissect.runs.config import HeadScore, PruneConfig, Selector, Value, default_out, parse_sites, run_name
+from dissect.runs.config import PruneConfig, default_out, parse_sites, run_name
 from dissect.runs.differences import record_differences
 from dissect.runs.inputs import WINDOWS, Corpus, InMemory, LastModel, describe, label, read
 from dissect.runs.origin import origin

@@ -43,14 +43,13 @@ from dissect.evaluation.documents import DocumentSums
 from dissect.evaluation.intervals import NAMES
 from dissect.runs.config import PruneConfig
 from dissect.runs.records import SIDES, check_line, read_config
+from dissect.runs.summary import Interval, Summary, drop_at, relative_drop
 from dissect.scoring.masks import Mask
 from dissect.scoring.scores import Scores, score
 from dissect.scoring.stats import Stats
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-Interval = tuple[float, float] | None
 
 KEPT = -1
 MOST_HEADER = 100_000  # bytes of a safetensors header, which names its tensors
@@ -364,38 +363,6 @@ def _damaged(path: Path, why: object) -> DissectError:
     )
 
 
-def relative_drop(value: float, base: float) -> float:
-    """1 - value / base; 0 where there was nothing to lose."""
-    return 1 - value / base if base else 0.0
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a run came to, in relative drops of top-1 accuracy (1 = all of it).
-
-    Attributes:
-        difference: The largest forget drop minus retain drop of any step: the paper's Table 2 figure.
-        step: The step it is reached at.
-        forget_drop: The forget drop there.
-        retain_drop: The retain drop there.
-        forget_drop_at: The forget drop where the retain drop first reaches a level, between two steps on a
-            straight line; None where it never does.
-        interval: The 95% interval of the difference at that step, from other documents of the same kind; None where
-            a side has too few documents for one.
-        forget_interval: That of the forget drop there.
-        retain_interval: That of the retain drop there.
-    """
-
-    difference: float
-    step: int
-    forget_drop: float
-    retain_drop: float
-    forget_drop_at: dict[float, float | None]
-    interval: Interval = None
-    forget_interval: Interval = None
-    retain_interval: Interval = None
-
-
 def as_runs(runs: Any) -> list[Run]:
     """The runs of a list or other iterable, which is gone through once.
 
@@ -412,20 +379,6 @@ def as_runs(runs: Any) -> list[Run]:
         if not run.history:
             raise DissectError(f"run {run.path} has no finished step yet; give its command again to go on with it")
     return runs
-
-
-def percent(part: float | None) -> float | None:
-    """A part in percent, to a tenth; None where there is none."""
-    return None if part is None else round(100 * part, 1)
-
-
-def drop_at(forget: list[float], retain: list[float], level: float) -> float | None:
-    """The forget drop where the retain drop first reaches `level`, on the straight line between two steps."""
-    for k in range(1, len(retain)):
-        if retain[k] >= level:
-            part = (level - retain[k - 1]) / (retain[k] - retain[k - 1])
-            return forget[k - 1] + part * (forget[k] - forget[k - 1])
-    return None
 
 
 def open_run(path: Path, config: PruneConfig, *, apart_from: Collection[str] = ()) -> Run | None:

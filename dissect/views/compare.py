@@ -8,12 +8,13 @@ from typing import Any
 
 from plotly import graph_objects as go
 
-from dissect.runs.run import Run, Summary, as_runs
+from dissect.runs.run import Run, as_runs
 from dissect.runs.seeds import mean_and_sd
+from dissect.runs.summary import Summary
+from dissect.runs.tables import steps_of
 from dissect.style.theme import NEUTRAL, RETAIN, legend_below, plain, styled
 from dissect.views.lines import Line, data_of, lines_of
 from dissect.views.notebook import NotebookFigure
-from dissect.views.report import steps_of
 
 
 def compare(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:

@@ -1,0 +1,74 @@
+"""The summary table of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dissect.evaluation.intervals import in_brackets
+from dissect.runs.run import Run
+from dissect.runs.seeds import by_seed, mean_and_sd
+from dissect.runs.summary import Summary
+
+SUMMARY_COLUMNS = (
+    "run",
+    "largest difference",
+    "at step",
+    "forget drop there",
+    "retain drop there",
+    "forget drop at 5% retain drop",
+    "forget drop at 20% retain drop",
+)
+
+
+def summary_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+    """A row of `SUMMARY_COLUMNS` for each run; drops are relative, of top-1 accuracy.
+
+    95% intervals stand in brackets, where there are any. Random runs that differ in their seed alone are one row:
+    mean ± standard deviation.
+    """
+    return [_row(group[0]) if len(group) == 1 else _row_of_seeds(group) for group in by_seed(runs)]
+
+
+def _row(run: Run) -> tuple[str, ...]:
+    summary = run.summary()
+    return (
+        run.label,
+        f"{100 * summary.difference:.1f} points{in_brackets(summary.interval)}",
+        f"{summary.step} of {len(run.history) - 1}",
+        _percent(summary.forget_drop) + in_brackets(summary.forget_interval),
+        _percent(summary.retain_drop) + in_brackets(summary.retain_interval),
+        *(_percent(summary.forget_drop_at[level]) for level in LEVELS),
+    )
+
+
+LEVELS = (0.05, 0.20)
+
+
+def _row_of_seeds(runs: Sequence[Run]) -> tuple[str, ...]:
+    summaries = [run.summary() for run in runs]
+    return (
+        f"{runs[0].label}, {len(runs)} seeds",
+        _spread([summary.difference for summary in summaries], " points"),
+        f"{steps_of(summaries)} of {len(runs[0].history) - 1}",
+        _spread([summary.forget_drop for summary in summaries], "%"),
+        _spread([summary.retain_drop for summary in summaries], "%"),
+        *(_spread([summary.forget_drop_at[level] for summary in summaries], "%") for level in LEVELS),
+    )
+
+
+def steps_of(summaries: Sequence[Summary]) -> str:
+    """The steps of the largest differences, from the first to the last."""
+    steps = sorted({summary.step for summary in summaries})
+    return f"{steps[0]}" if len(steps) == 1 else f"{steps[0]}–{steps[-1]}"
+
+
+def _percent(part: float | None) -> str:
+    return "not reached" if part is None else f"{100 * part:.1f}%"
+
+
+def _spread(parts: Sequence[float | None], unit: str) -> str:
+    known = [100 * part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return f"not reached by {len(parts) - len(known)}"
+    mean, sd = mean_and_sd(known)
+    return f"{mean:.1f} ± {sd:.1f}{unit}"
