@@ -1,6 +1,6 @@
 # Two commands do everything on a machine that has Python (3.10 or later) and make:
 #   make demo   environment, install, prune SmolLM2's code neurons, write the page and say where
-#   make test   environment, install, ruff, pyright, pytest
+#   make test   environment, install, ruff, pyright, import-linter, pytest
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -19,12 +19,13 @@ test: lint
 
 # The same tests, and which branches of the package they take. Not those of Ray, whose own processes would be measured too.
 coverage: $(VENV)/test.installed
-	$(PYTEST) --cov --ignore tests/test_cluster.py
+	$(PYTEST) --cov --ignore tests/experiments/test_on_ray.py
 
 lint: $(VENV)/test.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
 
 # torch first and alone: pip then keeps the build it finds for this version.
 $(VENV)/torch.installed: constraints.txt

@@ -26,9 +26,9 @@ from dissect.cli import main as cli
 from dissect.experiments.cost import cost_table
 from dissect.experiments.grid import Cluster, all_cells
 from dissect.experiments.paper import paper_grids
-from tests import tiny
-from tests.conftest import our_hooks, tiny_transformer
-from tests.test_pruning import guessable_sides, small_run
+from tests.support import tiny
+from tests.support.models import our_hooks, tiny_transformer
+from tests.support.runs import guessable_sides, small_run
 
 NAN, INF = float("nan"), float("inf")
 

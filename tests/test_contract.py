@@ -1,4 +1,4 @@
-"""The public contract: Python names, command line, run folder; and the direction of imports."""
+"""The public contract: Python names, command line, run folder."""
 
 from __future__ import annotations
 
@@ -19,19 +19,6 @@ NAMES = """ablate ablated collect evaluate load_model load_windows prune score
 CORPORA IMPORTANCE METRICS MODELS SITES
 DissectError Mask PruneConfig Run Scores Site Stats Summary UnitStats Windows""".split()
 
-# Each module may import those before it, and none after it.
-ORDER = """errors checks tokenizer_files undo ranks streams progress memory storage digests sites config command records
-stats importance masks
-corpora packing padding readings windows models
-hooks fast fresh forward finite collection scores ablation weights baking svd questions documents evaluation intervals
-fingerprint origin loading cards continuation runs seeds differences selection steps sharing pruning repetition
-exporting neuron_table run_cards samples split_half experiments cost cluster grid claims
-views explorer demo cli""".split()
-
-# Runs, cards and stability draw themselves; the drawing is only imported when they do.
-EXCEPTIONS = {("runs", "views"), ("cards", "views"), ("split_half", "views")}
-
-
 def test_every_public_name_is_there():
     assert set(NAMES) <= set(dir(dissect))
     for name in dir(dissect):
@@ -46,30 +33,6 @@ def test_a_submodule_never_hides_a_function():
 
     for name in ("ablate", "collect", "evaluate", "prune", "score"):
         assert inspect.isfunction(getattr(dissect, name))
-
-
-def imports_of(path):
-    """Modules of dissect that a file imports anywhere, functions included."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dissect."):
-            yield node.module.split(".")[1]
-        elif isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("dissect."))
-
-
-def module_of(path):
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def test_imports_point_one_way():
-    rank = {module: index for index, module in enumerate(ORDER)}
-    for path in PACKAGE.rglob("*.py"):
-        module = module_of(path)
-        if module.startswith("__"):
-            continue
-        assert module in rank, f"{module} has no place in the order"
-        for imported in set(imports_of(path)) - {module}:
-            assert rank[imported] < rank[module] or (module, imported) in EXCEPTIONS, f"{module} imports {imported}"
 
 
 def test_the_prune_function_is_the_configuration():

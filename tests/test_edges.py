@@ -21,9 +21,10 @@ from dissect.experiments.tables import summary_table, table_2
 from dissect.models.gguf import move_into_place
 from dissect.runs.config import parse_sites
 from dissect.runs.rerun import TOLERANCES
-from tests import tiny
-from tests.conftest import random_windows, tiny_transformer
-from tests.test_pruning import guessable_sides, small_run
+from tests.support import tiny
+from tests.support.models import tiny_transformer
+from tests.support.runs import guessable_sides, small_run
+from tests.support.windows import random_windows
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -21,9 +21,9 @@ HOSTILE = {
 }
 # One for each variable, or nearly; those of the hub failed offline.
 TESTS = [
-    "tests/test_corpora.py::test_unreachable_hub_names_what_works_offline",
-    "tests/test_corpora.py::test_silent_hub_is_not_waited_for",
-    "tests/test_corpora.py::test_compressed_json_lines_as_the_pile_has_them",
+    "tests/data/test_corpora.py::test_unreachable_hub_names_what_works_offline",
+    "tests/data/test_corpora.py::test_silent_hub_is_not_waited_for",
+    "tests/data/test_corpora.py::test_compressed_json_lines_as_the_pile_has_them",
     "tests/test_environment.py::test_nothing_of_it_is_left",
 ]
 

@@ -18,8 +18,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import dissect
 from dissect.cli.main import COMMANDS, main
 from dissect.models.architectures import ARCHITECTURES
-from tests import tiny
 from tests.docs.pages import NOT_RUN, PAGES, ROOT, examples, name_of
+from tests.support import tiny
 
 REGISTRIES = (
     dissect.CORPORA,

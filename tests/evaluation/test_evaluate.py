@@ -1,0 +1,120 @@
+"""Metrics, against the model's own logits and losses."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+
+import dissect
+import dissect.evaluation.evaluate
+from dissect import DissectError, Windows, evaluate
+from tests.support.windows import random_windows
+
+
+def by_hand(model, windows):
+    """The metrics from logits that are all kept, one prediction at a time."""
+    logits = model(windows.tokens).double()
+    losses, ranks = [], []
+    for w, p in windows.keep.nonzero().tolist():
+        row, target = logits[w, p - 1], windows.tokens[w, p]
+        losses.append(-row.log_softmax(0)[target].item())
+        ranks.append(row.argsort(descending=True, stable=True).tolist().index(target))
+    n = len(losses)
+    return {
+        "top1": sum(rank == 0 for rank in ranks) / n,
+        "top10": sum(rank < 10 for rank in ranks) / n,
+        "loss": sum(losses) / n,
+        "perplexity": math.exp(sum(losses) / n),
+        "n": n,
+    } | without_common(windows, ranks)
+
+
+def without_common(windows, ranks):
+    targets = [windows.tokens[w, p].item() for w, p in windows.keep.nonzero().tolist()]
+    counted = Counter(sorted(targets))  # sorted, so that equals come in the order of their ids
+    common = {token for token, _ in counted.most_common(dissect.evaluation.evaluate.COMMON)}
+    rare = [rank for rank, target in zip(ranks, targets, strict=True) if target not in common]
+    return {f"top{k}_skip50": sum(rank < k for rank in rare) / max(1, len(rare)) for k in (1, 10)}
+
+
+@pytest.fixture(autouse=True)
+def few_common_tokens(monkeypatch):
+    """The tiny vocabulary has 50 tokens; let 10 of them be the common ones."""
+    monkeypatch.setattr("dissect.evaluation.evaluate.COMMON", 10)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, None])
+def test_metrics_are_exact_over_all_kept_positions(model, batch_size):
+    windows = random_windows(5, 13)
+    keep = windows.keep.clone()
+    keep[3, 4:] = keep[4, :6] = False
+    windows = Windows.from_tokens(windows.tokens, keep=keep)
+    result, expected = evaluate(model, windows, batch_size=batch_size), by_hand(model, windows)
+    assert result.keys() == expected.keys()
+    assert result == pytest.approx(expected, rel=1e-5)
+    assert 0 < result["top10"] < 1
+
+
+def test_a_perfect_model_is_perfect(model, windows):
+    """A model whose logits say the next token, through a hook on the unembedding."""
+    following = windows.tokens.roll(-1, 1)
+    sure = torch.nn.functional.one_hot(following, model.cfg.d_vocab)[:, :-1].float()[windows.keep[:, 1:]]
+    model.unembed.forward = lambda rows: 100 * sure[None]
+    perfect = {"top1": 1, "top10": 1, "loss": 0, "perplexity": 1, "top1_skip50": 1, "top10_skip50": 1}
+    assert evaluate(model, windows) == perfect | {"n": windows.n_kept}
+
+
+def test_ties_go_to_the_lower_index(model, windows):
+    model.unembed.forward = lambda rows: torch.zeros(*rows.shape[:2], model.cfg.d_vocab)
+    result = evaluate(model, windows)
+    targets = windows.tokens[:, 1:]
+    assert result["top1"] == pytest.approx((targets == 0).float().mean().item())
+    assert result["top10"] == pytest.approx((targets < 10).float().mean().item())
+    assert result["loss"] == pytest.approx(math.log(model.cfg.d_vocab))
+
+
+def test_soft_capped_logits(windows):
+    from tests.support.models import tiny_transformer
+
+    model = tiny_transformer(output_logits_soft_cap=2.0)
+    assert evaluate(model, windows) == pytest.approx(by_hand(model, windows), rel=1e-5)
+
+
+def test_ablation_shows(model, windows):
+    before = evaluate(model, windows)
+    with dissect.ablated(model, dissect.Mask({"mlp": torch.ones(3, 20, dtype=torch.bool)})):
+        assert evaluate(model, windows)["loss"] != before["loss"]
+    assert evaluate(model, windows) == before
+
+
+def test_nothing_to_evaluate(model):
+    tokens = torch.zeros(1, 4, dtype=torch.int64)
+    with pytest.raises(DissectError, match="no question in 0 kept positions"):
+        evaluate(model, Windows.from_tokens(tokens, keep=torch.zeros(1, 4, dtype=torch.bool)))
+
+
+def test_logits_that_are_not_finite(model, windows):
+    model.unembed.W_U[0, 0] = float("nan")
+    with pytest.raises(DissectError, match="logits are not finite"):
+        evaluate(model, windows)
+
+
+def test_kl_is_the_divergence_from_the_whole_model(model, windows):
+    reference = dissect.evaluation.evaluate.remember(model, windows, batch_size=2)
+    assert evaluate(model, windows, reference=reference)["kl"] == pytest.approx(0, abs=1e-6)
+    base = model(windows.tokens)[:, :-1].double().log_softmax(-1)
+    with dissect.ablated(model, dissect.Mask.of(model, "mlp", [(0, k) for k in range(20)])):
+        pruned = model(windows.tokens)[:, :-1].double().log_softmax(-1)
+        result = evaluate(model, windows, reference=reference, batch_size=4)
+    assert result["kl"] == pytest.approx((base.exp() * (base - pruned)).sum(-1).mean().item(), rel=1e-4)
+    assert result["kl"] > 0.01
+    assert "kl" not in evaluate(model, windows)
+
+
+def test_common_tokens_are_the_most_frequent():
+    tokens = torch.tensor([5, 3, 3, 9, 5, 5, 7, 1])
+    assert dissect.evaluation.evaluate.most_common(tokens, 3).tolist() == [5, 3, 1]
+    assert dissect.evaluation.evaluate.most_common(tokens, 50).tolist() == [5, 3, 1, 7, 9]

@@ -1,0 +1,78 @@
+"""What runs cost: against a number worked out by hand, and against the operations that a run really does."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from torch.utils.flop_counter import FlopCounterMode
+
+from dissect import DissectError, PruneConfig
+from dissect.backend import fast
+from dissect.experiments.cost import SHAPES, Shape, cost_table, forward_operations, run_operations
+from dissect.experiments.grid import all_cells
+from dissect.experiments.paper import PAPER_MODELS, paper_grids
+from tests.support.models import tiny_transformer
+from tests.support.runs import guessable_sides, small_run
+
+
+def config(**changes):
+    return PruneConfig(**{"model": "opt-125m", "forget": "a", "retain": "b", "context": 1_001} | changes)
+
+
+def test_a_run_of_opt_125m_by_hand():
+    """12 layers of 7,077,888 weights (4 * 768² and 2 * 768 * 3072), the pattern's half, 50,272 tokens to unembed."""
+    blocks = 2 * 12 * (7_077_888 + 2 * 768 * 501)
+    assert forward_operations(SHAPES["opt-125m"], 1_001) == blocks
+    evaluations, statistics = 2 * 51 * 100_000, 2 * 50 * 100_000
+    by_hand = (evaluations + statistics) * 1.001 * blocks + evaluations * 2 * 768 * 50_272
+    assert run_operations(config(), SHAPES["opt-125m"]) == pytest.approx(by_hand, rel=1e-12)
+
+
+def shape_of(cfg):
+    sizes = {name: getattr(cfg, name) for name in ("n_layers", "d_model", "d_mlp", "n_heads", "d_vocab", "n_ctx")}
+    return Shape(**sizes, n_key_value_heads=cfg.n_key_value_heads, d_head=cfg.d_head)
+
+
+@pytest.mark.parametrize("options", [{}, {"iterative": False}, {"selector": "random"}])
+def test_what_a_run_really_does(tmp_path, options):
+    """Counted by torch; TransformerLens computes the whole pattern, and nothing is left out of it."""
+    model, _ = tiny_transformer(), guessable_sides()
+    with fast.disabled(), FlopCounterMode(display=False) as counter:
+        run = small_run(tmp_path / "run", model, **options)
+    counted = dataclasses.replace(run.config, tokens=64, context=17)  # 4 windows of 16 predictions
+    assert counter.get_total_flops() == run_operations(counted, shape_of(model.cfg), causal=False)
+
+
+def test_the_sizes_are_those_of_the_models():
+    """Parameters as published, without biases and norms; an embedding that is tied there counts twice here."""
+    published = {"opt-125m": 125_239_296, "opt-6.7b": 6_658_473_984, "pythia-6.9b": 6_857_302_016}
+    for name, count in published.items():
+        shape = SHAPES[name]
+        tied = 0 if name.startswith("pythia") else shape.d_vocab * shape.d_model
+        rotary = shape.n_ctx * shape.d_model if name.startswith("pythia") else 0
+        assert shape.parameters - tied - rotary == pytest.approx(count, rel=1e-3)
+    assert SHAPES["smollm2-135m"].matrices == 106_168_320
+
+
+def test_the_table_has_every_model_and_their_sum(tmp_path):
+    table = cost_table(all_cells(paper_grids("table2"), tmp_path), gpus=(1, 10)).set_index("model")
+    assert list(table.index) == [*PAPER_MODELS, "all"]
+    assert table["runs"].tolist() == [8] * 11 + [88]
+    parts = table["operations"].astype(float)
+    assert parts["all"] == pytest.approx(parts.drop("all").sum(), rel=0.05)
+    hours = float(table.loc["all", "hours on 1 GPU"])
+    assert hours == pytest.approx(parts["all"] / (0.4 * 989e12) / 3600, rel=0.05)
+    assert float(table.loc["all", "hours on 10 GPUs"]) == pytest.approx(hours / 10, rel=0.05)
+    with pytest.raises(DissectError, match="unknown model among those whose sizes are known 'gpt-5'"):
+        cost_table([config(model="gpt-5")])
+
+
+def test_a_masked_model_answers_less_and_sees_both_sides():
+    shape = SHAPES["roberta-base"]
+    causal = dataclasses.replace(shape, masked=False)
+    assert forward_operations(shape, 512, causal=False) > forward_operations(causal, 512)
+    evaluated = config(selector="random")
+    blocks = 2 * 51 * 100_000 * 1.001 * forward_operations(shape, 1_001, causal=False)
+    head = 2 * 51 * 15_000 * 2 * 768 * (50_265 + 768)
+    assert run_operations(evaluated, shape) == pytest.approx(blocks + head)

@@ -1,0 +1,211 @@
+"""Grids: every combination once, what is there is not run again, and tables that are the runs' numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import dissect
+from dissect import DissectError, PruneConfig, Run
+from dissect.experiments.claims import CLAIMS, claims_table
+from dissect.experiments.grid import Grid, all_cells, cell_folder
+from dissect.experiments.paper import PAPER_MODELS, paper_grids
+from dissect.experiments.run_grid import run_grid
+from dissect.experiments.tables import summary_table, table_2
+from tests.support import tiny
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    """Two small corpora of the tiny tokenizer's letters, and a tiny model's folder."""
+    folder = tmp_path_factory.mktemp("texts")
+    for name, word in (("code", "def f(x): return x\n"), ("prose", "the cat sat on a mat. ")):
+        for number in range(40):
+            path = folder / name / f"{number}.txt"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"{number} " + word * (3 + number % 5))
+    tiny.save_tiny("llama", folder / "tiny-llama")
+    return folder
+
+
+def grid_of(texts, **changes):
+    options = {
+        "models": (str(texts / "tiny-llama"),),
+        "forget": (str(texts / "code"),),
+        "retain": (str(texts / "prose"),),
+        "sites": ("mlp", "value"),
+        "importances": ("abs", "rms"),
+        "selectors": ("score", "random", "layer-random"),
+        "fraction": 0.1,
+        "steps": 2,
+        "tokens": 60,
+        "context": 16,
+        "dtype": "float32",
+    }
+    return Grid(**options | changes)
+
+
+def test_every_combination_once(texts, tmp_path):
+    cells = grid_of(texts, both_directions=True, seeds=(0, 1)).cells(tmp_path)
+    assert len(cells) == len(set(cells)) == 2 * 2 * 2 * (2 + 1 + 1)
+    assert {(cell.forget, cell.retain) for cell in cells} == {
+        (str(texts / a), str(texts / b)) for a, b in (("code", "prose"), ("prose", "code"))
+    }
+    assert len({cell_folder(tmp_path, cell) for cell in cells}) == len(cells)
+    for cell in cells:
+        if cell.match:
+            matched = next(c for c in cells if str(cell_folder(tmp_path, c)) == cell.match)
+            assert (matched.site, matched.seed, matched.forget, matched.importance) == (
+                cell.site,
+                cell.seed,
+                cell.forget,
+                "abs",
+            )
+
+
+def test_seeds_of_the_baseline_repeat_nothing_else(texts, tmp_path):
+    one, three = (grid_of(texts, random_seeds=seeds).cells(tmp_path) for seeds in (1, 3))
+    assert set(one) < set(three)
+    for site in ("mlp", "value"):
+        added = [cell for cell in three if cell not in one and cell.site == site]
+        assert [cell.selector for cell in added] == ["random"] * 2 + ["layer-random"] * 2
+        assert [cell.seed for cell in added] == [1, 2, 1, 2]
+        assert len({cell.match for cell in added}) == 2  # None, and one run whose layers all of them match
+
+
+def test_a_grid_is_run_and_not_run_again(texts, tmp_path, monkeypatch):
+    result = run_grid(grid_of(texts), tmp_path, progress=False)
+    assert not result.failures
+    assert len(result.runs) == 8
+    assert all(run.finished for run in result.runs)
+    single = dissect.runs.prune.run_config(result.runs[0].config, out=tmp_path / "single", progress=False)
+    assert single.mask() == result.runs[0].mask()
+    monkeypatch.setattr("dissect.runs.prune.take_step", lambda *args: pytest.fail("it is there already"))
+    assert len(run_grid(grid_of(texts), tmp_path, progress=False).runs) == 8
+    assert (tmp_path / "summary.csv").read_text().count("\n") == 9
+    pages = dissect.views.write_figures(result.runs, tmp_path)
+    assert [page.name for page in pages] == ["figure_1.html", "figure_2.html", "figure_3.html"]
+    assert all(page.read_text().count("Plotly.newPlot(") == 1 for page in pages)
+
+
+def test_figures_of_many_models_and_data_sets_are_one_page_each(tmp_path):
+    metrics = {side: {"top1": 0.5, "loss": 1.0, "perplexity": 2.7} for side in ("forget", "retain")}
+    line = {"step": 0, "pruned": 0.0, "units": 0, "metrics": metrics}
+    pairs = (("a", "b"), ("b", "a"), ("c", "d"))
+    runs = [
+        Run(Path("nowhere"), PruneConfig(model=model, forget=forget, retain=retain), {}, [line, line | {"step": 1}])
+        for model in ("one", "two")
+        for forget, retain in pairs
+    ]
+    drawn = [page.read_text().count("Plotly.newPlot(") for page in dissect.views.write_figures(runs, tmp_path)]
+    assert drawn == [4, 4, 3]  # a pair and its reverse are one figure, but two comparisons
+
+
+def test_a_failing_cell_does_not_stop_the_others(texts, tmp_path):
+    grid = grid_of(texts, forget=("hf:nobody/nothing:text", str(texts / "code")), retain=(str(texts / "prose"),) * 2)
+    result = run_grid(grid, tmp_path, progress=False)
+    assert len(result.failures) == 8
+    assert len(result.runs) == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"retain": ("a", "b")}, "forget and retain go in pairs, got 1 and 2"),
+        ({"sites": ("mpl",)}, "unknown site 'mpl'"),
+        ({"importances": ("freq",)}, "no activation function"),
+        ({"forget": ("nowhere",)}, "unknown corpus 'nowhere'"),
+        ({"random_seeds": 0}, "random_seeds must be 1 or more, got 0"),
+    ],
+)
+def test_bad_grids_run_nothing(texts, tmp_path, changes, message):
+    with pytest.raises(DissectError, match=message):
+        run_grid(grid_of(texts, **changes), tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def run_with(forget, retain, **config):
+    config = PruneConfig(**{"model": "m", "forget": "code", "retain": "prose"} | config)
+    history = [
+        {"step": k, "metrics": {"forget": {"top1": f}, "retain": {"top1": r}}}
+        for k, (f, r) in enumerate(zip(forget, retain, strict=True))
+    ]
+    return Run(Path("nowhere"), config, record={}, history=history)
+
+
+def test_table_2_has_the_best_importance_of_each_site(monkeypatch):
+    runs = [
+        run_with([0.5, 0.1], [0.4, 0.36], site="mlp", importance="abs"),
+        run_with([0.5, 0.2], [0.4, 0.4], site="mlp", importance="rms"),
+        run_with([0.5, 0.4], [0.4, 0.3], site="value", importance="rms"),
+        run_with([0.5, 0.45], [0.4, 0.4], site="mlp", selector="random"),
+    ]
+    table = table_2(runs)
+    assert list(table.columns) == ["mlp", "value", "mlp random"]
+    assert table.loc[("m", "code", "prose")].tolist() == ["70.0 [10.0]", "0.0 [0.0]", "10.0 [0.0]"]
+    summary = summary_table(runs)
+    assert summary["difference"].tolist() == [70, 60, 0, 10]
+    assert summary["retain drop"].tolist() == [10, 0, 0, 0]
+
+
+@pytest.mark.parametrize("what", ["fig1", "fig2", "fig3", "table2"])
+def test_the_papers_experiments_have_its_settings(what, tmp_path):
+    cells = all_cells(paper_grids(what), tmp_path)
+    assert {cell.model for cell in cells} == set(PAPER_MODELS)
+    assert len(PAPER_MODELS) == 11
+    for cell in cells:
+        assert (cell.steps, cell.fraction, cell.tokens, cell.iterative) == (50, 0.02, 100_000, True)
+        assert cell.context == (512 if "roberta" in cell.model else 1_000)
+        dissect.runs.prune.check_config(cell)
+    pairs = {(cell.forget, cell.retain) for cell in cells}
+    assert pairs == {("code", "pile"), ("pile", "code"), ("python", "code"), ("code", "python")}
+    assert {cell.site for cell in cells} >= {"mlp", "pre_out"}
+
+
+@pytest.mark.parametrize("what", ["fig1", "fig2", "fig3", "table2", "claims"])
+def test_all_runs_count_the_first_position_or_none(tmp_path, what):
+    for first in (True, False):
+        cells = all_cells(paper_grids(what, first_position=first), tmp_path)
+        assert {cell.first_position for cell in cells} == {first}
+
+
+def test_figure_3_has_freq_for_feed_forward_neurons_alone(tmp_path):
+    with_freq = {cell.site for cell in all_cells(paper_grids("fig3"), tmp_path) if cell.importance == "freq"}
+    assert with_freq == {"mlp"}
+
+
+def finished(cell, forget=0.3):
+    """A run of a grid's cell, with made-up accuracies."""
+    history = [
+        {"step": k, "metrics": {"forget": {"top1": f}, "retain": {"top1": 0.4}}} for k, f in ((0, 0.5), (1, forget))
+    ]
+    history[1]["intervals"] = {"difference": [0.3, 0.55]}
+    return Run(Path("nowhere"), cell, record={}, history=history)
+
+
+def test_every_setting_of_every_claim_is_one_run(tmp_path):
+    cells = all_cells(paper_grids("claims", ("m",), tokens=1_000, offline=True), tmp_path)
+    assert len(cells) == len(set(cells))
+    table = claims_table([finished(cell) for cell in cells])
+    expected = [(claim.statement, name) for claim in CLAIMS for name in claim.settings]
+    assert list(zip(table["claim"], table["setting"], strict=True)) == expected
+    assert set(table["difference"]) == {40.0}
+    for each in (table, summary_table([finished(cell) for cell in cells])):
+        assert set(each["difference low"]) == {30.0}
+        assert set(each["difference high"]) == {55.0}
+
+
+def test_a_claims_row_is_the_run_it_names(tmp_path):
+    cells = all_cells(paper_grids("claims", ("m",), tokens=1_000, offline=True), tmp_path)
+    marked = {
+        "mlp one-shot": lambda cell: cell.site == "mlp" and not cell.iterative,
+        "value svd": lambda cell: cell.site == "value" and cell.svd,
+        "a twentieth": lambda cell: (cell.tokens, cell.eval_tokens) == (50, 1_000),
+        "mlp random, reversed": lambda cell: (
+            (cell.site, cell.selector, cell.forget, cell.retain) == ("mlp", "random", "python-stdlib", "torch-headers")
+        ),
+    }
+    for name, chosen in marked.items():
+        table = claims_table([finished(cell, 0.1 if chosen(cell) else 0.3) for cell in cells])
+        assert set(table.loc[table["difference"] == 80.0, "setting"]) == {name}

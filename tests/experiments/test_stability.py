@@ -1,0 +1,160 @@
+"""Split-half agreement: of the right halves, against a calculation by hand, with what must agree and what must not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import dissect
+from dissect import DissectError, Stability, Windows, stability
+from dissect.cli.main import main
+from dissect.experiments.stability import _halves
+from dissect.scoring.stats import Stats, UnitStats
+from tests.support.models import tiny_transformer
+from tests.support.runs import planted_model, sides
+from tests.support.windows import random_windows
+
+SIDES = {"forget": random_windows(9, 17, seed=1), "retain": random_windows(9, 17, seed=2)}
+
+
+def test_agreement_is_that_of_masks_from_the_two_halves():
+    model = tiny_transformer()
+    result = stability(model, **SIDES, sites=("mlp", "value"), importances=("rms", "std"), fraction=0.2, splits=2)
+    assert list(result.table) == ["site", "importance", "fraction", "predictions", "split", "jaccard"]
+    assert sorted(set(result.table["predictions"])) == [16, 32, 64]
+    found = result.table.set_index(["site", "importance", "predictions", "split"])["jaccard"]
+    assert len(found) == 2 * 2 * 3 * 2
+    for split in range(2):
+        draw = np.random.default_rng((0, split))
+        orders = {side: draw.permutation(9) for side in SIDES}
+        for size in (1, 2, 4):
+            stats = [
+                {
+                    side: dissect.collect(model, Windows.from_tokens(SIDES[side].tokens[order[half::2][:size]]))
+                    for side, order in orders.items()
+                }
+                for half in (0, 1)
+            ]
+            for importance in ("rms", "std"):
+                for site in ("mlp", "value"):
+                    a, b = (
+                        set(dissect.score(**half, importance=importance, sites=site)[site].top(0.2).units(site))
+                        for half in stats
+                    )
+                    assert found[site, importance, 16 * size, split] == pytest.approx(len(a & b) / len(a | b))
+    assert found.nunique() > 3
+
+
+def test_halves_share_nothing_and_grow():
+    """Each chunk's statistic is a one in its own place, so that a sum says which chunks are in it."""
+    chunks = {
+        side: [Stats({"mlp": UnitStats(1, {"sum": torch.eye(9, dtype=torch.float64)[k : k + 1]})}) for k in range(9)]
+        for side in ("forget", "retain")
+    }
+    before = {side: [set(), set()] for side in chunks}
+    for size, *halves in _halves(chunks, [1, 2, 4], np.random.default_rng(0)):
+        for side in chunks:
+            inside = [set(half[side]["mlp"]["sum"][0].nonzero().flatten().tolist()) for half in halves]
+            assert not inside[0] & inside[1]
+            assert [len(part) for part in inside] == [size, size] == [half[side]["mlp"].count for half in halves]
+            assert all(old <= new for old, new in zip(before[side], inside, strict=True))
+            before[side] = inside
+    assert before["forget"] != before["retain"]
+
+
+def test_a_planted_unit_is_chosen_by_every_half_and_noise_is_not():
+    text = {side: train for side, (train, _) in sides().items()}
+    options = {"sites": "mlp", "importances": "abs", "fraction": 1 / 40}
+    assert (stability(planted_model(), **text, **options).table["jaccard"] == 1).all()
+    noise = stability(tiny_transformer(), **SIDES, **options | {"fraction": 0.1}).means()["mean"]
+    assert noise.iloc[0] < 0.6
+    same = Windows.from_tokens(SIDES["forget"].tokens[:1].repeat(9, 1))
+    same_text = stability(tiny_transformer(), forget=same, retain=same, sites="mlp", importances="abs", fraction=0.1)
+    assert (same_text.table["jaccard"] == 1).all()
+
+
+def of_means(means):
+    rows = [
+        {
+            "site": "mlp",
+            "importance": "abs",
+            "fraction": 0.1,
+            "predictions": 100 * 2**k,
+            "split": s,
+            "jaccard": mean + d,
+        }
+        for k, mean in enumerate(means)
+        for s, d in enumerate((-0.05, 0.05))
+    ]
+    return Stability(pd.DataFrame(rows), "m<b>", "code<b>", "prose<b>")
+
+
+@pytest.mark.parametrize(
+    ("means", "enough"),
+    [
+        ([0.5, 0.85, 0.95], [200, 400]),
+        ([0.85, 0.7, 0.95], [400, 400]),  # from there on, not once
+        ([0.5, 0.85, 0.85], [200, None]),
+        ([0.1, 0.2, 0.3], [None, None]),
+    ],
+)
+def test_how_many_are_enough(means, enough):
+    result = of_means(means)
+    row = result.enough().iloc[0]
+    assert [None if pd.isna(row[level]) else row[level] for level in (0.8, 0.9)] == enough
+    assert repr(result).splitlines()[-1].split()[:2] == ["mlp", "abs"]
+    assert ("not reached" in repr(result)) == (None in enough)
+
+
+def test_the_figure_shows_mean_range_and_chance():
+    figure = of_means([0.5, 0.7, 0.9]).figure()
+    band, line, chance = figure.data
+    assert list(line.x) == [100, 200, 400]
+    assert list(line.y) == pytest.approx([0.5, 0.7, 0.9])
+    assert list(band.y) == pytest.approx([0.55, 0.75, 0.95, 0.85, 0.65, 0.45])
+    assert list(chance.y) == pytest.approx([0.1 / 1.9] * 2)
+    assert "m&lt;b&gt; · forget code&lt;b&gt;, retain prose&lt;b&gt;" in figure.layout.title.subtitle.text
+
+
+def test_chance_is_what_random_masks_agree():
+    draw, indices = np.random.default_rng(0), []
+    for _ in range(300):
+        a, b = (set(draw.choice(1000, 100, replace=False).tolist()) for _ in range(2))
+        indices.append(len(a & b) / len(a | b))
+    assert np.mean(indices) == pytest.approx(of_means([0.5]).chance, abs=0.004)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sites": "mpl"}, "unknown site 'mpl'"),
+        ({"importances": ("abs", "max")}, "unknown importance 'max'"),
+        ({"importances": ()}, "at least one importance"),
+        ({"importances": "freq"}, "says little there"),
+        ({"fraction": 2}, r"fraction must be in \(0, 1\], got 2"),
+        ({"splits": 0}, "splits must be a whole number, 1 or more, got 0"),
+        ({"forget": random_windows(1)}, "the forget text is 1 window; take more tokens or a shorter context"),
+    ],
+)
+def test_bad_input(options, message):
+    with pytest.raises(DissectError, match=message):
+        stability(tiny_transformer(), **SIDES | options)
+
+
+def test_the_command(folder_of, tmp_path, capsys):
+    for name, word in (("code", "def f(x):\n    return x\n"), ("prose", "the king of the island\n")):
+        (tmp_path / name).mkdir()
+        for number in range(24):
+            (tmp_path / name / f"{number}.txt").write_text(f"{number} " + word * (6 + number % 5))
+    corpora = ["--forget", str(tmp_path / "code"), "--retain", str(tmp_path / "prose")]
+    model = ["--model", str(folder_of("llama")), "--dtype", "float32", "--context", "16", "--tokens", "600"]
+    sizes = ["--sites", "mlp", "--importances", "abs", "--fraction", "0.1", "--out", str(tmp_path / "out")]
+    assert main(["stability", *model, *corpora, *sizes]) == 0
+    table = pd.read_csv(tmp_path / "out" / "stability.csv")
+    assert sorted(table["predictions"].unique()) == [15, 30, 60, 120, 240, 300]
+    printed = capsys.readouterr().out
+    assert "by predictions in each half" in printed
+    assert printed.strip().endswith(str(tmp_path / "out" / "stability.html"))
+    assert "Plotly.newPlot" in (tmp_path / "out" / "stability.html").read_text()

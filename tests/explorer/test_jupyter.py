@@ -1,0 +1,296 @@
+"""The explorer in JupyterLab, in a real browser: controls move the choice, Measure adds a point, text runs nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+import dissect
+from tests.support.browser import CHROMIUM
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
+nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (extra notebook)")
+pytest.importorskip("jupyterlab", reason="jupyterlab is not installed (extra notebook)")
+pytest.importorskip("anywidget", reason="anywidget is not installed (extra notebook)")
+
+if CHROMIUM is None:
+    pytest.skip("no chromium on this machine", allow_module_level=True)
+
+SECOND = "notebooks/02_value_vs_pre_out.ipynb"
+SETTINGS = {
+    "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
+    "notebook-extension/tracker": '{"windowingMode": "none"}',  # cells out of sight are there too
+}
+ROOT = Path(dissect.__file__).parent.parent
+HOSTILE = "<script>alert(1)</script></script><img src=x onerror=alert(2)>"
+CELLS = [
+    """
+import sys, warnings
+warnings.simplefilter("ignore")
+sys.path.insert(0, {root!r})
+import dissect
+from tests.conftest import our_hooks, random_windows
+model = dissect.load_model({model!r}, dtype="float32")
+sides = [random_windows(4, 17, seed=seed, d_vocab=300) for seed in (0, 1)]
+for side in sides:
+    side.provenance["corpus"] = {hostile!r}
+explorer = dissect.explore(model, *sides, new_tokens=4, theme="dark")
+explorer
+""",
+    "explorer.fraction.value = 0.1",
+]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, folder_of):
+    """The address of a notebook in a JupyterLab on loopback, whose folders are all temporary."""
+    folder = tmp_path_factory.mktemp("lab")
+    write_notebook(folder / "explore.ipynb", folder_of("llama"))
+    write_notebook_2(folder)
+    for setting, content in SETTINGS.items():
+        path = folder / "settings/@jupyterlab" / f"{setting}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(content)
+    port = free_port()
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(command(folder, port), cwd=folder, env=environment(folder), stdout=log, stderr=log)
+        try:
+            wait_for(f"http://127.0.0.1:{port}/api", server)
+            yield f"http://127.0.0.1:{port}/lab"
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+
+
+def write_notebook(path, model):
+    sources = [source.format(root=str(ROOT), model=str(model), hostile=HOSTILE).strip() for source in CELLS]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    # Without it a dialog asks for a kernel.
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, path)
+
+
+def write_notebook_2(folder):
+    """The project's second notebook, as if nobody had run it, and the picture it shows."""
+    notebook = nbformat.read(ROOT / SECOND, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    (folder / SECOND).parent.mkdir()
+    nbformat.write(notebook, folder / SECOND)
+    shutil.copytree(ROOT / "assets", folder / "assets")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def command(folder, port):
+    options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token="]
+    return [sys.executable, "-m", "jupyterlab", *options, f"--ServerApp.root_dir={folder}"]
+
+
+def environment(folder):
+    places = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython"}
+    places |= {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
+    return os.environ | {name: str(folder / place) for name, place in places.items()}
+
+
+def wait_for(address, server):
+    for _ in range(240):
+        try:
+            urllib.request.urlopen(address).close()
+        except OSError:
+            assert server.poll() is None, "JupyterLab ended"
+            time.sleep(0.25)
+        else:
+            return
+    raise AssertionError("JupyterLab did not answer in a minute")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--enable-unsafe-swiftshader"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(lab, browser):
+    page = watched_page(browser)
+    open_and_run(page, f"{lab}/tree/explore.ipynb")
+    page.wait_for_selector(".dissect-explorer .js-plotly-plot .bars path", timeout=120_000)
+    return page
+
+
+def watched_page(browser):
+    """A new page that keeps what it complains about."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1600})
+    page.complaints = []
+    page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else 0)
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("dialog", lambda dialog: page.complaints.append(f"dialog {dialog.message}") or dialog.dismiss())
+    return page
+
+
+def open_and_run(page, address):
+    page.goto(address)
+    page.wait_for_selector(".jp-CodeCell .cm-content", timeout=60_000)
+    page.wait_for_selector("text=| Idle", timeout=60_000)
+    run_all(page)
+
+
+def run_all(page):
+    page.locator(".lm-MenuBar-item", has_text="Run").click()
+    page.locator("[data-command='runmenu:run-all']").click()
+
+
+def chosen(page):
+    return page.locator(".dissect-explorer .chosen").text_content()
+
+
+def bars(page, plot=1):
+    """Heights of the bars that are drawn: how many units are chosen in each layer."""
+    return page.evaluate(
+        f"[...document.querySelectorAll('.dissect-explorer .js-plotly-plot')[{plot}].calcdata[0]].map(b => b.s)"
+    )
+
+
+def wait_for_units(page, units):
+    page.wait_for_function(f"document.querySelector('.dissect-explorer .chosen').textContent.startsWith('{units} of')")
+
+
+def test_it_begins_as_the_cells_say(page):
+    """The second cell moved a control before the plots were there."""
+    wait_for_units(page, 24)
+    page.wait_for_function(
+        "[...document.querySelectorAll('.dissect-explorer .js-plotly-plot')].length === 4"
+        " && document.querySelectorAll('.dissect-explorer .js-plotly-plot')[1].calcdata[0].reduce((n, b) => n + b.s, 0)"
+        " === 24"
+    )
+    names = page.evaluate(
+        "document.querySelectorAll('.dissect-explorer .js-plotly-plot')[0]._fullData.map(trace => trace.name)"
+    )
+    stand_in = page.locator("[class^='dissect-explorer-']")
+    assert stand_in.count() == 1
+    assert not stand_in.is_visible()
+    assert names[:3] == ["all units", "all units", "chosen units"]
+    assert names[3].startswith("score = ")
+
+
+def test_moving_controls_moves_the_choice(page):
+    before = bars(page)
+    page.locator(".dissect-explorer .noUi-handle").first.focus()
+    page.keyboard.press("ArrowRight")
+    wait_for_units(page, 29)
+    page.wait_for_function(
+        "document.querySelectorAll('.dissect-explorer .js-plotly-plot')[1].calcdata[0].reduce((n, b) => n + b.s, 0)"
+        " === 29"
+    )
+    assert bars(page) != before
+    page.locator(".dissect-explorer select").first.select_option("pre_out")
+    page.wait_for_selector("text=pre_out units chosen")
+    page.locator(".dissect-explorer select").nth(1).select_option(label="freq: fraction of tokens with activation > 0")
+    page.wait_for_selector(".dissect-explorer .refused")
+    sync_api.expect(page.locator(".dissect-explorer button", has_text="Measure")).to_be_disabled()
+    page.locator(".dissect-explorer select").nth(1).select_option(label="rms: root mean square activation")
+    page.wait_for_selector(".dissect-explorer .chosen")
+    sync_api.expect(page.locator(".dissect-explorer button", has_text="Measure")).to_be_enabled()
+
+
+def points(page):
+    return page.evaluate(
+        "[...document.querySelectorAll('.dissect-explorer .js-plotly-plot')[3].querySelectorAll('path.point')].length"
+    )
+
+
+def test_measure_adds_a_point(page):
+    assert points(page) == 0
+    for number in (1, 2):
+        page.locator(".dissect-explorer button", has_text="Measure").click()
+        page.wait_for_selector(f"text=({number} measured)")
+        page.wait_for_function(
+            "[...document.querySelectorAll('.dissect-explorer .js-plotly-plot')[3]"
+            f".querySelectorAll('path.point')].length === {number + 1}"
+        )
+        page.locator(".dissect-explorer .noUi-handle").first.focus()
+        page.keyboard.press("ArrowRight")
+
+
+def test_a_hostile_prompt_runs_nothing(page):
+    page.locator(".dissect-explorer textarea").fill(HOSTILE)
+    page.locator(".dissect-explorer button", has_text="Try it").click()
+    page.wait_for_selector(".dissect-explorer .reading")
+    assert HOSTILE in page.locator(".dissect-explorer .reading").first.text_content()
+    assert page.locator(".dissect-explorer .reading").count() == 2
+    assert page.locator(".dissect-explorer script, .dissect-explorer .widget-html img").count() == 0
+    assert HOSTILE in page.locator(".dissect-explorer .faint").first.text_content()
+
+
+def test_plots_stay_inside_the_page(page):
+    for width in (1280, 900):
+        page.set_viewport_size({"width": width, "height": 1600})
+        page.wait_for_timeout(500)
+        outside = page.evaluate(
+            """() => { const edge = document.querySelector('.dissect-explorer').getBoundingClientRect().right + 1;
+            return [...document.querySelectorAll('.dissect-explorer .main-svg, .dissect-explorer select')]
+                .filter(e => e.getBoundingClientRect().right > edge).length; }"""
+        )
+        assert outside == 0, width
+
+
+def test_closing_removes_it(page):
+    page.locator(".jp-CodeCell .cm-content").nth(1).click()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text("explorer.close(); print('hooks:', our_hooks(model))")
+    page.keyboard.press("Shift+Enter")
+    page.wait_for_selector("text='hooks: 0'")
+    page.wait_for_selector(".dissect-explorer", state="detached")
+    assert page.locator(".dissect-explorer").count() == 0
+
+
+def test_nothing_complains(page):
+    assert ours(page.complaints) == []
+    page.evaluate("console.error('seen')")
+    page.wait_for_timeout(100)
+    assert ours(page.complaints) == ["seen"]
+
+
+def test_the_second_notebook_runs_and_its_explorer_answers(browser, lab):
+    page = watched_page(browser)
+    open_and_run(page, f"{lab}/workspaces/second/tree/{SECOND}")
+    page.wait_for_selector("text='hooks left on the model: 0'", timeout=1_200_000)
+    assert page.locator("text=Traceback").count() == 0
+    assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+    before, there = chosen(page), points(page)
+    page.locator(".dissect-explorer .noUi-handle").first.focus()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function(
+        "before => document.querySelector('.dissect-explorer .chosen').textContent !== before", arg=before
+    )
+    page.locator(".dissect-explorer button", has_text="Measure").click()
+    page.wait_for_selector("text=(3 measured)", timeout=300_000)
+    page.wait_for_function(
+        "there => document.querySelectorAll('.dissect-explorer .js-plotly-plot')[3]"
+        ".querySelectorAll('path.point').length === there + 1",
+        arg=there,
+    )
+    assert ours(page.complaints) == []
+
+
+def ours(complaints):
+    """Without anywidget's own: a plot that is replaced while its code is still loading is one that it gives up."""
+    return [complaint for complaint in complaints if complaint != "[anywidget] Failed to initialize model."]

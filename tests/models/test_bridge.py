@@ -1,0 +1,85 @@
+"""A TransformerBridge answers to the same hook names with other parts; it is refused, not measured wrongly."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import transformers
+
+import dissect
+from dissect import DissectError, Mask
+from dissect.base.checks import check_model
+from tests.support import tiny
+from tests.support.runs import small_run
+from tests.support.windows import random_windows
+
+WINDOWS = random_windows(d_vocab=tiny.VOCAB)
+
+
+@pytest.fixture(scope="module")
+def bridge(folder_of):
+    sources = pytest.importorskip("transformer_lens.model_bridge.sources")
+    hf_model = transformers.LlamaForCausalLM.from_pretrained(folder_of("llama")).eval()
+    options = {"hf_config": hf_model.config, "tokenizer": None, "model_name": "tiny"}
+    return sources.build_bridge_from_module(hf_model, "LlamaForCausalLM", **options)
+
+
+@pytest.fixture(scope="module")
+def mask():
+    return Mask({"mlp": (random_windows().tokens[:3] > 30).repeat(1, 5)[:, :80]})
+
+
+def ablated(model, mask):
+    with dissect.ablated(model, mask):
+        pass
+
+
+SIDES = {"forget": WINDOWS, "retain": WINDOWS}
+PAIRS = {side: (windows, windows) for side, windows in SIDES.items()}
+CALLS = {
+    "collect": lambda model, mask, out: dissect.collect(model, WINDOWS),
+    "evaluate": lambda model, mask, out: dissect.evaluate(model, WINDOWS),
+    "evaluate_documents": lambda model, mask, out: dissect.evaluate_documents(model, WINDOWS),
+    "ablate": lambda model, mask, out: dissect.ablate(model, mask),
+    "ablated": lambda model, mask, out: ablated(model, mask),
+    "bake": lambda model, mask, out: dissect.bake(model, mask),
+    "rotate_to_svd": lambda model, mask, out: dissect.rotate_to_svd(model),
+    "prune": lambda model, mask, out: dissect.prune(model, **PAIRS, out=out / "run"),
+    "neuron_card": lambda model, mask, out: dissect.neuron_card(model, ("mlp", 0, 1), **SIDES),
+    "neuron_cards": lambda model, mask, out: dissect.neuron_cards(model, [("mlp", 0, 1)], **SIDES),
+    "head_card": lambda model, mask, out: dissect.head_card(model, 0, 1, **SIDES),
+    "head_cards": lambda model, mask, out: dissect.head_cards(model, [(0, 1)], **SIDES),
+    "top_cards": lambda model, mask, out: dissect.top_cards(small_run(out / "run", steps=1), 1, model=model),
+    "explore": lambda model, mask, out: dissect.explore(model, WINDOWS, WINDOWS),
+    "stability": lambda model, mask, out: dissect.stability(model, **SIDES),
+    "export": lambda model, mask, out: dissect.export(model, out / "exported"),
+    "load_windows": lambda model, mask, out: dissect.load_windows("python-stdlib", model, tokens=5),
+    "Mask.of": lambda model, mask, out: Mask.of(model, "mlp", [(0, 1)]),
+    "Mask.none": lambda model, mask, out: Mask.none(model, "mlp"),
+    "Mask.check": lambda model, mask, out: mask.check(model),
+    "Mask.as_pre_out": lambda model, mask, out: Mask({"value": mask["mlp"].reshape(3, 2, 40)}).as_pre_out(model),
+    "rerun": lambda model, mask, out: dissect.rerun(small_run(out / "run", steps=1), model=model, **PAIRS),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_bridge_is_refused(bridge, mask, name, tmp_path):
+    with pytest.raises(DissectError, match=r"works on a HookedTransformer, got TransformerBridge; load the model with"):
+        CALLS[name](bridge, mask, tmp_path)
+    assert {path.name for path in tmp_path.rglob("*")} <= (
+        {"run"} | {path.name for path in (tmp_path / "run").glob("*")}
+    )
+
+
+def test_everything_that_takes_a_model_is_among_them():
+    functions = [getattr(dissect, name) for name in dir(dissect) if inspect.isfunction(getattr(dissect, name))]
+    takes = {function.__name__ for function in functions if "model" in inspect.signature(function).parameters}
+    assert takes <= set(CALLS)
+
+
+def test_the_same_model_loaded_is_taken(folder_of, mask):
+    model = dissect.load_model(folder_of("llama"), dtype="float32")
+    check_model(model)
+    mask.check(model)
+    assert dissect.collect(model, WINDOWS, progress=False)["mlp"].count == WINDOWS.n_kept
