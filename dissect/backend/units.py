@@ -31,6 +31,11 @@ class Unit:
         """`(layer, *index)`, as masks, scores and statistics are indexed."""
         return (self.layer, *self.index)
 
+    @property
+    def anchor(self) -> str:
+        """The id of its card in a page."""
+        return "-".join(map(str, (self.site, *self.place)))
+
     def __str__(self) -> str:
         return f"{self.site} {'.'.join(map(str, self.place))}"
 

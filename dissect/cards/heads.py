@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from dissect.backend.units import Unit, as_units
 from dissect.base.checks import as_list, check_batch_size, check_model
@@ -12,6 +12,7 @@ from dissect.base.errors import DissectError, shown
 from dissect.cards.attention import Attention, attentions
 from dissect.cards.effect import Effect, check_tokens, effects
 from dissect.cards.stack import Card, Cards
+from dissect.cards.svg import BarPlot
 from dissect.data.windows import Windows
 
 
@@ -34,6 +35,12 @@ class HeadCard(Card):
     retain: Attention
     forget_effect: Effect | None
     retain_effect: Effect | None
+    template: ClassVar[str] = "head_card.html"
+
+    @property
+    def plot(self) -> BarPlot:
+        """Mean attention by distance, on both sides."""
+        return BarPlot(self.forget.distances, self.retain.distances)
 
 
 def head_card(model: Any, layer: int, head: int, forget: Windows, retain: Windows, **options: Any) -> HeadCard:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from dissect.backend.units import Unit, as_units
 from dissect.base.checks import check_batch_size, check_model, check_whole
@@ -14,6 +14,7 @@ from dissect.cards.contexts import check_contexts
 from dissect.cards.directions import Direction, direction
 from dissect.cards.effect import Effect, check_tokens, effects
 from dissect.cards.stack import Card, Cards
+from dissect.cards.svg import DensityPlot
 from dissect.data.windows import Windows
 
 
@@ -38,6 +39,18 @@ class NeuronCard(Card):
     direction: Direction | None
     forget_effect: Effect | None
     retain_effect: Effect | None
+    template: ClassVar[str] = "neuron_card.html"
+
+    @property
+    def plot(self) -> DensityPlot:
+        """The distribution of activations on both sides."""
+        return DensityPlot(self.forget.histogram, self.retain.histogram)
+
+    @property
+    def largest(self) -> float:
+        """The largest absolute activation on either side, by which tokens are shaded; 1 where all are zero."""
+        ends = (end for side in (self.forget, self.retain) for end in (side.lowest, side.highest))
+        return max(map(abs, ends)) or 1.0
 
 
 def neuron_card(model: Any, unit: Unit | tuple, forget: Windows, retain: Windows, **options: Any) -> NeuronCard:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from dissect.backend.units import Unit
+from dissect.cards.html import card_html
 
 
 class Card:
@@ -19,8 +20,6 @@ class Card:
         return f"{type(self).__name__}({self.unit} of {self.model})"
 
     def _repr_html_(self: Any) -> str:
-        from dissect.cards.html import card_html
-
         return card_html(self)
 
 

@@ -7,9 +7,9 @@ from functools import cache
 from jinja2 import Template
 from markupsafe import Markup
 
-from dissect.cards.html import environment, printed
 from dissect.evaluation.continuation import Reading
 from dissect.explorer.trial import Trial
+from dissect.style.html import environment, printed
 from dissect.style.theme import FONT, NEGATIVE, RUNS, get_theme
 
 MOST = 8.0  # nats that shade a token fully

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
-from dissect.cards.html import environment
+from dissect.style.html import environment
 
 CONFIG = {"displaylogo": False, "responsive": True}
 NOTE = Markup("<noscript>The figure needs JavaScript; the rest of the page does not.</noscript>")
@@ -37,5 +37,5 @@ def drawing(figure: Figure, name: str) -> str:
 def packed_script(script: str, figure: Figure, name: str, note: Markup) -> str:
     """HTML of an element `name`, as high as the figure, that shows `note` and runs a script that is kept compressed."""
     packed = base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode("ascii")
-    template = environment().get_template("figure.html")
+    template = environment("dissect.views").get_template("figure.html")
     return template.render(name=name, height=figure.to_dict()["layout"]["height"], packed=packed, note=note)

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from plotly import graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from dissect.cards.html import environment
+from dissect.style.html import environment
 from dissect.style.theme import words
 from dissect.views.embedded import drawing, packed_script
 

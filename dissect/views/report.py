@@ -11,12 +11,13 @@ from markupsafe import Markup
 from dissect.base.checks import as_path, check_kind
 from dissect.base.storage import with_folder, write_text
 from dissect.cards.heads import HeadCard
-from dissect.cards.html import anchor, card_body, card_style, environment
+from dissect.cards.html import card_body, card_style
 from dissect.cards.neurons import NeuronCard
 from dissect.cards.samples import Samples
 from dissect.cards.table import neurons, units_of
 from dissect.runs.run import Run, as_runs
 from dissect.runs.tables import SUMMARY_COLUMNS, summary_rows
+from dissect.style.html import environment
 from dissect.style.theme import get_theme
 from dissect.views.dashboard import dashboard
 from dissect.views.embedded import embedded
@@ -67,7 +68,7 @@ def write_report(
         check_kind("samples", samples, Samples, "what run_samples made")
     rows = neuron_rows(runs, cards)
     columns = {key: name for key, name in NEURON_COLUMNS.items() if any(row[key] is not None for row in rows)}
-    template = environment().get_template("report.html")
+    template = environment("dissect.views").get_template("report.html")
     lines = lines_of(runs)
     page = template.render(
         runs=[run for line in lines for run in line.runs],
@@ -113,5 +114,5 @@ def neuron_rows(runs: Sequence[Run], cards: Sequence[NeuronCard | HeadCard]) -> 
     plain = table.astype(object)
     rows: list[dict[str, Any]] = plain.where(plain.notna(), None).to_dict("records")
     for row, unit in zip(rows, units_of(table), strict=True):
-        row["card"] = anchor(unit) if unit in shown else None
+        row["card"] = unit.anchor if unit in shown else None
     return rows
