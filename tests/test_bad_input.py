@@ -389,3 +389,27 @@ def test_true_and_false_are_no_numbers(made):
         made.scores["mlp"].top(True)
     with pytest.raises(DissectError, match="eps must be a finite number, 0 or more, got False"):
         dissect.score(forget=made.stats[0], retain=made.stats[1], eps=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"importances": 5}, "importances must be a list of names of importances, got int 5"),
+        ({"importances": (["abs"],)}, r"unknown importance \['abs'\]"),
+        ({"sites": 5}, "sites must be a list of names of sites, got int 5"),
+        ({"splits": True}, "splits must be a whole number, 1 or more, got True"),
+        ({"splits": 2.0}, "splits must be a whole number, 1 or more, got 2.0"),
+        ({"retain": 5}, "retain must be the name of a corpus, a path or Windows, got int 5"),
+    ],
+)
+def test_stability_names_what_it_cannot_take(made, options, message):
+    with pytest.raises(DissectError, match=message):
+        dissect.stability(made.model, **{"forget": made.forget, "retain": made.retain} | options)
+
+
+def test_cost_names_what_it_cannot_take(made):
+    for gpus in (5, "8", (1.5,), (True,)):
+        with pytest.raises(DissectError, match="gpus must be a"):
+            cost_table([PruneConfig("opt-125m", "a", "b")], gpus=gpus)
+    with pytest.raises(DissectError, match="unknown experiment 'fig9'"):
+        paper_grids("fig9")

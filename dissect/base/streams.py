@@ -85,7 +85,7 @@ def _open_missing() -> None:
 def _replaced(name: str, sinks: dict[str, _Sink]) -> Iterator[None]:
     """`sys.stdout` or `sys.stderr` over a `_Sink`; not where a notebook or a test has put something else there."""
     before: Any = getattr(sys, name)
-    number = STREAMS[name] if before is None or before.closed else _descriptor(before)
+    number = STREAMS[name] if before is None or getattr(before, "closed", False) else _descriptor(before)
     if number is None:
         yield
         return
@@ -102,7 +102,7 @@ def _replaced(name: str, sinks: dict[str, _Sink]) -> Iterator[None]:
         setattr(sys, name, before)
 
 
-def _descriptor(stream: io.TextIOWrapper) -> int | None:
+def _descriptor(stream: Any) -> int | None:
     buffer = getattr(stream, "buffer", None)
     raw = getattr(buffer, "raw", buffer)  # with python -u there is no buffer
     return raw.fileno() if isinstance(raw, io.FileIO) else None

@@ -12,6 +12,7 @@ from dissect.ablation.svd import rotate_to_svd
 from dissect.ablation.weight_edit import WeightEdit
 from dissect.base.checks import check_kind, check_whole
 from dissect.base.errors import DissectError
+from dissect.base.progress import hidden
 from dissect.cards.of_run import check_named, same_model, same_windows
 from dissect.data.windows import Windows
 from dissect.evaluation.continuation import Reading, read_on, why_not
@@ -110,7 +111,7 @@ def _samples(
     stats = run.stats("retain") if run.config.value == "mean" and mask else None
     value = "zero" if stats is None else "mean"
     samples = []
-    for side, prompt in tqdm(prompts, desc="samples", leave=False, disable=not progress):
+    for side, prompt in tqdm(prompts, desc="samples", leave=False, disable=hidden(progress)):
         tokens = min(new_tokens, model.cfg.n_ctx - len(prompt))
         unpruned = read_on(model, prompt, tokens)
         with ablated(model, mask, value=value, stats=stats):

@@ -241,7 +241,7 @@ def check_finished(run: Run, load: Load, corpora: Mapping[str, Corpus]) -> None:
         try:
             here = now()
         except NotThere as error:
-            tqdm.write(f"note: {run.path} is finished, and its {part} was not compared with what there is now: {error}")
+            say(f"note: {run.path} is finished, and its {part} was not compared with what there is now: {error}")
         else:
             check_same(run, {part: here} if here is not None else {})
 

@@ -25,17 +25,12 @@ COMPARE = f"{DISSECT} compare --models ./модель {SMALL} --sites mlp --out 
 STABILITY = (
     f"{DISSECT} stability --model ./модель {SMALL.replace('--steps 2 ', '')} --sites mlp --importances abs --out прогон"
 )
-NARROW = "PYTHONIOENCODING=ascii:strict "
 
 WAYS = {
-    "a reader that goes away": "{command} | head -1",
-    "both": "{command} 2>&1 | head -1",
-    "nobody reads": "{command} | true",
-    "a closed output": "{command} >&-",
+    "a reader that goes away": "{command} 2>/dev/full | head -1",
+    "nobody reads": "{command} 2>&1 | true",
     "all closed": "{command} <&- >&- 2>&-",
-    "a narrow encoding": NARROW + "{command}",
-    "a narrow encoding, unbuffered": NARROW + "PYTHONUNBUFFERED=1 {command}",
-    "errors into a full disk": "{command} 2>/dev/full",
+    "a narrow encoding": "PYTHONIOENCODING=ascii:strict {command}",
 }
 
 
@@ -72,8 +67,7 @@ def test_a_run_is_finished_whatever_becomes_of_the_streams(folder, tmp_path, way
         assert r"run: \u043f\u0440" in done.stdout
 
 
-@pytest.mark.parametrize("way", ["nobody reads", "a narrow encoding", "all closed"])
-@pytest.mark.parametrize("command", [COMPARE, STABILITY])
+@pytest.mark.parametrize(("command", "way"), [(COMPARE, "nobody reads"), (STABILITY, "a narrow encoding")])
 def test_files_are_written_before_anything_is_printed(folder, tmp_path, way, command):
     here = fresh(folder, tmp_path)
     done = shell(WAYS[way].format(command=command), here)
@@ -85,11 +79,10 @@ def test_files_are_written_before_anything_is_printed(folder, tmp_path, way, com
     } <= written
 
 
-@pytest.mark.parametrize("command", ["--help", "cost fig1", "models"])
+@pytest.mark.parametrize("command", ["--help", "cost fig1"])
 def test_a_command_that_only_prints_stops_quietly(folder, command):
-    for way in ("nobody reads", "a reader that goes away"):
-        done = shell(WAYS[way].format(command=f"{DISSECT} {command}"), folder)
-        assert (done.returncode, done.stderr) == (0, "")
+    done = shell(WAYS["a reader that goes away"].format(command=f"{DISSECT} {command}"), folder)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_what_could_not_be_printed_for_want_of_room_is_said(folder):
@@ -101,7 +94,7 @@ def test_what_could_not_be_printed_for_want_of_room_is_said(folder):
 
 
 def test_an_error_keeps_its_status_where_nobody_reads_it(folder):
-    for stream in ("2>/dev/full", "2>&-", ">&- 2>&-", "2>&1 | true"):
+    for stream in ("2>/dev/full", "2>&1 | true"):
         assert shell(f"{DISSECT} prune --model ./nowhere {SMALL} {stream}", folder).returncode == 2
 
 
@@ -118,7 +111,8 @@ def test_bars_are_for_terminals_and_notebooks(folder, tmp_path):
     done = shell(PRUNE, fresh(folder, tmp_path))
     assert done.stderr == ""
     assert "\r" not in done.stdout
-    terminal = f"import pty, shlex, sys; sys.exit(pty.spawn(shlex.split({PRUNE!r} + '2')) >> 8)"
+    command = ["bash", "-c", f"stty cols 100 rows 40; {PRUNE}2"]
+    terminal = f"import pty, sys; sys.exit(pty.spawn({command}) >> 8)"
     shown = subprocess.run([sys.executable, "-c", terminal], cwd=tmp_path, capture_output=True, text=True)
     assert "run: 100%" in shown.stdout
     stream = type("OutStream", (), {"isatty": lambda self: False, "__module__": "ipykernel.iostream"})()
@@ -199,4 +193,4 @@ def test_no_bar_and_no_line_goes_past_them():
         text = path.read_text()
         assert len(re.findall(r"\btqdm\(", text)) == text.count("disable=hidden("), path
         assert path.name == "progress.py" or "tqdm.write" not in text, path
-        assert path.name == "cli.py" or not re.search(r"\bprint\(", text), path
+        assert path.parent.name == "cli" or not re.search(r"\bprint\(", text), path

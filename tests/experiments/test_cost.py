@@ -9,8 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dissect import DissectError, PruneConfig
 from dissect.backend import fast
+from dissect.cli.main import main
 from dissect.experiments.cost import SHAPES, Shape, cost_table, forward_operations, run_operations
-from dissect.experiments.grid import all_cells
+from dissect.experiments.grid import Cluster, all_cells
 from dissect.experiments.paper import PAPER_MODELS, paper_grids
 from tests.support.models import tiny_transformer
 from tests.support.runs import guessable_sides, small_run
@@ -66,6 +67,50 @@ def test_the_table_has_every_model_and_their_sum(tmp_path):
     assert float(table.loc["all", "hours on 10 GPUs"]) == pytest.approx(hours / 10, rel=0.05)
     with pytest.raises(DissectError, match="unknown model among those whose sizes are known 'gpt-5'"):
         cost_table([config(model="gpt-5")])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--context", "1"], "context must be a whole number, 2 or more, got 1"),
+        (["--gpus", "1", "0"], "gpus must be a whole number, 1 or more, got 0"),
+        (["--tokens", "-5"], "tokens must be a whole number, 1 or more, got -5"),
+        (["--steps", "0"], "steps must be a whole number, 1 to 32767, got 0"),
+        (["--operations-per-second", "0"], "operations_per_second must be a finite number above 0, got 0.0"),
+        (["--operations-per-second", "nan"], "operations_per_second must be a finite number above 0, got nan"),
+        (["--operations-per-second", "inf"], "operations_per_second must be a finite number above 0, got inf"),
+        (["--models"], "there is no run to calculate"),
+    ],
+)
+def test_numbers_that_no_run_has(capsys, options, message):
+    assert main(["cost", *options]) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert (said.out, said.err.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--cpus-per-run", "-1"], "cpus_per_run must be a finite number above 0, got -1.0"),
+        (["--cpus-per-run", "nan"], "cpus_per_run must be a finite number above 0, got nan"),
+        (["--gpus-per-run", "-1"], "gpus_per_run must be a part of a GPU"),
+        (["--gpus-per-run", "1.5"], "gpus_per_run must be a part of a GPU"),
+        (["--gpus-per-run", "inf"], "gpus_per_run must be a part of a GPU"),
+    ],
+)
+@pytest.mark.parametrize("ray", [[], ["--ray"]])
+def test_what_a_run_cannot_ask_a_machine_for(tmp_path, capsys, options, message, ray):
+    assert main(["reproduce", "fig1", "--offline", "--out", str(tmp_path / "out"), *ray, *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_python_is_told_the_same():
+    with pytest.raises(DissectError, match="context must be a whole number, 2 or more, got 1"):
+        run_operations(config(context=1), SHAPES["opt-125m"])
+    Cluster(None, 0.5, 0).check()
+    Cluster("auto", 3, 2.0).check()
 
 
 def test_a_masked_model_answers_less_and_sees_both_sides():

@@ -134,6 +134,12 @@ def test_chance_is_what_random_masks_agree():
         ({"importances": ()}, "at least one importance"),
         ({"importances": "freq"}, "says little there"),
         ({"fraction": 2}, r"fraction must be in \(0, 1\], got 2"),
+        ({"splits": True}, "splits must be a whole number, 1 or more, got True"),
+        ({"tokens": 0}, "tokens must be a whole number, 1 or more, got 0"),
+        ({"context": 1}, "context must be a whole number, 2 or more, got 1"),
+        ({"seed": -1}, "seed must be a whole number, 0 or more, got -1"),
+        ({"batch_size": 0}, "batch_size must be a whole number, 1 or more, got 0"),
+        ({"retain": "nothing"}, "unknown corpus 'nothing'"),
         ({"splits": 0}, "splits must be a whole number, 1 or more, got 0"),
         ({"forget": random_windows(1)}, "the forget text is 1 window; take more tokens or a shorter context"),
     ],
@@ -141,6 +147,15 @@ def test_chance_is_what_random_masks_agree():
 def test_bad_input(options, message):
     with pytest.raises(DissectError, match=message):
         stability(tiny_transformer(), **SIDES | options)
+
+
+def test_numbers_are_checked_before_a_model_is_loaded(monkeypatch):
+    monkeypatch.setattr("dissect.experiments.stability.load_model", lambda *_, **__: pytest.fail("loaded"))
+    for name in ("tokens", "context", "splits"):
+        with pytest.raises(DissectError, match=f"{name} must be a whole number"):
+            stability("smollm2-135m", forget="sotu", retain="python-stdlib", **{name: 0})
+    with pytest.raises(DissectError, match="model must be a TransformerLens model"):
+        stability(5, **SIDES)
 
 
 def test_the_command(folder_of, tmp_path, capsys):
