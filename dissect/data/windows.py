@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from collections import Counter
@@ -22,6 +23,8 @@ from dissect.data.corpora import read_documents
 from dissect.data.packing import Piece, Row, as_tensors, beginning, encode, pack
 from dissect.data.padding import as_mask, at_first, check_is_behind, to_front
 from dissect.data.readings import Reading, check_text, counts, noted
+
+TENSORS = ("tokens", "keep", "documents", "attention_mask")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,13 +60,14 @@ class Windows:
         _check_keep(self.keep, self.tokens)
         if self.attention_mask is not None:
             check_is_behind(self.attention_mask, self.keep)
-        if self.documents is None:
-            object.__setattr__(self, "documents", _one_a_window(self.tokens))
-        _check_documents(self.documents, self.tokens)
+        if self.documents is not None:
+            _check_documents(self.documents, self.tokens)
         # Copies: what the caller does to the originals later must not change the fingerprint.
-        for name in ("tokens", "keep", "documents", "attention_mask"):
+        for name in TENSORS:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, getattr(self, name).detach().clone())
+        if self.documents is None:
+            object.__setattr__(self, "documents", _one_a_window(self.tokens))
 
     @classmethod
     def from_tokens(
@@ -95,12 +99,11 @@ class Windows:
         if keep is None:
             keep = mask & ~at_first(mask)
         _check_is_bool(keep, tokens)
-        documents = _one_a_window(tokens) if documents is None else documents
-        _check_documents(documents, tokens)
+        given: dict[str, Any] = {} if documents is None else {"documents": _in_front(documents, tokens, mask)}
         return cls(
             to_front(tokens.to("cpu", torch.int64), mask),
             to_front(keep.to("cpu"), mask),
-            documents=to_front(documents.to("cpu", torch.int64), mask),
+            **given,
             attention_mask=None if attention_mask is None else to_front(mask, mask),
         )
 
@@ -142,10 +145,12 @@ class Windows:
         return len(self.tokens)
 
     def __getitem__(self, windows: slice) -> Windows:
-        """Some of the windows."""
-        mask = None if self.attention_mask is None else self.attention_mask[windows]
-        parts = (self.tokens[windows], self.keep[windows], self.provenance, self.documents[windows], self.texts)
-        return Windows(*parts, mask)
+        """Some of the windows, as a view of the same memory, which was checked and copied once."""
+        part = copy.copy(self)
+        for name in TENSORS:
+            if getattr(self, name) is not None:
+                object.__setattr__(part, name, getattr(self, name)[windows])
+        return part
 
     def batches(self, size: int) -> Iterator[Windows]:
         """All windows in order, `size` at a time; the last time those that are left.
@@ -284,6 +289,11 @@ def _check_tokens(tokens: Tensor) -> None:
 
 def _one_a_window(tokens: Tensor) -> Int64[Tensor, "window position"]:
     return torch.arange(len(tokens))[:, None].expand(tokens.shape)
+
+
+def _in_front(documents: Tensor, tokens: Tensor, mask: Tensor) -> Int64[Tensor, "window position"]:
+    _check_documents(documents, tokens)
+    return to_front(documents.to("cpu", torch.int64), mask)
 
 
 def _check_documents(documents: Tensor, tokens: Tensor) -> None:
