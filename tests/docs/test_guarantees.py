@@ -28,9 +28,9 @@ def promises() -> Iterator[tuple[str, list[tuple[str, str]]]]:
 
 
 def functions(module: str) -> set[str]:
-    """The functions of the test files called `module`, in whichever folder they are."""
+    """The functions and methods of the test files called `module`, in whichever folder they are."""
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in TESTS.rglob(f"{module}.py")]
-    return {node.name for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
 def test_there_are_promises():
