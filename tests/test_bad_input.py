@@ -196,7 +196,12 @@ class Made:
                 lambda **given: Cluster(**given).check(),
                 {"address": None, "cpus_per_run": 1.0, "gpus_per_run": 0.5},
             ),
-            "run_grid": (dissect.run_grid, {"grid": dissect.Grid((), (text,), (text,)), "out": self.folder / "grid"}),
+            "run_grid": (self._run_grid, {"grid": [dissect.Grid(PruneConfig(self.llama, text, text))], "out": "grid"}),
+            "Grid": (
+                lambda **given: all_cells(dissect.Grid(**given), self.folder),
+                {"base": PruneConfig("m", text, text), "models": ("m",), "sites": ("mlp",), "importances": ("abs",)}
+                | {"selectors": ("random",), "seeds": (0,), "random_seeds": 1, "both_directions": False},
+            ),
         }
 
     def _ablated(self, **given: Any) -> None:

@@ -16,17 +16,17 @@ from dissect.runs.config import PruneConfig, run_name
 
 @dataclass(frozen=True)
 class Grid:
-    """What to combine. Every option that is not varied here is that of `base`, in every run.
+    """What to combine: a run for each combination. All that is not varied is as in `base`, also where a tuple is empty.
 
     Attributes:
         base: The options of a run.
-        models: Known names, hub ids or local folders; the base's if empty, like all below.
+        models: Known names, hub ids or local folders.
         forget: Corpora to forget; each goes with the corpus at the same place in `retain`.
         retain: Corpora to retain.
         sites: Where units are pruned; a run each.
         importances: Importance functions; a run each. Random runs do not depend on them, and are made once.
-        selectors: score, random or layer-random; the last matches the run of `base.match`, or the score run with the
-            first importance.
+        selectors: score, random or layer-random; the last matches the run that `match` names, or if none is given the
+            score run with the first importance.
         both_directions: Also swap forget and retain.
         seeds: A run each; seeds of the order of documents and of the random selectors.
         random_seeds: How many runs to make of each random baseline, with consecutive seeds; shown as one with its
@@ -136,4 +136,6 @@ class Cluster:
         check_positive("cpus_per_run", self.cpus_per_run)
         gpus = self.gpus_per_run
         if gpus is not None and not (0 <= gpus <= 1 or (1 < gpus < LARGEST and gpus == int(gpus))):
-            raise DissectError(f"gpus_per_run must be a fraction of a GPU (0 to 1) or a whole number of them, got {gpus}")
+            raise DissectError(
+                f"gpus_per_run must be a fraction of a GPU (0 to 1) or a whole number of them, got {gpus}"
+            )

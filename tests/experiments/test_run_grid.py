@@ -29,21 +29,19 @@ def texts(tmp_path_factory):
     return folder
 
 
+def base_of(texts, **changes):
+    options = {"fraction": 0.1, "steps": 2, "tokens": 60, "context": 16, "dtype": "float32"}
+    names = (str(texts / name) for name in ("tiny-llama", "code", "prose"))
+    return PruneConfig(*names, **options | changes)
+
+
 def grid_of(texts, **changes):
     options = {
-        "models": (str(texts / "tiny-llama"),),
-        "forget": (str(texts / "code"),),
-        "retain": (str(texts / "prose"),),
         "sites": ("mlp", "value"),
         "importances": ("abs", "rms"),
         "selectors": ("score", "random", "layer-random"),
-        "fraction": 0.1,
-        "steps": 2,
-        "tokens": 60,
-        "context": 16,
-        "dtype": "float32",
     }
-    return Grid(**options | changes)
+    return Grid(base_of(texts), **options | changes)
 
 
 def test_every_combination_once(texts, tmp_path):
