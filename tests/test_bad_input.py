@@ -196,13 +196,20 @@ class Made:
                 lambda **given: Cluster(**given).check(),
                 {"address": None, "cpus_per_run": 1.0, "gpus_per_run": 0.5},
             ),
-            "run_grid": (self._run_grid, {"grid": [dissect.Grid(PruneConfig(self.llama, text, text))], "out": "grid"}),
+            "run_grid": (
+                functools.partial(dissect.run_grid, progress=False),
+                {"grid": dissect.Grid(self._config()), "cluster": None, "out": self.folder / "grid"},
+            ),
             "Grid": (
                 lambda **given: all_cells(dissect.Grid(**given), self.folder),
-                {"base": PruneConfig("m", text, text), "models": ("m",), "sites": ("mlp",), "importances": ("abs",)}
+                {"base": self._config(), "models": ("m",), "sites": ("mlp",), "importances": ("abs",)}
                 | {"selectors": ("random",), "seeds": (0,), "random_seeds": 1, "both_directions": False},
             ),
         }
+
+    def _config(self) -> PruneConfig:
+        text = str(self.text)
+        return PruneConfig(str(self.llama), text, text, fraction=0.1, steps=1, tokens=40, context=16, dtype="float32")
 
     def _ablated(self, **given: Any) -> None:
         with dissect.ablated(**given):
@@ -266,7 +273,7 @@ def test_a_python_call_takes_it_or_refuses_it(made, data):
 def test_the_good_arguments_are_taken(made):
     """Otherwise the test above would see nothing but the same refusal."""
     for name, (call, good) in made.calls.items():
-        if name not in ("export to", "top_cards", "run_grid", "Mask.load"):
+        if name not in ("export to", "top_cards", "Mask.load"):
             call(**good)
 
 
@@ -316,8 +323,8 @@ def commands(made: Made, out: Path) -> list[list[str]]:
     ]
     return [
         ["prune", "--model", model, *corpora, *small, *numbers, *names, *machine],
-        ["compare", *grid, *small, "--fraction", "0.1", "--out", str(out)],
-        ["reproduce", "fig1", "--models", model, *small, "--out", str(out)],
+        ["compare", *grid, *small, "--fraction", "0.1", "--eps", "0.1", "--head", "mean", "--out", str(out)],
+        ["reproduce", "fig1", "--models", model, *small, "--batch-size", "4", "--seed", "0", "--out", str(out)],
         ["cost", "fig1", "--models", "opt-125m", *small, "--gpus", "1", "--operations-per-second", "1e12"],
         ["stability", "--model", model, *corpora, *halves, "--out", str(out)],
         ["rerun", str(made.run.path), "--device", "cpu", "--out", str(out)],

@@ -108,7 +108,7 @@ def without_few(grid):
 
 
 def test_a_folder_that_is_no_run_is_named_and_not_submitted(grid, two_workers, tmp_path):
-    small = dataclasses.replace(without_few(grid), seeds=(0,), steps=1)
+    small = dataclasses.replace(without_few(grid), seeds=(0,), base=dataclasses.replace(grid.base, steps=1))
     first, second, third = all_cells(small, tmp_path)
     cell_folder(tmp_path, first).write_text("not a folder")
     result = run_grid(small, tmp_path, cluster=Cluster(), progress=False)
