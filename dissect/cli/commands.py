@@ -32,7 +32,7 @@ def prune(config: OfRun, out: OutOrDefault = None, n_devices: int = 1) -> None:
 
     Args:
         config: The options of the run.
-        out: Run folder; by default one below runs/ named after the options.
+        out: Run folder; by default one below runs/ named after the options and the model's content.
         n_devices: GPUs to spread the layers of the model over, where it is larger than one of them.
     """
     from dissect.runs.inputs import LastModel
