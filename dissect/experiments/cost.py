@@ -124,7 +124,7 @@ def cost_table(
     for cell in cells:
         check_kind("a cell", cell, PruneConfig, "a dissect.PruneConfig")
     for count in gpus:
-        check_whole("gpus", count, 1)
+        check_whole("a number of GPUs", count, 1)
     check_positive("operations_per_second", operations_per_second)
     runs: dict[str, list[float]] = {}
     for cell in cells:

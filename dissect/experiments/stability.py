@@ -58,7 +58,7 @@ class Stability:
     retain: str
 
     def means(self) -> pd.DataFrame:
-        """Mean, minimum and maximum agreement over the splits, a row for each `site`, `importance` and `predictions`."""
+        """Mean, minimum and maximum agreement over the splits for each `site`, `importance` and `predictions`."""
         groups = self.table.groupby(["site", "importance", "predictions"], sort=False)["jaccard"]
         return groups.agg(["mean", "min", "max"]).reset_index()
 
