@@ -381,7 +381,8 @@ def test_a_command_ends_with_one_line_or_does_it(made, data):
         ("--out", "x" * 5_000, "File name too long"),
     ],
 )
-def test_a_message_names_value_and_fix(made, tmp_path, option, value, message):
+def test_a_message_names_value_and_fix(made, tmp_path, monkeypatch, option, value, message):
+    monkeypatch.chdir(tmp_path)  # the tests above may have made a folder called a/b
     command = commands(made, tmp_path / "out")[0]
     command[command.index(option) + 1] = value
     match = command.index("--match")
