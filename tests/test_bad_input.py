@@ -196,8 +196,24 @@ class Made:
                 lambda **given: Cluster(**given).check(),
                 {"address": None, "cpus_per_run": 1.0, "gpus_per_run": 0.5},
             ),
-            "run_grid": (dissect.run_grid, {"grid": dissect.Grid((), (text,), (text,)), "out": self.folder / "grid"}),
+            "run_grid": (
+                functools.partial(dissect.run_grid, progress=False),
+                {
+                    "grid": dissect.Grid(self._config(), forget=("nowhere",)),
+                    "cluster": None,
+                    "out": self.folder / "grid",
+                },
+            ),
+            "Grid": (
+                lambda **given: all_cells(dissect.Grid(**given), self.folder),
+                {"base": self._config(), "models": ("m",), "sites": ("mlp",), "importances": ("abs",)}
+                | {"selectors": ("random",), "seeds": (0,), "random_seeds": 1, "both_directions": False},
+            ),
         }
+
+    def _config(self) -> PruneConfig:
+        text = str(self.text)
+        return PruneConfig(str(self.llama), text, text, fraction=0.1, steps=1, tokens=40, context=16, dtype="float32")
 
     def _ablated(self, **given: Any) -> None:
         with dissect.ablated(**given):
@@ -311,8 +327,8 @@ def commands(made: Made, out: Path) -> list[list[str]]:
     ]
     return [
         ["prune", "--model", model, *corpora, *small, *numbers, *names, *machine],
-        ["compare", *grid, *small, "--fraction", "0.1", "--out", str(out)],
-        ["reproduce", "fig1", "--models", model, *small, "--out", str(out)],
+        ["compare", *grid, *small, "--fraction", "0.1", "--eps", "0.1", "--head", "mean", "--out", str(out)],
+        ["reproduce", "fig1", "--models", model, *small, "--batch-size", "4", "--seed", "0", "--out", str(out)],
         ["cost", "fig1", "--models", "opt-125m", *small, "--gpus", "1", "--operations-per-second", "1e12"],
         ["stability", "--model", model, *corpora, *halves, "--out", str(out)],
         ["rerun", str(made.run.path), "--device", "cpu", "--out", str(out)],
@@ -365,7 +381,8 @@ def test_a_command_ends_with_one_line_or_does_it(made, data):
         ("--out", "x" * 5_000, "File name too long"),
     ],
 )
-def test_a_message_names_value_and_fix(made, tmp_path, option, value, message):
+def test_a_message_names_value_and_fix(made, tmp_path, monkeypatch, option, value, message):
+    monkeypatch.chdir(tmp_path)  # the tests above may have made a folder called a/b
     command = commands(made, tmp_path / "out")[0]
     command[command.index(option) + 1] = value
     match = command.index("--match")

@@ -5,13 +5,18 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import pydoc
 import subprocess
 import sys
+import typing
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 import dissect
+from dissect.experiments.paper import paper_grids
+from dissect.runs.config import PruneOptions
 
 PACKAGE = Path(dissect.__file__).parent
 
@@ -44,6 +49,25 @@ def test_the_prune_function_is_the_configuration():
         default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
         assert parameters[field.name].default == default
     assert set(parameters) - {field.name for field in dataclasses.fields(dissect.PruneConfig)} == {"out", "progress"}
+    assert "batch_size: int | None = None" in pydoc.render_doc(dissect.prune)
+
+
+def test_type_checkers_see_the_options_of_the_configuration():
+    """Of the same types, but that `prune` also takes what is not text yet."""
+    wider = {"site": str | Mapping[str, float], "match": str | Path | None}
+    fields = {
+        field.name for field in dataclasses.fields(dissect.PruneConfig) if field.default is not dataclasses.MISSING
+    }
+    types = typing.get_type_hints(dissect.PruneConfig)
+    assert typing.get_type_hints(PruneOptions) == {name: types[name] for name in fields} | wider
+
+
+@pytest.mark.parametrize("name", ["prune", "paper_grids"])
+def test_an_unknown_option_names_the_closest(name):
+    ask = {"prune": lambda **options: dissect.prune("opt-125m", forget="a", retain="b", **options)}
+    ask["paper_grids"] = lambda **options: paper_grids("fig1", **options)
+    with pytest.raises(dissect.DissectError, match=r"unknown option.* 'batchsize'; did you mean 'batch_size'"):
+        ask[name](batchsize=4)
 
 
 OPTIONS = """--model --forget --retain --site --importance --eps --fraction --steps --iterative --no-iterative

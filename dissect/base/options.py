@@ -1,4 +1,4 @@
-"""Options that several parts share."""
+"""The values that an option of a run can have, where those are a fixed few."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demonstration: the whole path on a real model, with text that comes in wheels."""
+"""The demonstration: from pruning to the report on a real model, with text from Python packages."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What the paper claims of selective pruning, and which runs say whether it is so.
+"""What the paper claims about selective pruning, and which runs test each claim.
 
-A claim is not judged here: the table puts the runs that it compares next to each other.
+The table puts the runs that a claim compares next to each other; it does not judge the claim.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Claim:
 
     Attributes:
         statement: What the paper says.
-        settings: By a short name, the fields of `PruneConfig` that differ from `BASE`. `pair` is the place of
-            the data sets among those there are, and `reversed` swaps forget and retain.
+        settings: By a short name, the fields of `PruneConfig` that differ from `BASE`. `pair` is the index of the
+            pair of data sets, `reversed` swaps forget and retain, and `tokens` divides the number of predictions.
     """
 
     statement: str
@@ -99,10 +99,10 @@ COLUMNS = (
 
 
 def claims_table(runs: Iterable[Run]) -> DataFrame:
-    """A row for every setting of every claim of which there is a run, in percent (points for the difference).
+    """A row for every setting of every claim for which there is a run, in percent (points for the difference).
 
-    Columns: model, claim, setting, forget, retain, difference (the paper's Table 2 figure) and the ends of its 95%
-    interval (empty where it has none), at step, retain drop there, forget drop where the retain drop is 20%.
+    Columns: model, claim, setting, forget, retain, difference (the number of the paper's Table 2) and the ends of its
+    95% interval (empty where there is none), at step, retain drop there, forget drop where the retain drop is 20%.
     """
     import pandas
 
@@ -118,7 +118,7 @@ def claims_table(runs: Iterable[Run]) -> DataFrame:
 
 
 def _pairs(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """The (forget, retain) there are, in order, without those that only swap an earlier one."""
+    """The pairs (forget, retain) of the runs, in order, without those that only swap an earlier one."""
     pairs: list[tuple[str, str]] = []
     for run in runs:
         pair = (run.config.forget, run.config.retain)

@@ -1,7 +1,7 @@
-"""What runs cost, calculated: operations are counted, seconds are operations by an assumed rate. Nothing is measured.
+"""What runs cost: operations are counted, and hours follow from an assumed rate. Nothing is measured.
 
-Only matrix products count. The quick forward pass leaves out the arithmetic of pruned feed-forward neurons, which is
-counted here all the same: a run costs at most this.
+Only matrix products count. The fast forward pass skips feed-forward neurons that are pruned; they are counted here, so
+that a run costs at most this.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 H100_OPERATIONS = 0.4 * 989e12  # a second: 40% of an H100's dense bfloat16 peak, an assumption
-ASKED_OF_MASKED = 0.15  # of the tokens, see `questions`
+TARGETS_OF_MASKED = 0.15  # the fraction of tokens that a masked model predicts, see `evaluation/targets.py`
 SIDES = 2
 
 
@@ -26,7 +26,7 @@ SIDES = 2
 class Shape:
     """The sizes of a model, under the names of a TransformerLens configuration.
 
-    `masked` is True for a model that sees both sides of a token; the others have a causal mask.
+    `masked` is True for a masked model, which sees both sides of a token; the others have a causal mask.
     """
 
     n_layers: int
@@ -52,7 +52,7 @@ class Shape:
         return self.matrices + 2 * self.d_vocab * self.d_model + positions
 
 
-# As in the config.json of each.
+# From the config.json of each.
 SHAPES: dict[str, Shape] = {
     "smollm2-135m": Shape(30, 576, 1536, 9, 49152, 8192, n_key_value_heads=3, gated_mlp=True),
     "opt-125m": Shape(12, 768, 3072, 12, 50272, 2048),
@@ -76,12 +76,12 @@ def _layer_parameters(cfg: Any) -> int:
 
 
 def forward_operations(cfg: Any, context: int, *, causal: bool = True) -> float:
-    """Floating-point operations a token of the blocks: two for each weight, and those of the attention pattern.
+    """Floating-point operations of the blocks for one token: two for each weight, and those of the attention pattern.
 
     Args:
         cfg: A `Shape`, or a TransformerLens configuration.
         context: Tokens in a window.
-        causal: Count the half of the pattern that a causal mask leaves.
+        causal: Count only the half of the pattern that a causal mask leaves.
     """
     check_whole("context", context, 1)
     seen = (context + 1) / 2 if causal else context
@@ -90,7 +90,7 @@ def forward_operations(cfg: Any, context: int, *, causal: bool = True) -> float:
 
 
 def run_operations(config: PruneConfig, shape: Shape, *, causal: bool | None = None) -> float:
-    """Floating-point operations of a whole run: statistics and evaluation of both sides, at every step.
+    """Floating-point operations of a run: statistics and evaluation of both data sets, at every step.
 
     Raises:
         DissectError: A value that no run can have.
@@ -101,20 +101,20 @@ def run_operations(config: PruneConfig, shape: Shape, *, causal: bool | None = N
     evaluated = config.eval_tokens or config.tokens
     # A window has one token that is not predicted.
     windows = (collected * config.tokens + (config.steps + 1) * evaluated) / (config.context - 1)
-    asked = (config.steps + 1) * evaluated * (ASKED_OF_MASKED if shape.masked else 1)
+    targets = (config.steps + 1) * evaluated * (TARGETS_OF_MASKED if shape.masked else 1)
     head = shape.d_model * (shape.d_vocab + (shape.d_model if shape.masked else 0))
-    return SIDES * (windows * config.context * blocks + 2.0 * asked * head)
+    return SIDES * (windows * config.context * blocks + 2.0 * targets * head)
 
 
 def cost_table(
     cells: Iterable[PruneConfig], gpus: Iterable[int] = (1, 8, 64), operations_per_second: float = H100_OPERATIONS
 ) -> DataFrame:
-    """A row a model and one for all: runs, GB of weights in bfloat16, operations, and hours on so many GPUs.
+    """A row for each model and one for all: runs, GB of weights in bfloat16, operations, hours on each number of GPUs.
 
     Hours assume that every GPU reaches `operations_per_second` and always has a run.
 
     Raises:
-        DissectError: No run, a number that none can have, or a model of which the sizes are not in `SHAPES`.
+        DissectError: No run, a number that no run can have, or a model whose sizes are not in `SHAPES`.
     """
     import pandas
 
@@ -123,17 +123,14 @@ def cost_table(
         raise DissectError("there is no run to calculate; give at least one experiment and one model")
     for cell in cells:
         check_kind("a cell", cell, PruneConfig, "a dissect.PruneConfig")
-        cell.check()
     for count in gpus:
-        check_whole("gpus", count, 1)
+        check_whole("a number of GPUs", count, 1)
     check_positive("operations_per_second", operations_per_second)
     runs: dict[str, list[float]] = {}
     for cell in cells:
         if cell.model not in SHAPES:
             raise unknown("model among those whose sizes are known", cell.model, SHAPES)
         runs.setdefault(cell.model, []).append(run_operations(cell, SHAPES[cell.model]))
-    if not runs:
-        raise DissectError("there is no run to calculate; give an experiment and a model")
     rows = [_row(model, operations, gpus, operations_per_second) for model, operations in runs.items()]
     everything = [operations for of_model in runs.values() for operations in of_model]
     return pandas.DataFrame([*rows, _row("all", everything, gpus, operations_per_second)])

@@ -1,122 +1,106 @@
-"""What a grid of runs combines, and the paper's own experiments as grids."""
+"""What a grid of runs combines, and where its runs go."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from dissect.base.checks import LARGEST, check_fields, check_positive, check_whole
-from dissect.base.errors import DissectError, unknown
-from dissect.base.options import Selector, Value
+from dissect.base.checks import LARGEST, check_fields, check_kind, check_positive, check_whole
+from dissect.base.errors import DissectError, check_name
+from dissect.base.options import Selector
 from dissect.runs.config import PruneConfig, run_name
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What to combine. All other settings are the same for every run.
+    """What to combine: a run for each combination. All that is not varied is as in `base`, also where a tuple is empty.
 
     Attributes:
+        base: The options of a run.
         models: Known names, hub ids or local folders.
         forget: Corpora to forget; each goes with the corpus at the same place in `retain`.
         retain: Corpora to retain.
         sites: Where units are pruned; a run each.
-        importances: Importance functions; a run each. Random runs do not depend on it, and are made once.
-        selectors: score, random, layer-random (matched to the score run with the first importance).
+        importances: Importance functions; a run each. Random runs do not depend on them, and are made once.
+        selectors: score, random or layer-random; the last matches the run that `match` names, or if none is given the
+            score run with the first importance.
         both_directions: Also swap forget and retain.
-        seeds: A run each; of the order of documents and of the random selectors.
-        random_seeds: Runs of each random baseline, with seeds from that of the cell on; shown as one, with its spread.
-        fraction: As in `PruneConfig`, like all below.
-        steps: Number of steps.
-        iterative: Collect statistics again at every step, or rank once.
-        value: What a pruned unit is set to.
-        svd: Rotate attention to its singular basis first.
-        tokens: Predictions for statistics, from each corpus.
-        eval_tokens: Others for evaluation; as many as for statistics if not given.
-        first_position: Statistics also count the first position of each window, as the authors' own code does.
-        context: Tokens in a window; fewer for a model of the paper that has fewer positions.
-        dtype: bfloat16, float16 or float32.
-        device: cpu, cuda, ...
-        batch_size: Windows in a forward pass.
+        seeds: A run each; seeds of the order of documents and of the random selectors.
+        random_seeds: How many runs to make of each random baseline, with consecutive seeds; shown as one with its
+            spread.
     """
 
-    models: tuple[str, ...]
-    forget: tuple[str, ...]
-    retain: tuple[str, ...]
-    sites: tuple[str, ...] = ("mlp", "pre_out")
-    importances: tuple[str, ...] = ("abs",)
-    selectors: tuple[Selector, ...] = ("score", "random")
+    base: PruneConfig
+    models: tuple[str, ...] = ()
+    forget: tuple[str, ...] = ()
+    retain: tuple[str, ...] = ()
+    sites: tuple[str, ...] = ()
+    importances: tuple[str, ...] = ()
+    selectors: tuple[Selector, ...] = ()
     both_directions: bool = False
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = ()
     random_seeds: int = 1
-    fraction: float = 0.02
-    steps: int = 50
-    iterative: bool = True
-    value: Value = "zero"
-    svd: bool = False
-    tokens: int = 100_000
-    eval_tokens: int | None = None
-    first_position: bool = False
-    context: int = 512
-    dtype: str | None = None
-    device: str | None = None
-    batch_size: int | None = None
 
     def check(self) -> None:
-        """Raise `DissectError` for a field of another type; names and numbers are checked run by run."""
+        """Raise `DissectError` for a value that no grid can have; names and numbers of a run are checked run by run."""
+        check_kind("base", self.base, PruneConfig, "a dissect.PruneConfig")
+        check_fields(self.base)
         check_fields(self)
+        check_whole("random_seeds", self.random_seeds, 1)
         for selector in self.selectors:
-            if selector not in get_args(Selector):
-                raise unknown("selector", selector, get_args(Selector))
-        if "layer-random" in self.selectors and not self.importances:
-            raise DissectError("selector layer-random matches a run that scores; give an importance")
+            check_name("selector", selector, get_args(Selector))
+        if self.base.match is not None and "layer-random" not in self._selectors():
+            raise DissectError("match is for the selector layer-random; add it to the selectors, or give no match")
 
     def pairs(self) -> list[tuple[str, str]]:
-        """Every (forget, retain), the swapped ones behind.
+        """Every (forget, retain); the swapped ones come last.
 
         Raises:
-            DissectError: There are not as many of the one as of the other.
+            DissectError: There are not as many corpora to forget as to retain.
         """
-        if len(self.forget) != len(self.retain) or not self.forget:
+        forget, retain = self.forget or (self.base.forget,), self.retain or (self.base.retain,)
+        if len(forget) != len(retain):
             raise DissectError(
-                f"forget and retain go in pairs, got {len(self.forget)} and {len(self.retain)}: "
-                f"{list(self.forget)} and {list(self.retain)}"
+                f"forget and retain go in pairs, got {len(forget)} and {len(retain)}: {list(forget)} and {list(retain)}"
             )
-        pairs = list(zip(self.forget, self.retain, strict=True))
-        return pairs + [(retain, forget) for forget, retain in pairs] if self.both_directions else pairs
+        pairs = list(zip(forget, retain, strict=True))
+        return pairs + list(zip(retain, forget, strict=True)) if self.both_directions else pairs
 
     def cells(self, out: Path) -> list[PruneConfig]:
         """The configuration of every run, model by model, score runs before the random ones that match them.
 
         Raises:
-            DissectError: The data sets do not go in pairs, or `random_seeds` is below 1.
+            DissectError: A value that no grid can have.
         """
-        check_whole("random_seeds", self.random_seeds, 1)
-        combinations = itertools.product(self.models, self.pairs(), self.sites, self.seeds)
-        return [cell for combination in combinations for cell in self._cells(out, *combination)]
+        self.check()
+        models, sites = self.models or (self.base.model,), self.sites or (self.base.site,)
+        varied = itertools.product(models, self.pairs(), sites, self.seeds or (self.base.seed,))
+        return [cell for each in varied for cell in self._cells(out, *each)]
+
+    def _selectors(self) -> tuple[Selector, ...]:
+        return self.selectors or (self.base.selector,)
 
     def _cells(self, out: Path, model: str, pair: tuple[str, str], site: str, seed: int) -> Iterator[PruneConfig]:
-        shared = {name.name: getattr(self, name.name) for name in dataclasses.fields(self) if name.name in _SHARED}
-        shared["context"] = min(self.context, POSITIONS.get(model, self.context))
-        base = PruneConfig(model=model, forget=pair[0], retain=pair[1], site=site, seed=seed, **shared)
-        scored = [replace(base, importance=importance) for importance in self.importances]
-        if "score" in self.selectors or "layer-random" in self.selectors:
-            yield from scored
+        """The runs that differ in importance and selector alone."""
+        context = min(self.base.context, POSITIONS.get(model, self.base.context))
+        names = {"model": model, "forget": pair[0], "retain": pair[1], "site": site}
+        base = replace(self.base, **names, context=context, seed=seed, selector="score", match=None)
+        scored = [replace(base, importance=importance) for importance in self.importances or (base.importance,)]
         drawn = [replace(base, seed=seed + extra) for extra in range(self.random_seeds)]
-        if "random" in self.selectors:
+        selectors, match = self._selectors(), self.base.match
+        if "score" in selectors or ("layer-random" in selectors and match is None):
+            yield from scored
+        if "random" in selectors:
             yield from (replace(each, selector="random") for each in drawn)
-        if "layer-random" in self.selectors:
-            match = str(cell_folder(out, scored[0]))
+        if "layer-random" in selectors:
+            match = match or str(cell_folder(out, scored[0]))
             yield from (replace(each, selector="layer-random", match=match) for each in drawn)
 
 
-_SHARED = {field.name for field in dataclasses.fields(PruneConfig)} & {field.name for field in dataclasses.fields(Grid)}
-_SHARED -= {"forget", "retain"}
-
-
+# The positions of models that have fewer than the paper's windows have tokens.
 POSITIONS = {"roberta-base": 512, "roberta-large": 512}
 
 
@@ -139,7 +123,7 @@ class Cluster:
         address: Of a Ray cluster (`auto`, `host:port`, `ray://...`); None for the one that $RAY_ADDRESS names, or for
             the cores and GPUs of this machine.
         cpus_per_run: Cores that a run takes.
-        gpus_per_run: GPUs, or a part of one; None for one where the cluster has any, else none.
+        gpus_per_run: GPUs, or a fraction of one; None for one where the cluster has any, else none.
     """
 
     address: str | None = None
@@ -152,4 +136,6 @@ class Cluster:
         check_positive("cpus_per_run", self.cpus_per_run)
         gpus = self.gpus_per_run
         if gpus is not None and not (0 <= gpus <= 1 or (1 < gpus < LARGEST and gpus == int(gpus))):
-            raise DissectError(f"gpus_per_run must be a part of a GPU (0 to 1) or a whole number of them, got {gpus}")
+            raise DissectError(
+                f"gpus_per_run must be a fraction of a GPU (0 to 1) or a whole number of them, got {gpus}"
+            )

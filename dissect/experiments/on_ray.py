@@ -1,8 +1,8 @@
 """Runs of a grid as Ray tasks: on the cores and GPUs of this machine, or of a cluster's.
 
-What goes over to a worker is the configuration as JSON; it loads the model itself and writes the run folder, so that
-all machines must see the same folder. A worker that dies lets go of its run's lock, and Ray gives the cell to another,
-which goes on where the first stopped.
+A worker gets a configuration as JSON, loads the model itself and writes the run folder, so all machines must share
+that folder. When a worker dies, the lock of its run is released, and Ray gives the cell to another worker, which
+resumes the run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dissect.runs.run import Run, open_run
 def run_on_cluster(
     cluster: Cluster, cells: Sequence[PruneConfig], out: Path
 ) -> Iterator[tuple[PruneConfig, Run | str]]:
-    """Each cell with its run, or with what went wrong in it, as they end. Finished ones are not submitted.
+    """Each cell with its run, or with what went wrong in it, in the order they end. Finished runs are not submitted.
 
     Raises:
         DissectError: Ray is not installed, there is no such cluster, or no machine of it has what a run asks for.
@@ -50,7 +50,7 @@ def run_on_cluster(
 
 
 def _found(out: Path, cell: PruneConfig, load: LastModel) -> Run | str | None:
-    """A finished run, or what is wrong with the folder it should be in; None where there is something to do."""
+    """The finished run of a cell, or what is wrong with its folder; None where something is left to do."""
     try:
         run = open_run(cell_folder(out, cell), cell)
         if run is None or not run.finished:
@@ -62,7 +62,7 @@ def _found(out: Path, cell: PruneConfig, load: LastModel) -> Run | str | None:
 
 
 def _submit(ray: Any, cluster: Cluster, cells: list[PruneConfig], out: Path) -> dict[Any, PruneConfig]:
-    """Every cell as a task; one that matches the layers of another run begins when that one has ended."""
+    """Every cell as a task; one that matches the layers of another run starts when that run has ended."""
     gpus = cluster.gpus_per_run
     if gpus is None:
         gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
@@ -78,7 +78,7 @@ def _submit(ray: Any, cluster: Cluster, cells: list[PruneConfig], out: Path) -> 
 
 
 def _check_fits(ray: Any, asked: dict[str, float]) -> None:
-    """Raise where a run would wait for ever: no machine has that much."""
+    """Raise `DissectError` if no machine has that much: the run would wait forever."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(all(machine.get(name, 0) >= count for name, count in asked.items()) for machine in machines):
         largest = "; ".join(f"{machine.get('CPU', 0):g} CPUs, {machine.get('GPU', 0):g} GPUs" for machine in machines)
@@ -88,13 +88,13 @@ def _check_fits(ray: Any, asked: dict[str, float]) -> None:
         )
 
 
-_models = LastModel()  # of this worker, so that the next cell need not load the same model again
+_models = LastModel()  # one for each worker, so that its next cell need not load the same model again
 
 
 def _run_cell(cwd: str, config: str, folder: str, after: str | None) -> str | None:
-    """In a worker: the run, or what is left of it; what was wrong, if anything.
+    """In a worker: run a cell, or resume it; gives the message of its error, if any.
 
-    Paths are relative to `cwd`, as in one process. `after` is only there to wait for: how the matched run ended.
+    Paths are relative to `cwd`. `after` is the outcome of the matched run, an argument only so that Ray waits for it.
     """
     os.chdir(cwd)
     try:
@@ -118,7 +118,7 @@ def _outcome(ray: Any, ended: Any, cell: PruneConfig, out: Path) -> Run | str:
 
 @contextmanager
 def _connected(cluster: Cluster) -> Iterator[Any]:
-    """Ray, connected; what was started here is stopped again.
+    """A connection to Ray; one that was opened here is closed on leaving.
 
     Raises:
         DissectError: Ray is not installed, or there is no cluster at the address.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Literal
 
-from dissect.base.checks import check_kind, check_whole
-from dissect.base.errors import look_up
+from typing_extensions import Unpack
+
+from dissect.base.checks import as_list, check_kind
+from dissect.base.errors import DissectError, check_name, look_up
 from dissect.base.options import Selector
 from dissect.experiments.grid import Grid
+from dissect.runs.config import PruneConfig, PruneOptions, as_fields
 
 Experiment = Literal["fig1", "fig2", "fig3", "table2", "claims"]
 
@@ -31,6 +34,11 @@ PAPER_MODELS = (
 PAPER_PAIRS = (("code", "pile"), ("python", "code"))
 OFFLINE_PAIRS = (("python-stdlib", "wiki-en"), ("torch-headers", "python-stdlib"))
 
+CONTEXT = 1_000  # tokens in a window
+
+VARIED = "model forget retain site importance selector match iterative svd".split()
+OPTIONS = tuple(field.name for field in fields(PruneConfig) if field.name not in VARIED)
+
 BOTH_SELECTORS: tuple[Selector, ...] = ("score", "random")
 
 
@@ -38,36 +46,34 @@ def paper_grids(
     what: Experiment,
     models: tuple[str, ...] = PAPER_MODELS,
     *,
-    tokens: int = 100_000,
-    steps: int = 50,
-    first_position: bool = False,
-    context: int = 1_000,
     offline: bool = False,
+    **options: Unpack[PruneOptions],
 ) -> list[Grid]:
-    """The grids behind a figure, a table, or all of the paper's claims; by default at its settings.
+    """The grids for a figure, a table, or all of the paper's claims; by default at its settings.
 
     Those are 50 steps of 2%, iterative, 100,000 predictions, windows of 1,000 tokens, both pairs of data sets in
-    both directions. `offline` takes pairs that need no hub. The authors' own code also counts `first_position`.
+    both directions. The authors' code also counts the first position (`first_position`).
+
+    Args:
+        what: The experiment.
+        models: Names of models.
+        offline: Take pairs of data sets that need no hub.
+        options: Those of a run that no experiment varies (`OPTIONS`).
 
     Raises:
-        DissectError: No such experiment, or a value of another type.
+        DissectError: No such experiment, no model, or a value of another type.
     """
     of_figure = look_up("experiment", what, _GRIDS)
-    check_whole("tokens", tokens, 1)  # here, since a part of them is taken
     check_kind("offline", offline, bool, "True or False")
+    for name in options:
+        check_name("option of an experiment", name, OPTIONS)
+    models = tuple(as_list("models", models, "names of models"))
+    if not models:
+        raise DissectError("there is no run without a model; give at least one, such as opt-125m")
     forget, retain = zip(*(OFFLINE_PAIRS if offline else PAPER_PAIRS), strict=True)
-    everything = Grid(
-        models,
-        forget,
-        retain,
-        both_directions=True,
-        tokens=tokens,
-        steps=steps,
-        first_position=first_position,
-        context=context,
-    )
-    everything.check()
-    return of_figure(everything)
+    base = PruneConfig(models[0], forget[0], retain[0], **as_fields({"context": CONTEXT, **options}))
+    base.check()  # here, since a fraction of the tokens is taken
+    return of_figure(Grid(base, models, forget, retain, both_directions=True))
 
 
 def _figure_1(everything: Grid) -> list[Grid]:
@@ -89,26 +95,22 @@ def _table_2(everything: Grid) -> list[Grid]:
 
 def _claims(everything: Grid) -> list[Grid]:
     """Every run that one of `dissect.experiments.claims.CLAIMS` compares: Figure 1's, and others of the first pair."""
-    first = replace(
-        everything,
-        forget=everything.forget[:1],
-        retain=everything.retain[:1],
-        both_directions=False,
-        selectors=("score",),
-    )
-    total = everything.tokens
+    base = everything.base
+    evaluated = base.eval_tokens or base.tokens
+    fewer = [replace(base, tokens=max(1, base.tokens // part), eval_tokens=evaluated) for part in FEWER]
+    first = replace(everything, forget=(), retain=(), both_directions=False, selectors=("score",))
     return [
         *_figure_1(everything),
         replace(first, sites=("mlp", "value", "pre_out", "head"), selectors=BOTH_SELECTORS),
         replace(first, sites=("mlp",), importances=("freq", "rms", "std", "sqrt")),
         replace(first, sites=("pre_out",), importances=("rms", "std", "sqrt")),
-        replace(first, sites=("mlp", "pre_out"), iterative=False),
-        replace(first, sites=("value", "pre_out"), svd=True),
-        *(replace(first, sites=("mlp",), tokens=max(1, total // part), eval_tokens=total) for part in FEWER),
+        replace(first, sites=("mlp", "pre_out"), base=replace(base, iterative=False)),
+        replace(first, sites=("value", "pre_out"), base=replace(base, svd=True)),
+        *(replace(first, sites=("mlp",), base=each) for each in fewer),
     ]
 
 
-FEWER = (5, 20)  # statistics from a part of the predictions, to see what more of them are worth
+FEWER = (5, 20)  # statistics from a fifth and a twentieth of the predictions, to see what more of them are worth
 
 _GRIDS: dict[str, Callable[[Grid], list[Grid]]] = {
     "fig1": _figure_1,

@@ -1,11 +1,10 @@
-"""Many runs side by side: every combination of models, data sets, sites, importances and selectors, each once."""
+"""Run a grid: every combination of models, data sets, sites, importances and selectors, each once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
@@ -22,28 +21,27 @@ from dissect.runs.inputs import LastModel
 from dissect.runs.prune import check_config, run_config
 from dissect.runs.run import Run
 
-if TYPE_CHECKING:
-    pass
 
-
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class GridResult:
-    """Attributes:
-    runs: Those that were finished, in the order of the grid's cells.
-    failures: What went wrong in the others, by their folder's name.
+    """The runs of a grid.
+
+    Attributes:
+        runs: Those that were finished, in the order of the grid's cells.
+        failures: What went wrong in the others, by the name of their folder.
     """
 
-    runs: list[Run] = field(default_factory=list)
-    failures: dict[str, str] = field(default_factory=dict)
+    runs: list[Run]
+    failures: dict[str, str]
 
 
 def run_grid(
     grid: Grid | Sequence[Grid], out: str | Path, *, cluster: Cluster | None = None, progress: bool = True
 ) -> GridResult:
-    """Run every cell of a grid, or of several, into a folder below `out`; what is finished there is not run again.
+    """Run every cell of a grid, or of several, each in a folder below `out`; what is finished there is not run again.
 
-    A cell that fails is reported and the others go on. Cells run one after the other, or with `cluster` side by side
-    as Ray tasks, into the same folders.
+    Where a cell fails, this is reported and the others are run all the same. Cells run one after the other, or with
+    `cluster` side by side as Ray tasks, in the same folders.
 
     Raises:
         DissectError: A name or number of the grid is wrong, before anything is run; or there is no such cluster.
@@ -52,12 +50,12 @@ def run_grid(
     if cluster is not None:
         check_kind("cluster", cluster, Cluster, "a dissect.Cluster")
         cluster.check()
-    for each in [grid] if isinstance(grid, Grid) else as_list("grid", grid, "Grids"):
+    grids = [grid] if isinstance(grid, Grid) else as_list("grid", grid, "Grids")
+    if not grids:
+        raise DissectError("there is no grid to run; give a dissect.Grid")
+    for each in grids:
         check_kind("a grid", each, Grid, "a dissect.Grid")
-        each.check()
-    cells = all_cells(grid, out)
-    if not cells:
-        raise DissectError("the grid has no run; give each of models, forget, retain, sites and selectors")
+    cells = all_cells(grids, out)
     for cell in cells:
         check_config(cell)
     ended = _one_by_one(cells, out, progress) if cluster is None else run_on_cluster(cluster, cells, out)
@@ -66,16 +64,16 @@ def run_grid(
         outcomes[cell] = outcome
         if isinstance(outcome, str) and is_main():
             say(f"{cell_folder(out, cell).name}: {outcome}")
-    result = GridResult()
-    for cell in cells:
-        outcome = outcomes[cell]
-        if isinstance(outcome, str):
-            result.failures[cell_folder(out, cell).name] = outcome
-        else:
-            result.runs.append(outcome)
-    if result.runs and is_main():
-        write_text(out / "summary.csv", summary_table(result.runs).to_csv(index=False))
-    return result
+    return _written({cell: outcomes[cell] for cell in cells}, out)
+
+
+def _written(outcomes: dict[PruneConfig, Run | str], out: Path) -> GridResult:
+    """The outcomes sorted into runs and failures; the main rank writes the runs' table."""
+    runs = [outcome for outcome in outcomes.values() if isinstance(outcome, Run)]
+    if runs and is_main():
+        write_text(out / "summary.csv", summary_table(runs).to_csv(index=False))
+    failed = {cell_folder(out, cell).name: outcome for cell, outcome in outcomes.items() if isinstance(outcome, str)}
+    return GridResult(runs, failed)
 
 
 def _one_by_one(cells: list[PruneConfig], out: Path, progress: bool) -> Iterator[tuple[PruneConfig, Run | str]]:

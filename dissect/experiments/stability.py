@@ -1,8 +1,8 @@
 """How many predictions are enough: do two halves of the text choose the same units?
 
-Statistics merge by addition, so the text is read once, in chunks; any half of any size is a sum of chunks. Two halves
-that share no chunk choose their masks by themselves, and the Jaccard index of the two says how far the choice comes
-from the model and not from the text that happened to be drawn.
+Statistics merge by addition, so the text is read once, in chunks; a half of any size is a sum of chunks. Two halves
+that share no chunk choose their masks independently, and the Jaccard index of the two masks says how far the choice
+comes from the model and not from the text that happened to be drawn.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class Stability:
 
     Attributes:
         table: A row for each `site`, `importance`, number of `predictions` (of each data set, in each half) and random
-            `split`; `fraction` is the part of the site's units that a mask takes, `jaccard` the agreement of the two.
+            `split`; `fraction` is the fraction of the site's units in a mask, `jaccard` the agreement of the two masks.
         model: The model's name.
         forget: The name of the forget data set.
-        retain: That of the retain data set.
+        retain: The name of the retain data set.
     """
 
     table: pd.DataFrame
@@ -58,12 +58,12 @@ class Stability:
     retain: str
 
     def means(self) -> pd.DataFrame:
-        """Mean, least and most agreement over the splits, a row for each `site`, `importance` and `predictions`."""
+        """Mean, minimum and maximum agreement over the splits for each `site`, `importance` and `predictions`."""
         groups = self.table.groupby(["site", "importance", "predictions"], sort=False)["jaccard"]
         return groups.agg(["mean", "min", "max"]).reset_index()
 
     def enough(self, levels: Sequence[float] = LEVELS) -> pd.DataFrame:
-        """The least measured number of predictions from which on the mean agreement is at least each level.
+        """The smallest measured number of predictions from which on the mean agreement is at least each level.
 
         A row for each `site` and `importance`, a column for each level; missing where no number reaches it.
         """
@@ -87,7 +87,7 @@ class Stability:
 
     @property
     def chance(self) -> float:
-        """The agreement to expect of two random masks of this size, f / (2 - f)."""
+        """The expected agreement of two random masks with a fraction f of the units, f / (2 - f)."""
         fraction = float(self.table["fraction"].iloc[0])
         return fraction / (2 - fraction)
 
@@ -123,23 +123,23 @@ def stability(
 ) -> Stability:
     """Measure how far masks chosen by two disjoint halves of the text agree, at doubling numbers of predictions.
 
-    Each data set is read once, in at most 64 chunks of neighbouring windows, which are dealt to two halves at random,
-    several times; masks are chosen by the first chunk of each half, by the first two, four, ..., by all. Neighbouring
-    windows may be of one document, and so may two chunks: with documents longer than a chunk, the agreement is
-    somewhat higher than that of two texts. In memory are the sums of each chunk: 64 x units x moments x 8 bytes a
+    Each data set is read once, in at most 64 chunks of neighbouring windows. The chunks are split at random into two
+    halves, several times; masks are chosen by the first chunk of each half, by the first two, four, ..., by all. Two
+    chunks may hold windows of the same document: with documents longer than a chunk, the agreement is somewhat higher
+    than that of two separate texts. The sums of each chunk are kept in memory: 64 × units × moments × 8 bytes for each
     data set, 0.1 GB for SmolLM2's three sites.
 
     Args:
-        model: A name that `load_model` knows, or a model that is loaded already.
+        model: A name that `load_model` knows, or a model that is already loaded.
         forget: A corpus that `load_windows` knows, or windows.
         retain: Likewise.
         sites: Names of `SITES`.
         importances: Names of `IMPORTANCE`.
-        fraction: How many units a mask takes, as a part of all units of its site.
+        fraction: How many units a mask takes, as a fraction of all units of its site.
         tokens: Predictions of each data set, for both halves together.
         context: Tokens in a window.
-        splits: How often the chunks are dealt.
-        seed: Of the order of documents and of the splits.
+        splits: How often the chunks are split.
+        seed: Seed of the order of documents and of the splits.
         dtype: As `load_model` takes it, for a model given by name.
         device: Likewise.
         batch_size: Windows in a forward pass, at most a chunk's; by default about 2,048 tokens on a CPU, more on a GPU.
@@ -182,7 +182,7 @@ def _check(sites: Sequence[str], importances: Sequence[str], fraction: float, sp
 def _check_read(
     model: Any, sides: dict[str, Any], *, tokens: int, context: int, seed: int, batch_size: int | None
 ) -> None:
-    """The errors that can be known before a model is loaded and anything read."""
+    """Raise the errors that can be known before a model is loaded or any text read."""
     if not isinstance(model, str):
         check_model(model)
     for side, text in sides.items():
@@ -196,7 +196,7 @@ def _check_read(
 
 
 def _collect(model: Any, windows: Windows, side: str, progress: bool, options: dict[str, Any]) -> list[Stats]:
-    """Statistics of chunks of equally many windows; windows that are left over, fewer than a chunk's, are not read."""
+    """Statistics of chunks of the same number of windows; a last, smaller chunk is not read."""
     size = -(-len(windows) // CHUNKS)
     starts = range(0, len(windows) - size + 1, size)
     if len(starts) < 2:
@@ -238,7 +238,7 @@ def _rows(
 def _halves(
     chunks: dict[str, list[Stats]], sizes: Sequence[int], draw: np.random.Generator
 ) -> Iterator[tuple[int, dict[str, Stats], dict[str, Stats]]]:
-    """At each size, the statistics of both sides in two halves that share no chunk; a larger half holds a smaller."""
+    """At each size, the statistics of both sides in two halves that share no chunk; larger halves contain smaller."""
     orders = {side: draw.permutation(len(parts)) for side, parts in chunks.items()}
     for size in sizes:
         first, second = (

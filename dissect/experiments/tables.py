@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def summary_table(runs: Iterable[Run]) -> DataFrame:
-    """A row a run: what it was, and the figures of `Run.summary()` in percent (points for the difference).
+    """A row for each run: its main options, and the numbers of `Run.summary()` in percent (points for the difference).
 
-    `difference low` and `difference high` are the ends of its 95% interval, empty where it has none.
+    `difference low` and `difference high` are the ends of the 95% interval, empty where there is none.
     """
     import pandas
 
@@ -49,11 +49,11 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def table_2(runs: Iterable[Run]) -> DataFrame:
-    """The paper's Table 2: by model and pair of data sets, for each site the best importance's largest difference
-    of accuracy drops in points, with the retain drop at that step in brackets; random runs stand beside.
+    """The paper's Table 2: a row for each model and pair of data sets, a column for each site and its random baseline.
 
-    Behind the difference stands its 95% interval, as (52.9 to 63.1), where there is one; random runs that differ in
-    their seed alone are one: mean ± standard deviation.
+    A cell holds the largest difference of accuracy drops in points, of the best importance, and in square brackets the
+    retain drop at that step in percent. The difference is followed by its 95% interval, as (52.9 to 63.1), where there
+    is one; random runs that differ only in their seed are one: mean ± standard deviation.
     """
     import pandas
 
@@ -65,7 +65,7 @@ def table_2(runs: Iterable[Run]) -> DataFrame:
 
 
 def _table_2_cell(runs: list[Run]) -> dict[str, Any]:
-    """What one run, or random ones of several seeds, put into the table, and where."""
+    """A cell of the table, from one run or from random runs of several seeds, and where it goes."""
     config, summaries = runs[0].config, [run.summary() for run in runs]
     difference, retain = (100 * fmean(getattr(s, name) for s in summaries) for name in ("difference", "retain_drop"))
     spread, interval = "", summaries[0].interval

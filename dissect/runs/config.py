@@ -1,4 +1,4 @@
-"""The configuration of a run: the same dataclass is the command line's parser and the run folder's record."""
+"""The options of a run: one dataclass is their list, the command line's parser and the run folder's record."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypedDict, get_args
 
 from dissect.backend.sites import get_site
-from dissect.base.checks import check_eps, check_fields, check_fraction, check_seed, check_whole
+from dissect.base.checks import as_path, check_eps, check_fields, check_fraction, check_kind, check_seed, check_whole
 from dissect.base.errors import DissectError, shown, unknown
 from dissect.base.options import HeadScore, Selector, Value
 
@@ -24,29 +25,33 @@ class PruneConfig:
 
     Attributes:
         model: A known name (`dissect models`), a hub id or a local transformers folder.
-        forget: The corpus whose units are to go: a known name, a local path or `hf:owner/name:column`.
-        retain: The corpus whose units are to stay.
-        site: Where units are pruned: mlp, value, pre_out or head; or several, mlp=0.02,pre_out=0.01.
+        forget: The corpus whose units are pruned: a known name, a local path or `hf:owner/name:column`.
+        retain: The corpus whose units are kept.
+        site: Where units are pruned: mlp, value, pre_out or head; or several, each with its own fraction and ranked by
+            itself: mlp=0.02,pre_out=0.01.
         importance: abs, rms, std, freq or sqrt.
-        eps: Added to the retain importance in the score; the site's own default if not given.
-        fraction: How many units each step prunes, as a part of all units of the site.
-        steps: Number of pruning steps.
-        iterative: Collect statistics again on the pruned model at every step, or rank once.
-        selector: Prune the highest scores, or as many units at random, or at random in the layers that --match prunes.
-        match: For layer-random, the folder of the run whose number of units in each layer is matched.
-        head: How the scores of a head's neurons become the head's own.
+        eps: Added to the retain importance in the score; the paper's value for the site if not given.
+        fraction: How many units each step prunes, as a fraction of all units of the site, in (0, 1].
+        steps: Number of pruning steps; all of them together prune at most all units.
+        iterative: Collect statistics on the partly pruned model at every step, or rank once, on the unpruned model.
+        selector: score prunes the highest scores; random prunes as many units at random; layer-random does so with as
+            many units in each layer as the run of --match.
+        match: For layer-random, the folder of the run to match.
+        head: How the scores of a head's neurons become the head's own: their mean or their median.
         value: What a pruned unit is set to: zero, or its mean on the retain corpus.
-        svd: Rotate attention to the singular basis of each value head first, for value and pre_out units.
+        svd: First rotate attention to the singular basis of each value head, for value and pre_out units.
         force: Allow the importance freq on attention sites.
-        kl: Measure the KL divergence from the unpruned model on the retain corpus.
+        kl: Also measure the KL divergence from the unpruned model on the retain corpus; takes d_model numbers of memory
+            for each prediction.
         tokens: Predictions for statistics, from each corpus.
-        eval_tokens: Others for evaluation; as many as for statistics if not given.
-        first_position: Statistics also count the first position of each window, as the authors' own code does.
+        eval_tokens: Other predictions for evaluation; as many as for statistics if not given.
+        first_position: Count the first position of each window in the statistics too, as the authors' code does.
         context: Tokens in a window.
-        seed: Of the order of documents and of the random selector.
+        seed: Seed of the order of documents and of the random selectors.
         dtype: bfloat16, float16 or float32; bfloat16 where the machine has it if not given.
         device: cpu, cuda, ...; the best there is if not given.
-        batch_size: Windows in a forward pass; about 2,048 tokens if not given.
+        batch_size: Windows in a forward pass; about 2,048 tokens on a CPU and more on a GPU if not given. It is never
+            lowered where memory is short, so that a run that continues has the same batches.
     """
 
     model: str
@@ -98,11 +103,66 @@ class PruneConfig:
         return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
 
 
-def parse_sites(site: str, fraction: float) -> dict[str, float]:
-    """The fraction a step of each site: `"mlp"` takes `fraction`, `"mlp=0.02,pre_out=0.01"` has its own.
+class PruneOptions(TypedDict, total=False):
+    """The options of `PruneConfig` as keyword arguments (PEP 692): for type checkers, which read no dataclass there."""
+
+    site: str | Mapping[str, float]
+    importance: str
+    eps: float | None
+    fraction: float
+    steps: int
+    iterative: bool
+    selector: Selector
+    match: str | Path | None
+    head: HeadScore
+    value: Value
+    svd: bool
+    force: bool
+    kl: bool
+    tokens: int
+    eval_tokens: int | None
+    first_position: bool
+    context: int
+    seed: int
+    dtype: str | None
+    device: str | None
+    batch_size: int | None
+
+
+def as_fields(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as `PruneConfig` holds them: `site` and `match` are text.
 
     Raises:
-        DissectError: An unknown site, one that is named twice, or a fraction that is no number in (0, 1].
+        DissectError: A site or a fraction that there is not, or a path that no file could have.
+    """
+    fields = dict(options)
+    if "site" in fields:
+        fields["site"] = site_text(fields["site"])
+    if fields.get("match") is not None:
+        fields["match"] = str(as_path("match", fields["match"]))
+    return fields
+
+
+def site_text(site: str | Mapping[str, float]) -> str:
+    """Sites as a configuration holds them: `{"mlp": 0.02, "pre_out": 0.01}` is `"mlp=0.02,pre_out=0.01"`.
+
+    Raises:
+        DissectError: An unknown site, or a fraction that is not in (0, 1].
+    """
+    if isinstance(site, str):
+        return site
+    check_kind("site", site, Mapping, "a name, or a fraction by name such as {'mlp': 0.02, 'pre_out': 0.01}")
+    for name, fraction in site.items():
+        get_site(name)
+        check_fraction(fraction)
+    return ",".join(f"{name}={fraction}" for name, fraction in site.items())
+
+
+def parse_sites(site: str, fraction: float) -> dict[str, float]:
+    """The fraction of each site's units that a step prunes: `fraction` for `"mlp"`, its own for `"mlp=0.01"`.
+
+    Raises:
+        DissectError: An unknown site, one that is named twice, or a fraction that is not a number in (0, 1].
     """
     fractions: dict[str, float] = {}
     for part in site.split(","):
@@ -120,16 +180,16 @@ def parse_sites(site: str, fraction: float) -> dict[str, float]:
 
 
 def run_name(config: PruneConfig) -> str:
-    """The name of a run's folder, made of the main choices and of a digest of all of them."""
+    """The name of a run's folder: the main options, and a checksum of all of them."""
     words = [config.model, config.site, config.importance, config.selector, f"{config.forget}-vs-{config.retain}"]
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(words)).strip("-")[:120]
-    digest = hashlib.sha256(json.dumps(dataclasses.asdict(config)).encode()).hexdigest()[:8]
-    return f"{readable}_{digest}"
+    checksum = hashlib.sha256(json.dumps(dataclasses.asdict(config)).encode()).hexdigest()[:8]
+    return f"{readable}_{checksum}"
 
 
 def default_out(config: PruneConfig, content: str) -> Path:
-    """The folder of a run for which none is named: below `runs/`, by what is asked for and what the model is.
+    """The folder of a run that is given none: below `runs/`, named after the options and the model's content.
 
-    `content` is a checksum of the model: one name can stand for other weights tomorrow.
+    `content` is a checksum of the model, since one name can stand for other weights later.
     """
     return Path("runs") / f"{run_name(config)}_{content[:8]}"

@@ -7,19 +7,20 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from tqdm.auto import tqdm
+from typing_extensions import Unpack
 
 from dissect.ablation.svd import rotate
 from dissect.ablation.weight_edit import WeightEdit
 from dissect.backend.sites import get_site
-from dissect.base.checks import as_path, check_fraction, check_kind, check_model
-from dissect.base.errors import DissectError
-from dissect.base.options import HeadScore, Selector, Value
+from dissect.base.checks import as_path, check_model
+from dissect.base.errors import DissectError, check_name
 from dissect.base.progress import hidden, say
 from dissect.base.ranks import RankLost, distributed, everywhere, from_main, is_main, on_main, rank
 from dissect.base.storage import locked
@@ -31,7 +32,7 @@ from dissect.data.windows import Windows
 from dissect.evaluation.evaluate import Reference, remember
 from dissect.models.fingerprint import model_fingerprint, versions
 from dissect.models.load import load_model, name_of
-from dissect.runs.config import PruneConfig, default_out, parse_sites, run_name
+from dissect.runs.config import PruneConfig, PruneOptions, as_fields, default_out, parse_sites, run_name
 from dissect.runs.differences import record_differences
 from dissect.runs.inputs import WINDOWS, Corpus, InMemory, LastModel, describe, label, read
 from dissect.runs.origin import origin
@@ -41,119 +42,70 @@ from dissect.scoring.importance import get_importance
 from dissect.scoring.scores import check_importance, count_of
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 Load = LastModel | InMemory
 
 
+def _lists_options(function: F) -> F:
+    """Give a function that takes `**options` a signature that lists them, for `help` and Jupyter's Shift-Tab."""
+    own = signature(function, eval_str=True)
+    kinds = get_type_hints(PruneOptions)
+    options = [
+        Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=kinds[field.name])
+        for field in fields(PruneConfig)
+        if field.name in kinds
+    ]
+    parameters = [each for each in own.parameters.values() if each.kind != Parameter.VAR_KEYWORD]
+    required = [each for each in parameters if each.default is Parameter.empty]
+    optional = [each for each in parameters if each.default is not Parameter.empty]
+    vars(function)["__signature__"] = own.replace(parameters=[*required, *options, *optional])
+    return function
+
+
+@_lists_options
 def prune(
     model: Any,
     *,
     forget: Corpus,
     retain: Corpus,
-    site: str | Mapping[str, float] = "mlp",
-    importance: str = "abs",
-    eps: float | None = None,
-    fraction: float = 0.02,
-    steps: int = 50,
-    iterative: bool = True,
-    selector: Selector = "score",
-    match: str | Path | None = None,
-    head: HeadScore = "mean",
-    value: Value = "zero",
-    svd: bool = False,
-    force: bool = False,
-    kl: bool = False,
-    tokens: int = 100_000,
-    eval_tokens: int | None = None,
-    first_position: bool = False,
-    context: int = 512,
-    seed: int = 0,
-    dtype: str | None = None,
-    device: str | None = None,
-    batch_size: int | None = None,
     out: str | Path | None = None,
     progress: bool = True,
+    **options: Unpack[PruneOptions],
 ) -> Run:
     """Prune a model step by step, and measure accuracy and loss on both data sets at every step.
 
-    The base model is evaluated first (step 0). Statistics come from each corpus's train documents, evaluation from
-    its test documents. Every step is on disk when it is done; the same call goes on where the last one stopped and
-    ends with the same files. A finished run is given back, but never one of another model or text: it is compared
-    with what there is now. The model is left as it was: the run's masks prune it again (`run.mask(step)`).
+    The unpruned model is evaluated first (step 0). Statistics come from each corpus's train documents, evaluation from
+    its test documents. Every step is on disk when it is done; the same call resumes after the last one and ends with
+    the same files. A finished run is returned as it is, but never one of another model or text: it is compared with
+    what is there now. The model is left as it was: the run's masks prune it again (`run.mask(step)`).
 
-    Ctrl-C drops the step in progress, of which nothing counts, and says how to go on. One process at a time writes to
-    a run folder.
+    Ctrl-C drops the step in progress, and says how to resume. Only one process at a time can write to a run folder.
 
-    Started by torchrun, all processes share the work of the run (see `distributed`); the main one alone writes and
-    prints. The run goes on later with any other number of them.
+    Started by torchrun, all processes share the work of the run (see `distributed`); only the main one writes and
+    prints. The run can be resumed with any other number of them.
 
     Args:
-        model: A name that `load_model` knows, or a model that is loaded already.
-        forget: The corpus whose units are to go: a name that `load_windows` knows, or `(train, test)` windows.
-        retain: The corpus whose units are to stay, likewise.
-        site: `mlp`, `value`, `pre_out` or `head`; or several with a fraction each, `{"mlp": 0.02, "pre_out": 0.01}`,
-            each ranked by itself.
-        importance: `abs`, `rms`, `std`, `freq` or `sqrt`.
-        eps: Added to the retain importance; by default the paper's for the site.
-        fraction: How many units a step prunes, as a part of all units of the site, in (0, 1].
-        steps: Number of steps; `steps * fraction` is at most 1.
-        iterative: Collect statistics on the partly pruned model at every step; otherwise rank once, on the base
-            model, and prune the highest `step * fraction`.
-        selector: `score`; `random` for the baseline; or `layer-random`, at random but in each layer as many as the
-            run `match` prunes there.
-        match: The folder of that run.
-        head: `mean` or `median`: how the scores of a head's neurons become the head's own.
-        value: What a pruned unit is set to: `zero`, or its `mean` on the retain corpus's train windows.
-        svd: Rotate attention to the singular basis of each value head for this run (see `rotate_to_svd`).
-        force: Allow importance `freq` on attention sites.
-        kl: Also measure the KL divergence from the unpruned model on the retain corpus. It keeps d_model numbers in
-            memory for each prediction.
-        tokens: Predictions for statistics, from each corpus.
-        eval_tokens: Others for evaluation; as many as for statistics if not given.
-        first_position: Statistics also count the first position of each window, as the authors' own code does.
-        context: Tokens in a window.
-        seed: Of the order of documents and of the random selector.
-        dtype: As `load_model` takes it, for a model given by name.
-        device: Likewise.
-        batch_size: Windows in a forward pass; by default about 2,048 tokens on a CPU, more on a GPU. Never fewer where
-            memory is short, but an error: a run that continues has the same batches.
-        out: The run folder; by default one below `runs/` named after the configuration and the model's content.
+        model: A name that `load_model` knows, or a model that is already loaded.
+        forget: The corpus whose units are pruned: a name that `load_windows` knows, or `(train, test)` windows.
+        retain: The corpus whose units are kept, likewise.
+        out: The run folder; by default one below `runs/` named after the options and the model's content.
         progress: Show progress bars and a line a step.
+        options: Those of `PruneConfig`, which documents them. `site` can also be a fraction by name,
+            `{"mlp": 0.02, "pre_out": 0.01}`, and `match` a path.
 
     Raises:
         DissectError: For any bad value, before anything is written; its message names the value and the fix. Also
             where the folder is damaged, in use by another process, or cannot be written to.
-        KeyboardInterrupt: On Ctrl-C; its message says what is kept and how to go on.
+        KeyboardInterrupt: On Ctrl-C; its message says what is kept and how to resume.
         RankLost: Another process of a torchrun job has ended.
     """
-    if not isinstance(model, str):
+    for name in options:
+        check_name("option", name, signature(prune).parameters)
+    by_name = isinstance(model, str)
+    if not by_name:
         check_model(model)
-    config = PruneConfig(
-        model=model if isinstance(model, str) else name_of(model),
-        forget=label(forget),
-        retain=label(retain),
-        site=_sites(site),
-        importance=importance,
-        eps=eps,
-        fraction=fraction,
-        steps=steps,
-        iterative=iterative,
-        selector=selector,
-        match=None if match is None else str(as_path("match", match)),
-        head=head,
-        value=value,
-        svd=svd,
-        force=force,
-        kl=kl,
-        tokens=tokens,
-        eval_tokens=eval_tokens,
-        first_position=first_position,
-        context=context,
-        seed=seed,
-        dtype=dtype,
-        device=device,
-        batch_size=batch_size,
-    )
-    load = None if isinstance(model, str) else InMemory(model)
+    config = PruneConfig(model if by_name else name_of(model), label(forget), label(retain), **as_fields(options))
+    load = None if by_name else InMemory(model)
     return run_config(config, load=load, forget=forget, retain=retain, out=out, progress=progress)
 
 
@@ -166,10 +118,10 @@ def run_config(
     out: str | Path | None = None,
     progress: bool = True,
 ) -> Run:
-    """Do what `config` says, or go on with it; a finished run is compared with what there is now and given back.
+    """Run `config`, or resume it; a finished run is compared with what is there now and returned.
 
-    `load` gives the model, only if something is left to do or to compare; `forget` and `retain` stand in for what
-    `config` names.
+    `load` gives the model, only if something is left to do or to compare; `forget` and `retain` take the place of the
+    corpora that `config` names.
 
     Raises:
         DissectError: As `prune`.
@@ -404,17 +356,6 @@ def check_config(config: PruneConfig) -> dict[str, float]:
     if "head" in fractions and "pre_out" in fractions:
         raise DissectError("sites 'head' and 'pre_out' share their units; prune one of them in a run")
     return fractions
-
-
-def _sites(site: Any) -> str:
-    """Sites as a configuration holds them."""
-    if isinstance(site, str):
-        return site
-    check_kind("site", site, Mapping, "a name, or a fraction by name such as {'mlp': 0.02, 'pre_out': 0.01}")
-    for name, fraction in site.items():
-        get_site(name)
-        check_fraction(fraction)
-    return ",".join(f"{name}={part}" for name, part in site.items())
 
 
 def _model_record(model: Any, sites: Iterable[str]) -> dict[str, Any]:

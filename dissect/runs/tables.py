@@ -18,12 +18,13 @@ SUMMARY_COLUMNS = (
     "forget drop at 5% retain drop",
     "forget drop at 20% retain drop",
 )
+LEVELS = (0.05, 0.20)  # retain drops at which the forget drop is shown
 
 
 def summary_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
-    """A row of `SUMMARY_COLUMNS` for each run; drops are relative, of top-1 accuracy.
+    """A row of `SUMMARY_COLUMNS` for each run; drops are relative drops of top-1 accuracy.
 
-    95% intervals stand in brackets, where there are any. Random runs that differ in their seed alone are one row:
+    95% intervals are in brackets, where there are any. Random runs that differ only in their seed are one row:
     mean ± standard deviation.
     """
     return [_row(group[0]) if len(group) == 1 else _row_of_seeds(group) for group in by_seed(runs)]
@@ -39,9 +40,6 @@ def _row(run: Run) -> tuple[str, ...]:
         _percent(summary.retain_drop) + in_brackets(summary.retain_interval),
         *(_percent(summary.forget_drop_at[level]) for level in LEVELS),
     )
-
-
-LEVELS = (0.05, 0.20)
 
 
 def _row_of_seeds(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -62,13 +60,13 @@ def steps_of(summaries: Sequence[Summary]) -> str:
     return f"{steps[0]}" if len(steps) == 1 else f"{steps[0]}–{steps[-1]}"
 
 
-def _percent(part: float | None) -> str:
-    return "not reached" if part is None else f"{100 * part:.1f}%"
+def _percent(drop: float | None) -> str:
+    return "not reached" if drop is None else f"{100 * drop:.1f}%"
 
 
-def _spread(parts: Sequence[float | None], unit: str) -> str:
-    known = [100 * part for part in parts if part is not None]
-    if len(known) < len(parts):
-        return f"not reached by {len(parts) - len(known)}"
+def _spread(drops: Sequence[float | None], unit: str) -> str:
+    known = [100 * drop for drop in drops if drop is not None]
+    if len(known) < len(drops):
+        return f"not reached by {len(drops) - len(known)}"
     mean, sd = mean_and_sd(known)
     return f"{mean:.1f} ± {sd:.1f}{unit}"

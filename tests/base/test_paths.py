@@ -76,9 +76,8 @@ def test_a_match_and_a_repetition(home):
 
 
 def test_a_grid(home):
-    grid = dissect.Grid(
-        ("~/model",), ("~/text.txt",), ("~/text.txt",), sites=("mlp",), steps=1, fraction=0.1, tokens=40, context=16
-    )
+    base = dissect.PruneConfig("~/model", "~/text.txt", "~/text.txt", steps=1, fraction=0.1, tokens=40, context=16)
+    grid = dissect.Grid(base, selectors=("score", "random"))
     result = dissect.run_grid(grid, "~/grid", progress=False)
     assert not result.failures
     assert (home / "grid" / "summary.csv").is_file()

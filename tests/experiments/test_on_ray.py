@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dissect import Cluster, DissectError
+from dissect import Cluster, DissectError, PruneConfig
 from dissect.experiments.grid import Grid, all_cells, cell_folder
 from dissect.experiments.on_ray import _outcome
 from dissect.experiments.run_grid import run_grid
@@ -31,18 +31,13 @@ def grid(tmp_path_factory):
         for number in range(count):
             (folder / name / f"{number}.txt").write_text(f"{number} " + word * (3 + number % 5))
     tiny.save_tiny("llama", folder / "model")
+    names = (str(folder / name) for name in ("model", "code", "prose"))
     return Grid(
-        models=(str(folder / "model"),),
+        PruneConfig(*names, fraction=0.05, steps=STEPS, tokens=60, context=16, dtype="float32"),
         forget=(str(folder / "few"), str(folder / "code")),
         retain=(str(folder / "prose"), str(folder / "prose")),
-        sites=("mlp",),
         selectors=("score", "random", "layer-random"),
         seeds=(0, 1),
-        fraction=0.05,
-        steps=STEPS,
-        tokens=60,
-        context=16,
-        dtype="float32",
     )
 
 
@@ -113,7 +108,7 @@ def without_few(grid):
 
 
 def test_a_folder_that_is_no_run_is_named_and_not_submitted(grid, two_workers, tmp_path):
-    small = dataclasses.replace(without_few(grid), seeds=(0,), steps=1)
+    small = dataclasses.replace(without_few(grid), seeds=(0,), base=dataclasses.replace(grid.base, steps=1))
     first, second, third = all_cells(small, tmp_path)
     cell_folder(tmp_path, first).write_text("not a folder")
     result = run_grid(small, tmp_path, cluster=Cluster(), progress=False)

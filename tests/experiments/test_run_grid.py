@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 import dissect
 from dissect import DissectError, PruneConfig, Run
+from dissect.cli.main import main
 from dissect.experiments.claims import CLAIMS, claims_table
 from dissect.experiments.grid import Grid, all_cells, cell_folder
 from dissect.experiments.paper import PAPER_MODELS, paper_grids
@@ -29,21 +31,19 @@ def texts(tmp_path_factory):
     return folder
 
 
+def base_of(texts, **changes):
+    options = {"fraction": 0.1, "steps": 2, "tokens": 60, "context": 16, "dtype": "float32"}
+    names = (str(texts / name) for name in ("tiny-llama", "code", "prose"))
+    return PruneConfig(*names, **options | changes)
+
+
 def grid_of(texts, **changes):
     options = {
-        "models": (str(texts / "tiny-llama"),),
-        "forget": (str(texts / "code"),),
-        "retain": (str(texts / "prose"),),
         "sites": ("mlp", "value"),
         "importances": ("abs", "rms"),
         "selectors": ("score", "random", "layer-random"),
-        "fraction": 0.1,
-        "steps": 2,
-        "tokens": 60,
-        "context": 16,
-        "dtype": "float32",
     }
-    return Grid(**options | changes)
+    return Grid(base_of(texts), **options | changes)
 
 
 def test_every_combination_once(texts, tmp_path):
@@ -62,6 +62,60 @@ def test_every_combination_once(texts, tmp_path):
                 cell.forget,
                 "abs",
             )
+
+
+def test_what_is_not_varied_is_the_bases(texts, tmp_path):
+    base = base_of(texts, eps=0.5, head="median", kl=True, force=True, importance="rms", site="head", seed=4)
+    assert Grid(base).cells(tmp_path) == [base]
+    varied = Grid(base, importances=("abs", "std"), seeds=(1,), selectors=("score", "random"))
+    for cell in varied.cells(tmp_path):
+        assert set(cell.differences(base)) <= {"importance", "seed", "selector"}
+
+
+def test_all_random_runs_match_the_run_that_the_base_names(texts, tmp_path):
+    base = base_of(texts, match="there")
+    selectors = ("random", "layer-random")
+    cells = Grid(base, selectors=selectors, importances=("abs", "rms")).cells(tmp_path)
+    assert [(cell.selector, cell.match) for cell in cells] == [("random", None), ("layer-random", "there")]
+    with pytest.raises(DissectError, match="match is for the selector layer-random"):
+        Grid(base, selectors=("score",)).cells(tmp_path)
+
+
+# As these settings were called before grids had a base.
+FOLDERS = """smollm2-135m_mlp_abs_score_a-vs-c_0da2cecf
+smollm2-135m_mlp_abs_random_a-vs-c_ebecf396
+smollm2-135m_pre_out_abs_score_a-vs-c_b0f24a6d
+smollm2-135m_pre_out_abs_random_a-vs-c_ecef14b0""".split()
+
+
+def test_folders_keep_their_names(tmp_path):
+    base = PruneConfig("smollm2-135m", "a", "c")
+    cells = Grid(base, sites=("mlp", "pre_out"), selectors=("score", "random")).cells(tmp_path)
+    assert [cell_folder(tmp_path, cell).name for cell in cells] == FOLDERS
+
+
+def test_the_command_line_passes_every_option_on(tmp_path, monkeypatch):
+    """Also those that only layer-random takes; a flag and a value for each, other than the default."""
+    grids = []
+    monkeypatch.setattr("dissect.experiments.run_grid.run_grid", lambda grid, *_, **__: grids.append(grid) or stop())
+    others = {"eps": 0.5, "fraction": 0.1, "steps": 3, "iterative": False, "match": "there", "head": "median"}
+    others |= {"value": "mean", "svd": True, "force": True, "kl": True, "tokens": 9, "eval_tokens": 8}
+    others |= {"first_position": True, "context": 7, "dtype": "float16", "device": "cpu", "batch_size": 2}
+    varied = {"model", "forget", "retain", "site", "importance", "selector", "seed"}
+    assert set(others) | varied == {field.name for field in dataclasses.fields(PruneConfig)}
+    flags = [word for name, value in others.items() for word in flag(name, value)]
+    assert main(["compare", "--models", "m", "--forget", "a", "--retain", "b", "--seeds", "1", "2", *flags]) == 2
+    assert grids[0].base == PruneConfig("m", "a", "b", **others)
+    assert (grids[0].sites, grids[0].seeds, grids[0].selectors) == (("mlp", "pre_out"), (1, 2), ("score", "random"))
+
+
+def stop():
+    raise DissectError("far enough")
+
+
+def flag(name, value):
+    name = name.replace("_", "-")
+    return [f"--{name}" if value else f"--no-{name}"] if isinstance(value, bool) else [f"--{name}", str(value)]
 
 
 def test_seeds_of_the_baseline_repeat_nothing_else(texts, tmp_path):
@@ -109,6 +163,14 @@ def test_a_failing_cell_does_not_stop_the_others(texts, tmp_path):
     assert len(result.runs) == 8
 
 
+def test_a_grid_checks_its_base(texts, tmp_path):
+    with pytest.raises(DissectError, match="there is no grid to run"):
+        run_grid([], tmp_path / "out", progress=False)
+    with pytest.raises(DissectError, match="steps must be a whole number"):
+        run_grid(Grid(base_of(texts, steps=0)), tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -116,7 +178,7 @@ def test_a_failing_cell_does_not_stop_the_others(texts, tmp_path):
         ({"sites": ("mpl",)}, "unknown site 'mpl'"),
         ({"importances": ("freq",)}, "no activation function"),
         ({"forget": ("nowhere",)}, "unknown corpus 'nowhere'"),
-        ({"random_seeds": 0}, "random_seeds must be 1 or more, got 0"),
+        ({"random_seeds": 0}, "random_seeds must be a whole number, 1 or more, got 0"),
     ],
 )
 def test_bad_grids_run_nothing(texts, tmp_path, changes, message):

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import dissect
-from dissect import DissectError, Grid, Run, Windows, prune, run_grid
+from dissect import DissectError, Grid, PruneConfig, Run, Windows, prune, run_grid
 from dissect.base.digests import sealed
 from dissect.base.storage import read_json, write_json
 from dissect.data.corpora import CORPORA, Corpus, Table
@@ -286,9 +286,8 @@ def test_a_finished_run_outlives_its_model(folder, capsys):
 # Grids, and a run that another matches
 
 
-def grid(**changes):
-    options = {"models": ("./step1/model",), "forget": ("./code",), "retain": ("./prose",), "sites": ("mlp",)}
-    return Grid(**options | SMALL | changes)
+def grid():
+    return Grid(PruneConfig("./step1/model", "./code", "./prose", **SMALL), selectors=("score", "random"))
 
 
 @pytest.mark.parametrize("cluster", [None, Cluster()], ids=["one by one", "cluster"])

@@ -1,0 +1,303 @@
+"""The commands: one function each. What is slow to import is imported where it is used, so that help is quick."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from dissect.base.checks import as_path, check_whole
+from dissect.base.errors import DissectError
+from dissect.base.ranks import is_main
+from dissect.cli.flags import NotVaried, OfCost, OfPaper, OfRun, OfStability, OnRay, Out, OutOrDefault, Varied
+from dissect.experiments.cost import H100_OPERATIONS, cost_table
+from dissect.experiments.grid import Grid, all_cells
+from dissect.experiments.paper import PAPER_MODELS, Experiment, paper_grids
+from dissect.runs.config import PruneConfig
+
+if TYPE_CHECKING:
+    from dissect.cards.heads import HeadCard
+    from dissect.cards.neurons import NeuronCard
+    from dissect.cards.samples import Samples
+    from dissect.experiments.run_grid import GridResult
+    from dissect.runs.run import Run
+
+
+def prune(config: OfRun, out: OutOrDefault = None, n_devices: int = 1) -> None:
+    """Prune the units that matter for --forget and not for --retain, step by step, and measure both.
+
+    The same command resumes a run that was stopped. On many GPUs or machines: torchrun ... -m dissect prune ...
+
+    Args:
+        config: The options of the run.
+        out: Run folder; by default one below runs/ named after the options and the model's content.
+        n_devices: GPUs to spread the layers of the model over, where it is larger than one of them.
+    """
+    from dissect.runs.inputs import LastModel
+    from dissect.runs.prune import run_config
+
+    run = run_config(config, load=LastModel(n_devices), out=out)
+    if is_main():
+        _print_summary([run])
+        print(f"\nrun: {run.path}\nsee it: dissect report {run.path}")
+
+
+def compare(varied: Varied, others: NotVaried, on: OnRay, out: Out = Path("runs/grid")) -> None:
+    """Run every combination of models, data sets, sites, importances and selectors; print the paper's Table 2.
+
+    A run that is finished in the folder is not run again. Writes summary.csv and the figures beside the runs.
+
+    Args:
+        varied: What to combine.
+        others: The options that all runs have.
+        on: Where they run.
+        out: Folder of all runs.
+    """
+    from dissect.experiments.run_grid import run_grid
+
+    out = as_path("out", out)
+    model, forget, retain = (next(iter(names), "") for names in (varied.models, varied.forget, varied.retain))
+    base = PruneConfig(model, forget, retain, **vars(others))
+    result = run_grid(Grid(base, **vars(varied)), out, cluster=on.cluster())
+    if is_main():
+        _show_grid(result, out, result.runs)
+
+
+def reproduce(
+    what: tyro.conf.Positional[Experiment],
+    options: OfPaper,
+    on: OnRay,
+    models: tuple[str, ...] = PAPER_MODELS,
+    offline: bool = False,
+    out: Out = Path("runs/paper"),
+) -> None:
+    """Run one of the paper's experiments, by default at its own settings: 50 steps of 2%, both directions, both pairs.
+
+    Runs that two experiments share are run once.
+
+    Args:
+        what: fig1 (accuracy), fig2 (perplexity), fig3 (sites and importances), table2, or claims (all it compares).
+        options: The options that all runs have.
+        on: Where they run.
+        models: The paper's models, or any others.
+        offline: Take pairs that need no hub: Python against Wikipedia, and C++ against Python.
+        out: Folder of all runs.
+    """
+    from dissect.experiments.run_grid import run_grid
+
+    out = as_path("out", out)
+    result = run_grid(paper_grids(what, models, offline=offline, **vars(options)), out, cluster=on.cluster())
+    if not is_main():
+        return
+    _check_any(result)
+    drawn, claims = result.runs, ""
+    if what == "claims":
+        claims = _write_claims(drawn, out)
+        of_figure_1 = all_cells(paper_grids("fig1", models, offline=offline, **vars(options)), out)
+        drawn = [run for run in drawn if run.config in of_figure_1]
+    _show_grid(result, out, drawn, above=claims)
+
+
+def cost(
+    options: OfCost,
+    what: tyro.conf.Positional[tuple[Experiment, ...]] = ("fig1", "fig3", "claims"),
+    models: tuple[str, ...] = PAPER_MODELS,
+    gpus: tuple[int, ...] = (1, 8, 64),
+    operations_per_second: float = H100_OPERATIONS,
+) -> None:
+    """Calculate what the paper's experiments cost: operations, counted, and hours at an assumed rate; runs nothing.
+
+    Args:
+        options: As for reproduce.
+        what: The experiments; runs that they share count once.
+        models: The paper's models, or smollm2-135m.
+        gpus: Numbers of GPUs to show hours for.
+        operations_per_second: Of one GPU, in matrix products; by default 40% of an H100's dense bfloat16 peak.
+    """
+    grids = [grid for name in what for grid in paper_grids(name, models, **vars(options))]
+    table = cost_table(all_cells(grids, Path()), gpus, operations_per_second)
+    print(table.to_string(index=False, na_rep=""))
+    print(f"\ncalculated, not measured: at {operations_per_second:.3g} operations a second and GPU")
+
+
+def _write_claims(runs: list[Run], out: Path) -> str:
+    """Write the table of claims; gives what is printed of it."""
+    from dissect.base.storage import write_text
+    from dissect.experiments.claims import claims_table
+
+    table = claims_table(runs)
+    write_text(out / "claims.csv", table.to_csv(index=False))
+    groups = table.groupby("claim", sort=False)
+    return "".join(f"\n{claim}\n{rows.drop(columns='claim').to_string(index=False)}\n" for claim, rows in groups)
+
+
+def _show_grid(result: GridResult, out: Path, drawn: list[Run], above: str = "") -> None:
+    """Write the figures of `drawn`, then print all tables."""
+    from dissect.experiments.tables import table_2
+    from dissect.views import write_figures
+
+    _check_any(result)
+    pages = write_figures(drawn, out) if drawn else []
+    print("\n".join([above + table_2(result.runs).to_string(), *map(str, pages)]))
+    if result.failures:
+        names = ", ".join(result.failures)
+        raise DissectError(f"{len(result.failures)} of {len(result.failures) + len(result.runs)} runs failed: {names}")
+
+
+def _check_any(result: GridResult) -> None:
+    if not result.runs:
+        raise DissectError(f"every run of the grid failed, the first with: {next(iter(result.failures.values()))}")
+
+
+def export(run: tyro.conf.Positional[Path], out: Out, step: int | None = None, shrink: bool = False) -> None:
+    """Write a run's pruned model as a transformers folder that loads without dissect.
+
+    Args:
+        run: The run folder.
+        out: The folder to write, which must be empty where it exists already.
+        step: The step whose mask is pruned; the last one if not given.
+        shrink: Remove pruned feed-forward units from the weights, down to the widest layer's count.
+    """
+    from dissect.runs.export import export
+    from dissect.runs.run import Run
+
+    print(export(Run.load(run), out, step=step, shrink=shrink))
+
+
+def report(
+    runs: tyro.conf.Positional[tuple[Path, ...]], cards: int = 0, samples: int = 0, out: OutOrDefault = None
+) -> None:
+    """Write one HTML page about one or several runs; it opens offline.
+
+    Args:
+        runs: Run folders; the first is shown layer by layer, the first that has scores also unit by unit.
+        cards: Show cards of that many units, the highest scores of the first run that has scores; needs its model.
+        samples: Show how the first run's model continues that many test documents of each side, unpruned and pruned
+            up to the step that the page begins with; needs its model.
+        out: The page; report.html in the first run's folder if not given.
+    """
+    from dissect.runs.run import Run
+    from dissect.views.report import write_report
+
+    if not runs:
+        raise DissectError("a report needs at least one run folder: dissect report RUN [RUN ...]")
+    loaded = [Run.load(path) for path in runs]
+    check_whole("cards", cards, 0)
+    check_whole("samples", samples, 0)
+    page = out or runs[0] / "report.html"
+    print(write_report(loaded, page, _cards(loaded, cards), samples=_samples(loaded, samples)).resolve())
+
+
+def _cards(runs: list[Run], n: int) -> Sequence[NeuronCard | HeadCard]:
+    from dissect.cards.of_run import top_cards
+    from dissect.views.report import scored_run
+
+    return top_cards(scored_run(runs), n) if n else ()
+
+
+def _samples(runs: list[Run], n: int) -> Samples | None:
+    from dissect.cards.samples import run_samples
+
+    return run_samples(runs[0], n) if n else None
+
+
+def rerun(run: tyro.conf.Positional[Path], out: OutOrDefault = None, device: str | None = None) -> int:
+    """Repeat a run from its record and compare: bit for bit on the same machine, within tolerance elsewhere.
+
+    Names the first difference. Exit status 0 if the two are the same, 1 if they differ.
+
+    Args:
+        run: The run folder.
+        out: The folder of the repetition; the run's with -rerun after its name if not given.
+        device: cpu, cuda, ...; the device that the run asked for if not given.
+    """
+    from dissect.runs.rerun import rerun
+
+    result = rerun(run, out=out, device=device)
+    print(f"\n{result}")
+    return 0 if result.same else 1
+
+
+def stability(
+    options: OfStability,
+    sites: tuple[str, ...] = ("mlp", "value", "pre_out"),
+    importances: tuple[str, ...] = ("abs", "rms", "std"),
+    fraction: float = 0.02,
+    tokens: int = 20_000,
+    context: int = 256,
+    splits: int = 5,
+    out: Out = Path("runs/stability"),
+) -> None:
+    """Measure how many predictions are enough: do masks chosen by two halves of the text agree?
+
+    Prints the Jaccard index of the two against the number of predictions, and from which number on it is high enough.
+    Writes stability.csv and stability.html.
+
+    Args:
+        options: Model and text.
+        sites: mlp, value, pre_out, head.
+        importances: abs, rms, std, freq, sqrt.
+        fraction: How many units a mask takes, as a fraction of all units of its site.
+        tokens: Predictions of each corpus, for both halves together.
+        context: Tokens in a window.
+        splits: How often the text is split into two halves.
+        out: Folder of the table and the page.
+    """
+    from dissect.base.storage import locked, write_text
+    from dissect.experiments.stability import stability
+    from dissect.views import write_page
+
+    out = as_path("out", out)
+    sizes = {"fraction": fraction, "tokens": tokens, "context": context, "splits": splits}
+    with locked(out):
+        result = stability(sites=sites, importances=importances, **sizes, **vars(options))
+        write_text(out / "stability.csv", result.table.to_csv(index=False))
+        print(f"\n{result}\n\n{write_page([result.figure()], out / 'stability.html')}")
+
+
+def demo(out: Out = Path("runs/demo")) -> None:
+    """Prune Python out of SmolLM2-135M while keeping English prose, beside a random baseline; about five minutes.
+
+    Args:
+        out: Folder of the two runs and of the page.
+    """
+    from dissect.cli.demo import run_demo
+
+    runs, page = run_demo(as_path("out", out))
+    _print_summary(runs)
+    print(f"\nthe page: {page.resolve()}")
+
+
+def models() -> None:
+    """List the models known by name, and which of them are on this machine."""
+    from dissect.models.load import known_models
+
+    for model in known_models():
+        print(f"{model.name:<16} {'cached' if model.cached else '-':<8} {model.source}")
+    print("\nor any hub id (owner/name), or any local transformers folder")
+
+
+def _print_summary(runs: list[Run]) -> None:
+    """Print the summary table: the paper's Table 2 figure and the operating points."""
+    import pandas
+
+    from dissect.runs.tables import SUMMARY_COLUMNS, summary_rows
+
+    table = pandas.DataFrame(summary_rows(runs), columns=list(SUMMARY_COLUMNS))
+    print("\n" + table.to_string(index=False))
+
+
+COMMANDS = {
+    "prune": prune,
+    "compare": compare,
+    "reproduce": reproduce,
+    "cost": cost,
+    "export": export,
+    "report": report,
+    "rerun": rerun,
+    "stability": stability,
+    "models": models,
+    "demo": demo,
+}
