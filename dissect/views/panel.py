@@ -13,7 +13,8 @@ import numpy as np
 from plotly import graph_objects as go
 
 from dissect.runs.run import Run
-from dissect.views.log_axis import log_scores, spans, ticks
+from dissect.style.ticks import layer_ticks
+from dissect.views.log_axis import log_axis, log_scores, spans
 from dissect.views.outlines import BINS, SPACING, LayerBins, bin_layers, outline_heights, outline_widths
 from dissect.views.typed_arrays import packed
 
@@ -21,11 +22,6 @@ from dissect.views.typed_arrays import packed
 def count_title(pruned: int, total: int, site: str) -> str:
     """How many units of a site are pruned."""
     return f"{pruned:,} of {total:,} {site} units pruned"
-
-
-def layer_ticks(n_layers: int) -> list[int]:
-    """Layers to label: about seven, at a round distance."""
-    return list(range(0, n_layers, next(gap for gap in (1, 2, 5, 10, 20, 50, 100) if gap * 8 >= n_layers)))
 
 
 def outlines(bins: LayerBins, pruned: np.ndarray, colours: tuple[str, str]) -> list[go.Scatter]:
@@ -110,7 +106,7 @@ class ScorePanel:
 
     def axes(self) -> tuple[dict[str, Any], dict[str, Any]]:
         low, high = self.bins.edges[0], self.bins.edges[-1]
-        score = {"title": "score (forget / retain importance)", **ticks(low, high)}
+        score = {"title": "score (forget / retain importance)", **log_axis(low, high)}
         return layer_axis(len(self.bins.units)), score
 
 
