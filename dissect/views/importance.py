@@ -13,7 +13,8 @@ from dissect.style.theme import FORGET, Theme, get_theme, legend_below, styled
 from dissect.views.log_axis import log10_clipped, log_axis
 from dissect.views.notebook import NotebookFigure
 
-DOTS = 4_000  # of a group of units, drawn as SVG: WebGL could draw more, but a page has 16 contexts, and a figure takes two
+# At most, in a group of units. WebGL could draw more, but a page has 16 of its contexts, and a figure takes two.
+DOTS = 4_000
 CELLS = 160
 MEANING = {
     "abs": "mean |activation|",

@@ -1,7 +1,7 @@
-"""A panel of the dashboard: one site's units layer by layer, with those pruned up to a step marked.
+"""A panel of the dashboard: the units of one site by layer, with those pruned up to a step marked.
 
-A panel gives its `traces` as they are at a step, the moving ones last; `at` gives what a step changes, for each moving
-trace the same attributes; `moving` are the places of those traces in the figure.
+`traces` are the panel's traces at a step, those that the slider changes last; `at` gives the new values of these at a
+step, the same attributes for each; `moving` are their indices in the figure.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from dissect.views.typed_arrays import packed
 
 
 def count_title(pruned: int, total: int, site: str) -> str:
-    """How many units of a site are pruned."""
+    """The title of a panel: how many units of a site are pruned."""
     return f"{pruned:,} of {total:,} {site} units pruned"
 
 
 def outlines(bins: LayerBins, pruned: np.ndarray, colours: tuple[str, str]) -> list[go.Scatter]:
-    """The shapes of all units' scores, and over them those of the pruned ones (`pruned` are counts, `layer bin`)."""
+    """The shapes of the scores of all units, and over them those of the pruned ones (`pruned` counts, `layer bin`)."""
     heights = outline_heights(bins)
     shapes = (("all units", colours[0], bins.units), ("pruned units", colours[1], pruned))
     return [
@@ -45,7 +45,7 @@ def outlines(bins: LayerBins, pruned: np.ndarray, colours: tuple[str, str]) -> l
 
 
 def counts_under(bins: LayerBins, pruned: np.ndarray) -> go.Heatmap:
-    """An invisible grid that answers the pointer with the counts beneath it."""
+    """An invisible grid whose hover shows the counts at that place."""
     units = bins.units.T
     return go.Heatmap(
         x=SPACING * np.arange(len(bins.units)),
@@ -61,7 +61,7 @@ def counts_under(bins: LayerBins, pruned: np.ndarray) -> go.Heatmap:
 
 
 def layer_axis(n_layers: int) -> dict[str, Any]:
-    """The axis that shapes of layers stand on."""
+    """The axis of layers below the shapes."""
     shown = layer_ticks(n_layers)
     return {
         "title": "layer",
@@ -74,7 +74,7 @@ def layer_axis(n_layers: int) -> dict[str, Any]:
 
 @dataclass
 class ScorePanel:
-    """Base scores of a layer's units as a shape; in it, in the run's colour, the units pruned so far."""
+    """The base model's scores of each layer as a shape; the units pruned so far have the run's colour."""
 
     run: Run
     site: str
@@ -112,7 +112,7 @@ class ScorePanel:
 
 @dataclass
 class CountPanel:
-    """Pruned units per layer, for a run that kept no statistics."""
+    """The number of pruned units in each layer, for a run without statistics."""
 
     run: Run
     site: str
@@ -149,5 +149,5 @@ Panel = ScorePanel | CountPanel
 
 
 def panel_of(run: Run, site: str, bins: int = BINS) -> Panel:
-    """Scores by layer where the run kept statistics, else the number of pruned units."""
+    """Scores by layer if the run has statistics, else the number of pruned units by layer."""
     return ScorePanel(run, site, bins) if run.has_stats else CountPanel(run, site)

@@ -21,7 +21,7 @@ BELOW = 112  # pixels for the colour bar and the legend
 def specialization(
     scores: Scores | SiteScores, mask: Mask | None = None, *, sort: bool = True, theme: str = "light"
 ) -> go.Figure:
-    """The score of every unit, one row for each layer, and beside it the distribution of all scores; sites below each other.
+    """The score of every unit, a row for each layer, and beside it the distribution of scores; sites below each other.
 
     In a layer of more than 480 units, a cell shows the mean log10 score of neighbouring units.
 
@@ -49,7 +49,7 @@ def specialization(
     area = 330 * len(sites)
     height = 80 + BELOW + area
     names = " and ".join(site.site for site in sites)
-    note = "orange: matters more to forget, blue: to retain"
+    note = "orange: matters more to forget · blue: matters more to retain"
     styled(figure, title=f"Specialization of {names} units by layer", note=note, theme=theme, height=height)
     figure.update_layout(barmode="overlay", bargap=0, coloraxis=_colours(limit, area))
     legend_below(figure, bottom=BELOW, pixels=56)
