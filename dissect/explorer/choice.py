@@ -44,9 +44,8 @@ class Settings:
     @property
     def label(self) -> str:
         """A short name of the series."""
-        words = [self.site, self.importance]
-        words += ["to the mean"] * (self.value == "mean") + ["reversed"] * (self.direction == "retain")
-        return " ".join(words)
+        ablation, direction = ", mean ablation" * (self.value == "mean"), ", reversed" * (self.direction == "retain")
+        return f"{self.site} {self.importance}{ablation}{direction}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -93,7 +93,7 @@ class Controls:
         epsilons = sorted({*EPSILONS, *(get_site(site).eps for site in sites)})
         self.fraction = _slider("fraction", [(f"{100 * fraction:g}%", fraction) for fraction in FRACTIONS], 0.02)
         self.eps = _slider("eps", [(f"{eps:g}", eps) for eps in epsilons], get_site(sites[0]).eps)
-        self.value = _dropdown("pruned to", [("zero", "zero"), ("its mean on the kept side", "mean")])
+        self.value = _dropdown("pruned value", [("zero", "zero"), ("mean on the kept side", "mean")])
         self.site.observe(self._set_eps, names="value")
 
     @property

@@ -27,12 +27,13 @@ def layer_ticks(n_layers: int) -> list[int]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten from `low` to `high` (both above 0), for a logarithmic axis; also 2 and 5 times where few fit.
+    """Ticks of a logarithmic axis from `low` to `high`, both above 0.
 
-    A number a little outside, by a twentieth of a decade, is kept: axes have some room at their ends.
+    They are powers of ten; in less than 1.5 decades also 2 and 5 times these; where fewer than two of these fit, round
+    numbers at equal distances. A number up to a twentieth of a decade outside is kept: axes have room at their ends.
     """
     start, end = math.log10(low), math.log10(high)
     factors = (1, 2, 5) if end - start < 1.5 else (1,)
     numbers = (factor * 10.0**power for power in range(math.floor(start), math.ceil(end) + 1) for factor in factors)
     shown = [number for number in numbers if start - 0.05 <= math.log10(number) <= end + 0.05]
-    return shown[:: 1 + len(shown) // 8]
+    return shown[:: 1 + len(shown) // 8] if len(shown) > 1 or high < 1.02 * low else ticks(low, high)

@@ -12,8 +12,8 @@ from dissect.views.bands import Box, band
 from dissect.views.lines import Line, data_of, lines_of, model_of
 from dissect.views.notebook import NotebookFigure
 
-RETAIN_AXIS = "retain: relative drop of top-1 accuracy (%)"
-FORGET_AXIS = "forget: relative drop of top-1 accuracy (%)"
+RETAIN_AXIS = "retain: drop of top-1 accuracy (%)"
+FORGET_AXIS = "forget: drop of top-1 accuracy (%)"
 
 
 def curves(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:

@@ -75,6 +75,7 @@ def importance(scores: SiteScores, *, fraction: float | None = 0.02, theme: str 
     figure.update_yaxes(title=importance_title("forget", scores.importance), **importance_axis(units.forget))
     styled(figure, title=f"Importance of {scores.site} units to forget and retain", note=note, theme=theme, height=560)
     legend_below(figure, bottom=92, pixels=52)
+    figure.update_layout(legend={"itemsizing": "constant"})
     return figure
 
 

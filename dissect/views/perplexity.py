@@ -36,7 +36,7 @@ def perplexity(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
     figure.update_xaxes(_ticks(retain))
     figure.update_yaxes(_ticks(forget))
     note = f"{model_of(runs)} · {data_of(runs)}{bands_note(lines)}"
-    styled(figure, title="How perplexity grows on each side", note=note, theme=theme, height=500)
+    styled(figure, title="Perplexity relative to the base model", note=note, theme=theme, height=500)
     legend_below(figure, bottom=96 + 18 * ((len(lines) + 2) // 3))
     return figure
 

@@ -29,7 +29,7 @@ def pruned_by_layer(run: Run, *, theme: str = "light") -> go.Figure:
         figure.update_xaxes(title="step", showgrid=False, row=1, col=column)
         layers = layer_ticks(len(run.pruned_at[site]))
         figure.update_yaxes(title="layer" if column == 1 else None, tickvals=layers, showgrid=False, row=1, col=column)
-    title = f"Where {plain(run.label)} prunes"
+    title = f"Pruned units by layer and step: {plain(run.label)}"
     styled(figure, title=title, note=data_of([run]), theme=theme, height=460)
     bar = {"title": {"text": "pruned (%)", "side": "right", "font": {"size": 13}}, "thickness": 12}
     figure.update_layout(coloraxis={"colorscale": SEQUENTIAL, "cmin": 0, "colorbar": bar})

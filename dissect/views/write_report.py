@@ -77,7 +77,7 @@ def write_report(
         summary=summary_rows(runs),
         figure=embedded(dashboard(*runs, theme=theme), "figure"),
         neurons=rows,
-        scored=f", as {scored_run(runs).label} ranks them" if len(runs) > 1 else "",
+        scored=f", from the run {scored_run(runs).label}" if len(runs) > 1 else "",
         neuron_columns=columns,
         samples=samples,
         cards=[Markup(card_body(card)) for card in cards],
