@@ -1,6 +1,6 @@
-"""Cards as HTML: self-contained, no script, in the colours of whatever page they stand on.
+"""Cards as HTML: self-contained, without scripts, in the colours of the page around them.
 
-All text of data sets and vocabularies goes through jinja2's autoescape.
+Text from data sets and vocabularies is escaped by jinja2.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from dissect.style.theme import FORGET, RETAIN
 
 
 def card_html(card: Any) -> str:
-    """A card with its style, to stand anywhere in a page."""
+    """A card with its style, for any place in a page."""
     return card_style() + card_body(card)
 
 
 def card_style() -> str:
-    """The style of all cards, needed once a page."""
+    """The style of all cards; a page needs it once."""
     colours = {"forget": FORGET, "retain": RETAIN}
     return environment("dissect.cards").get_template("card_style.html").render(colours=colours)
 
 
 def card_body(card: Any) -> str:
-    """A card without its style; it names its own `template` and the `plot` in it."""
+    """A card without the style, drawn with its own `template` and `plot`."""
     return environment("dissect.cards").get_template(card.template).render(card=card, sides=SIDES, plot=card.plot)

@@ -1,4 +1,4 @@
-"""How cards show themselves in a notebook: one alone, and several below each other."""
+"""Cards in a notebook: one alone, or several below each other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dissect.cards.html import card_html
 
 
 class Card:
-    """What every card does: it says of which unit it is, and draws itself."""
+    """A card of one unit; a notebook shows it as HTML."""
 
     unit: Unit
     model: str
@@ -25,7 +25,7 @@ class Card:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Cards(Sequence[Any]):
-    """Cards in the order they were asked for; `_repr_html_` draws them below each other.
+    """Cards in the order in which their units were given; a notebook shows them below each other.
 
     Attributes:
         cards: The cards.

@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from dissect.cards.histograms import Histogram
+from dissect.style.ticks import ticks
 
 WIDTH, HEIGHT = 360, 150
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 8, 22
 
 
 class DensityPlot:
-    """Two distributions over each other: activation across, part of the tokens (logarithmic) up."""
+    """Two distributions in one plot: activation on x, fraction of tokens (logarithmic) on y."""
 
     width, height, left, right, top, bottom = WIDTH, HEIGHT, LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM
 
@@ -30,18 +29,18 @@ class DensityPlot:
         """Pixels from the left."""
         return round(self.left + (activation - self.low) / (self.high - self.low) * (self.right - self.left), 1)
 
-    def y(self, part: float) -> float:
-        """Pixels from the top, for a part of all tokens in (0, 1]."""
-        return round(self.top - math.log10(part) / self.decades * (self.bottom - self.top), 1)
+    def y(self, fraction: float) -> float:
+        """Pixels from the top, for a fraction of all tokens in (0, 1]."""
+        return round(self.top - math.log10(fraction) / self.decades * (self.bottom - self.top), 1)
 
     @property
     def paths(self) -> list[str]:
-        """The outline of each distribution, closed along the axis: forget, retain."""
+        """The outline of each distribution, forget then retain, as an SVG path closed along the axis."""
         return [self._path(histogram) for histogram in self.histograms]
 
     def _path(self, histogram: Histogram) -> str:
-        parts = histogram.counts / max(1, histogram.counts.sum())
-        heights = [self.y(part) if part > 0 else self.bottom for part in parts]
+        fractions = histogram.counts / max(1, histogram.counts.sum())
+        heights = [self.y(fraction) if fraction > 0 else self.bottom for fraction in fractions]
         steps = [
             f"L{self.x(left)} {y}L{self.x(right)} {y}"
             for left, right, y in zip(histogram.edges[:-1], histogram.edges[1:], heights, strict=True)
@@ -50,18 +49,18 @@ class DensityPlot:
 
     @property
     def x_ticks(self) -> list[tuple[float, str]]:
-        """Where to write which activation."""
-        return [(self.x(value), f"{value:g}".replace("-", "−")) for value in nice_ticks(self.low, self.high)]
+        """The pixel and the label of each tick."""
+        return [(self.x(value), f"{value:g}".replace("-", "−")) for value in ticks(self.low, self.high)]
 
     @property
     def y_ticks(self) -> list[tuple[float, str]]:
-        """Where to write which percentage."""
+        """The pixel and the label of each tick, in percent."""
         exponents = range(0, -int(self.decades) - 1, -1 if self.decades < 4.5 else -2)
         return [(self.y(10.0**exponent), f"{100 * 10.0**exponent:g}%") for exponent in exponents]
 
 
 class BarPlot:
-    """Two bars for each distance back: mean attention up, from 0 to 1 or to what is reached."""
+    """Two bars for each distance back, forget and retain; their height is the mean attention."""
 
     width, height, left, right, top, bottom = WIDTH, HEIGHT, LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM
 
@@ -71,29 +70,29 @@ class BarPlot:
 
     @property
     def bars(self) -> list[list[tuple[float, float, float, float]]]:
-        """x, y, width and height of each bar: forget's, retain's."""
+        """x, y, width and height in pixels of each bar, forget then retain."""
         room = (self.right - self.left) / len(self.sides[0])
         return [
             [
-                self._bar(self.left + room * (place + 0.1 + 0.4 * which), 0.4 * room, part)
-                for place, part in enumerate(side)
+                self._bar(self.left + room * (place + 0.1 + 0.4 * which), 0.4 * room, mean)
+                for place, mean in enumerate(side)
             ]
             for which, side in enumerate(self.sides)
         ]
 
-    def _bar(self, x: float, width: float, part: float) -> tuple[float, float, float, float]:
-        height = part / self.most * (self.bottom - self.top)
+    def _bar(self, x: float, width: float, mean: float) -> tuple[float, float, float, float]:
+        height = mean / self.most * (self.bottom - self.top)
         return round(x, 1), round(self.bottom - height, 1), round(width, 1), round(height, 1)
 
     @property
     def x_ticks(self) -> list[tuple[float, str]]:
-        """Where to write which distance."""
+        """The pixel and the label of each tick, in tokens back."""
         room = (self.right - self.left) / len(self.sides[0])
         return [(round(self.left + room * (place + 0.5), 1), str(place)) for place in range(0, len(self.sides[0]), 3)]
 
     @property
     def y_ticks(self) -> list[tuple[float, str]]:
-        """Where to write which percentage."""
+        """The pixel and the label of each tick, in percent."""
         return [
             (round(self.bottom - part * (self.bottom - self.top), 1), f"{100 * part * self.most:g}%")
             for part in (0.0, 0.5, 1.0)
@@ -101,15 +100,6 @@ class BarPlot:
 
 
 def nice_ceiling(value: float) -> float:
-    """The least of 1, 2, 4, 10, ... times a power of ten that is not below `value`."""
+    """The smallest of 1, 2, 4, 10, ... times a power of ten that is at least `value`; its half is round too."""
     unit = 10.0 ** math.floor(math.log10(value))
     return next(unit * step for step in (1, 2, 4, 10) if unit * step >= value * (1 - 1e-9))
-
-
-def nice_ticks(low: float, high: float) -> list[float]:
-    """About four round numbers between `low` and `high`."""
-    rough = (high - low) / 4
-    unit = 10.0 ** math.floor(math.log10(rough))
-    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough * (1 - 1e-9))
-    numbers = np.arange(math.ceil(low / step), math.floor(high / step) + 1)
-    return [float(f"{number * step:.10g}") for number in numbers]

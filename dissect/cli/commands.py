@@ -179,7 +179,7 @@ def report(
         out: The page; report.html in the first run's folder if not given.
     """
     from dissect.runs.run import Run
-    from dissect.views.report import write_report
+    from dissect.views.write_report import write_report
 
     if not runs:
         raise DissectError("a report needs at least one run folder: dissect report RUN [RUN ...]")
@@ -192,7 +192,7 @@ def report(
 
 def _cards(runs: list[Run], n: int) -> Sequence[NeuronCard | HeadCard]:
     from dissect.cards.of_run import top_cards
-    from dissect.views.report import scored_run
+    from dissect.views.write_report import scored_run
 
     return top_cards(scored_run(runs), n) if n else ()
 

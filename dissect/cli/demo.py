@@ -11,7 +11,7 @@ from dissect.runs.config import PruneConfig
 from dissect.runs.inputs import LastModel
 from dissect.runs.prune import run_config
 from dissect.runs.run import Run
-from dissect.views.report import write_report
+from dissect.views.write_report import write_report
 
 TOKENS, CONTEXT, STEPS, CARDS = 4_000, 256, 8, 4
 

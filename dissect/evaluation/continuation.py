@@ -79,6 +79,8 @@ def read_on(model: Any, ids: list[int], tokens: int, tick: Callable[[float], Non
 
 
 def _read_on(model: Any, ids: list[int], tokens: int, tick: Callable[[float], None]) -> Reading:
+    # Not `model.generate`: its sums are in another order, and in bfloat16 it soon chooses tokens that are not the
+    # likeliest by the losses below.
     read = list(ids)
     for step in range(tokens):
         with torch.no_grad():

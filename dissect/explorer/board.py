@@ -1,4 +1,4 @@
-"""How the explorer's parts stand beside each other."""
+"""The layout of the explorer's parts."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ BESIDE = {"width": "100%", "grid_gap": "4px 16px"}
 
 
 def columns(parts: list[Any], least: int) -> w.GridBox:
-    """Side by side in columns of the same width, below each other where one would be under `least` pixels wide."""
+    """Side by side in columns of equal width, or below each other where a column would be under `least` pixels wide."""
     tracks = f"repeat(auto-fit, minmax(min(100%, {least}px), 1fr))"
     return w.GridBox(parts, layout=BESIDE | {"grid_template_columns": tracks})
 
 
 class Actions:
-    """Buttons, the prompt, progress and messages.
+    """The buttons, the prompt, the progress bar and the message.
 
     Attributes:
         measure: The button that measures the choice.
-        prompt: What *try it* continues.
-        try_it: Its button.
-        bar: Progress of what is under way.
-        message: An error, or what has just been done.
-        whole, pruned, key: The last trial.
+        prompt: The prompt for *Try it*.
+        try_it: The button that continues it.
+        bar: Progress of the running action.
+        message: An error, or the result of the last action.
+        unpruned, pruned, key: The last trial: both texts, and what the shades mean.
     """
 
     def __init__(self, cannot_try: str):
@@ -34,22 +34,22 @@ class Actions:
         self.bar = w.FloatProgress(min=0, max=1, layout={"width": "220px", "visibility": "hidden"})
         self.message = w.HTML()
         self.prompt = w.Textarea(placeholder="A prompt to continue", rows=3, layout={"width": "100%"})
-        self.try_it = w.Button(description="Try it", tooltip=cannot_try or "Continue the prompt, whole and pruned")
-        self.whole, self.pruned, self.key = w.HTML(), w.HTML(), w.HTML()
+        self.try_it = w.Button(description="Try it", tooltip=cannot_try or "Continue the prompt, unpruned and pruned")
+        self.unpruned, self.pruned, self.key = w.HTML(), w.HTML(), w.HTML()
         self.can_try = not cannot_try
         if cannot_try:
             self.prompt.placeholder = cannot_try
             self.prompt.disabled = self.try_it.disabled = True
 
     def enable(self, enabled: bool, chosen: bool) -> None:
-        """Let the buttons be pressed: those that need a choice only if there is one."""
+        """Enable or disable the buttons; those that need a choice are enabled only if there is one."""
         self.measure.disabled = not (enabled and chosen)
         self.try_it.disabled = not (enabled and chosen and self.can_try)
         self.bar.layout.visibility = "hidden" if enabled else "visible"
 
 
 def board(controls: Controls, plots: list[Any], actions: Actions, about: list[Any], style: str) -> w.VBox:
-    """Controls, then plots, then what can be done; `about` are the lines below the controls, `style` is HTML."""
+    """The explorer as one widget: controls, the lines `about` below them, plots and actions; `style` is HTML."""
     rows = [
         w.HTML(style),
         columns(controls.widgets, 330),
@@ -60,8 +60,8 @@ def board(controls: Controls, plots: list[Any], actions: Actions, about: list[An
         actions.prompt,
         actions.try_it,
         actions.key,
-        columns([actions.whole, actions.pruned], 330),
+        columns([actions.unpruned, actions.pruned], 330),
     ]
-    whole = w.VBox(rows, layout={"width": "100%"})
-    whole.add_class("dissect-explorer")
-    return whole
+    explorer = w.VBox(rows, layout={"width": "100%"})
+    explorer.add_class("dissect-explorer")
+    return explorer

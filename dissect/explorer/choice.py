@@ -1,4 +1,4 @@
-"""What a setting of the controls chooses, from statistics alone: no model, no forward pass, no widget."""
+"""The units that the controls choose, from statistics alone: no model, no forward pass, no widget."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Direction = Literal["forget", "retain"]
 
 @dataclass(frozen=True)
 class Settings:
-    """Where the controls stand.
+    """The settings of the controls.
 
     Attributes:
         site: The site whose units are chosen.
         importance: A name of `IMPORTANCE`.
-        eps: Added to the importance to the side that is kept; None for the site's own.
-        fraction: How many units are chosen, as a part of all units of the site, in (0, 1].
-        value: What a pruned unit is set to: zero, or its mean on the side that is kept.
-        direction: The side that is to lose: `forget`, or `retain` for the reverse.
+        eps: Added to the importance to the kept side; None for the default of the site.
+        fraction: The fraction of the site's units that is chosen, in (0, 1].
+        value: What a pruned unit is set to: zero, or its mean on the kept side.
+        direction: The side to prune for: `forget`, or `retain` for the reverse.
     """
 
     site: str
@@ -38,24 +38,23 @@ class Settings:
 
     @property
     def series(self) -> tuple[str, str, float | None, Value, Direction]:
-        """All but the fraction: points that share it lie on one curve."""
+        """All settings but the fraction: points that share them lie on one curve."""
         return self.site, self.importance, self.eps, self.value, self.direction
 
     @property
     def label(self) -> str:
-        """The series in a few words."""
-        words = [self.site, self.importance]
-        words += ["to the mean"] * (self.value == "mean") + ["reversed"] * (self.direction == "retain")
-        return " ".join(words)
+        """A short name of the series."""
+        ablation, direction = ", mean ablation" * (self.value == "mean"), ", reversed" * (self.direction == "retain")
+        return f"{self.site} {self.importance}{ablation}{direction}"
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The statistics of the whole model that choices are made from.
+    """The statistics of the unpruned model, from which units are chosen.
 
     Attributes:
-        forget: Those of the forget data set.
-        retain: Those of the retain data set.
+        forget: Statistics on the forget data set.
+        retain: Statistics on the retain data set.
     """
 
     forget: Stats
@@ -68,18 +67,18 @@ class Evidence:
         return [site for site in SITES if site in shared]
 
     def roles(self, direction: Direction) -> tuple[Stats, Stats]:
-        """The statistics of the side that is to lose, and of the side that is to be kept."""
+        """The statistics of the side to prune for, and of the kept side."""
         return (self.forget, self.retain) if direction == "forget" else (self.retain, self.forget)
 
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """The units that some settings choose.
+    """The units that the settings choose.
 
     Attributes:
         settings: The settings.
-        scores: The site's scores; their `forget` is the side that is to lose, as `settings.direction` says.
-        mask: The highest of them.
+        scores: The site's scores; their `forget` is the side to prune for, as `settings.direction` says.
+        mask: The units with the highest scores.
     """
 
     settings: Settings
@@ -88,42 +87,52 @@ class Choice:
 
     @property
     def per_layer(self) -> list[int]:
-        """How many units are chosen in each layer."""
+        """Number of chosen units in each layer."""
         return self.mask.per_layer()
 
     @property
     def threshold(self) -> float:
-        """The lowest score that is chosen."""
+        """The lowest score of a chosen unit."""
         return float(self.scores.values[self.mask[self.settings.site]].min())
 
     def importances(self) -> tuple[np.ndarray, np.ndarray]:
-        """Importance to the forget and to the retain data set, whatever the direction, a number a unit."""
+        """Importance to the forget and to the retain data set in either direction, each with shape `unit`."""
         sides = (self.scores.forget, self.scores.retain)
         forget, retain = sides if self.settings.direction == "forget" else sides[::-1]
         return forget.numpy().flatten(), retain.numpy().flatten()
 
 
 def choose(evidence: Evidence, settings: Settings) -> Choice:
-    """Score the site's units and take the highest.
+    """Score the site's units and choose the highest.
 
     Raises:
-        DissectError: As `dissect.score` and `Scores.top`: importance `freq` on an attention site, a fraction so
-            small that it chooses no unit, statistics without what the importance needs.
+        DissectError: As in `dissect.score` and `Scores.top`: importance `freq` on an attention site, a fraction too
+            small to choose a unit, or statistics that lack what the importance needs.
     """
     scores = _scores(evidence, settings, settings.site, settings.eps)
     return Choice(settings, scores, scores.top(settings.fraction))
 
 
 def choose_site(evidence: Evidence, settings: Settings, site: str) -> Mask:
-    """What the same settings choose at an attention site; a feed-forward eps is replaced by that site's own.
+    """The choice of the same settings at an attention site; the eps of a feed-forward site is replaced by its default.
 
     Raises:
-        DissectError: As `choose`.
+        DissectError: As in `choose`.
     """
     eps = None if settings.site == "mlp" else settings.eps
     return _scores(evidence, settings, site, eps).top(settings.fraction)
 
 
 def _scores(evidence: Evidence, settings: Settings, site: str, eps: float | None) -> SiteScores:
-    lose, keep = evidence.roles(settings.direction)
-    return score(forget=lose, retain=keep, importance=settings.importance, eps=eps, sites=site)[site]
+    prune, keep = evidence.roles(settings.direction)
+    return score(forget=prune, retain=keep, importance=settings.importance, eps=eps, sites=site)[site]
+
+
+def describe(choice: Choice) -> str:
+    """A choice in one line."""
+    settings, layers = choice.settings, sum(count > 0 for count in choice.per_layer)
+    return (
+        f"{len(choice.mask):,} of {choice.mask.total:,} {settings.site} units chosen "
+        f"({100 * len(choice.mask) / choice.mask.total:.3g}%), in {layers} of {len(choice.per_layer)} layers, "
+        f"score ≥ {choice.threshold:.3g}"
+    )

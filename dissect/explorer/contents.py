@@ -1,4 +1,4 @@
-"""What a model is by its contents, so that nothing is remembered of a model that has been changed since."""
+"""A checksum of a model's contents, so that no result is reused after the model has changed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dissect.models.fingerprint import model_fingerprint
 
 
 def contents(model: Any) -> str:
-    """A digest of what decides a model's predictions: its parameters, bit for bit, and the hooks that are on it.
+    """A checksum of what decides a model's predictions: its parameters, bit for bit, and its hooks.
 
-    It means nothing in another process, where hooks have other numbers.
+    It is valid in this process only: hooks have other ids in another one.
     """
     hooks = [
-        (name, *module._forward_pre_hooks, *module._forward_hooks)  # their numbers, which no other hook will have
+        (name, *module._forward_pre_hooks, *module._forward_hooks)  # their ids, which no other hook will have
         for name, module in model.named_modules()
     ]
     return hashlib.sha256(repr((model_fingerprint(model), hooks)).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The explorer's controls: ipywidgets that stand for a `Settings`."""
+"""The explorer's controls: ipywidgets that give a `Settings`."""
 
 from __future__ import annotations
 
@@ -14,46 +14,18 @@ from dissect.explorer.choice import Settings
 from dissect.scoring.importance import IMPORTANCE
 from dissect.views.importance import MEANING
 
-PERCENT = (
-    0.1,
-    0.2,
-    0.3,
-    0.5,
-    0.7,
-    1,
-    1.5,
-    2,
-    2.5,
-    3,
-    4,
-    5,
-    6,
-    7,
-    8,
-    10,
-    12,
-    14,
-    16,
-    18,
-    20,
-    25,
-    30,
-    40,
-    50,
-    60,
-    80,
-    100,
-)
-FRACTIONS = tuple(round(percent / 100, 4) for percent in PERCENT)
+# Percent, in steps that grow with the fraction.
+_PERCENT = "0.1 0.2 0.3 0.5 0.7 1 1.5 2 2.5 3 4 5 6 7 8 10 12 14 16 18 20 25 30 40 50 60 80 100"
+FRACTIONS = tuple(round(float(percent) / 100, 4) for percent in _PERCENT.split())
 EPSILONS = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
 STYLE = {"description_width": "84px"}
 
 
 class Refusing(w.ValueWidget):
-    """What makes a widget that holds one of its options refuse all else in one line, and stay as it is.
+    """A widget that refuses what is not among its options with a one-line error, and stays unchanged.
 
     Attributes:
-        refuse: Called with the message, wherever the attempt came from.
+        refuse: Called with the message, both for code and for the page.
     """
 
     refuse: Callable[[str], None] | None = None
@@ -62,7 +34,7 @@ class Refusing(w.ValueWidget):
         """Set it from code.
 
         Raises:
-            DissectError: It is none of the options.
+            DissectError: The value is not among the options.
         """
         if error := self._error(name, value):
             if self.refuse:
@@ -71,7 +43,7 @@ class Refusing(w.ValueWidget):
         super().__setattr__(name, value)
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
-        """Take what the page sends, unless it is none of the options: the page is then told how things stand."""
+        """Take what the page sends; if it is not among the options, send the page the present state instead."""
         error = next(filter(None, (self._error(name, value) for name, value in sync_data.items())), None)
         if error is None:
             super().set_state(sync_data)
@@ -93,7 +65,7 @@ class Refusing(w.ValueWidget):
 
 
 def _is_among(value: Any, known: Sequence[Any]) -> bool:
-    """True for one of them, whichever type of number it is; an array or a bool is none."""
+    """True for one of the options, as any numeric type; False for an array or a bool."""
     try:
         return not isinstance(value, bool) and any(bool(value == each) for each in known)
     except (TypeError, ValueError):
@@ -101,27 +73,28 @@ def _is_among(value: Any, known: Sequence[Any]) -> bool:
 
 
 class Dropdown(Refusing, w.Dropdown):
-    """A list to choose from."""
+    """A dropdown list that refuses unknown values."""
 
 
 class Slider(Refusing, w.SelectionSlider):
-    """A slider with steps."""
+    """A slider over options that refuses unknown values."""
 
 
 class Controls:
-    """One widget for each field of `Settings`, by its name; a site brings its own eps when it is chosen."""
+    """One widget for each field of `Settings`, under its name; choosing a site sets eps to the default of that site."""
 
     def __init__(self, sites: Sequence[str], names: Mapping[str, str]):
         importances = [(f"{name}: {MEANING.get(name, name)}", name) for name in IMPORTANCE]
-        directions = [(f"cut {names[a]}, keep {names[b]}", a) for a, b in (("forget", "retain"), ("retain", "forget"))]
+        pairs = (("forget", "retain"), ("retain", "forget"))
+        directions = [(f"prune {names[prune]}, keep {names[keep]}", prune) for prune, keep in pairs]
         self.site = _dropdown("site", sites)
         self.importance = _dropdown("importance", importances)
         self.direction = _dropdown("direction", directions)
         epsilons = sorted({*EPSILONS, *(get_site(site).eps for site in sites)})
-        self.fraction = _slider("fraction", [(f"{100 * part:g}%", part) for part in FRACTIONS], 0.02)
+        self.fraction = _slider("fraction", [(f"{100 * fraction:g}%", fraction) for fraction in FRACTIONS], 0.02)
         self.eps = _slider("eps", [(f"{eps:g}", eps) for eps in epsilons], get_site(sites[0]).eps)
-        self.value = _dropdown("pruned to", [("zero", "zero"), ("its mean on the kept side", "mean")])
-        self.site.observe(self._bring_eps, names="value")
+        self.value = _dropdown("pruned value", [("zero", "zero"), ("mean on the kept side", "mean")])
+        self.site.observe(self._set_eps, names="value")
 
     @property
     def widgets(self) -> list[Any]:
@@ -130,25 +103,25 @@ class Controls:
 
     @property
     def settings(self) -> Settings:
-        """Where they stand."""
+        """The present settings."""
         return Settings(**{field.name: getattr(self, field.name).value for field in fields(Settings)})
 
     def on_refusal(self, call: Callable[[str], None]) -> None:
-        """Call it with the message whenever one of them is set to what it cannot be."""
+        """Call a function with the message whenever a control refuses a value."""
         for widget in self.widgets:
             widget.refuse = call
 
     def on_change(self, call: Callable[[], None]) -> None:
-        """Call it whenever one of them moves."""
+        """Call a function whenever a control changes."""
         for widget in self.widgets:
             widget.observe(lambda change: call(), names="value")
 
     def enable(self, enabled: bool) -> None:
-        """Let them be moved, or not."""
+        """Enable or disable all controls."""
         for widget in self.widgets:
             widget.disabled = not enabled
 
-    def _bring_eps(self, change: Any) -> None:
+    def _set_eps(self, change: Any) -> None:
         self.eps.value = get_site(change["new"]).eps
 
 

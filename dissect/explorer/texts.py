@@ -1,4 +1,4 @@
-"""The explorer's texts as HTML. Whatever comes from outside goes through jinja2's autoescape."""
+"""The explorer's texts as HTML; text from outside is escaped by jinja2."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dissect.explorer.trial import Trial
 from dissect.style.html import environment, printed
 from dissect.style.theme import FONT, NEGATIVE, RUNS, get_theme
 
-MOST = 8.0  # nats that shade a token fully
+MOST = 8.0  # nats: a token of this loss or more has the full shade
 
 STYLE = """
 <style>
@@ -37,7 +37,7 @@ STYLE = """
 
 READING = """
 <h4>{{ title }}</h4>
-<p class="faint">prompt: {{ "%.3f" | format(reading.prompt_loss) }} nats a token</p>
+<p class="faint">prompt: {{ "%.3f" | format(reading.prompt_loss) }} nats per token</p>
 <div class="reading">{% for text, loss, is_next in tokens -%}
 <span {% if is_next %}class="next" {% endif %}style="background:rgba({{ rgb }}, {{ "%.2f" | format(depth(loss)) }})"
  title="loss {{ "%.2f" | format(loss) }} nats">{{ text }}</span>
@@ -45,26 +45,26 @@ READING = """
 """
 
 KEY = """
-<p class="faint">Shade: loss of a token, 0 <span class="swatch"></span> {{ "%g" | format(most) }} nats and more.
-Underlined: the continuation, greedy. {{ note }}</p>
+<p class="faint">Shade: loss of the token, 0 <span class="swatch"></span> {{ "%g" | format(most) }} nats or more.
+Underlined: the greedy continuation. {{ note }}</p>
 """
 
 
 STAND_IN = """
-<p class="{{ name }}">{{ said }} This explorer is a widget: run its cell in Jupyter, and it answers here.</p>
+<p class="{{ name }}">{{ said }} This explorer is a widget: run its cell in Jupyter to use it.</p>
 """
 
 
 def style(theme: str, hidden: str) -> str:
-    """The style of everything in the explorer, which overrides the notebook's own theme there.
+    """The style of the explorer; inside it, it overrides the theme of the notebook.
 
-    What has the class `hidden` is seen only where the explorer is not.
+    An element of the class `hidden` is seen only where the explorer is not.
     """
     return _template(STYLE).render(look=get_theme(theme), font=FONT, alert=RUNS[2], rgb=NEGATIVE, hidden=hidden)
 
 
 def stand_in(said: str, name: str) -> str:
-    """What is seen of an explorer, in the class `name`, where there is no kernel to draw it."""
+    """The text, with the class `name`, in place of an explorer that has no kernel."""
     return _template(STAND_IN).render(said=said, name=name)
 
 
@@ -74,7 +74,7 @@ def paragraph(text: str, kind: str = "") -> str:
 
 
 def reading(title: str, found: Reading) -> str:
-    """A prompt and its continuation, each token shaded by its loss."""
+    """A prompt and its continuation as HTML, each token shaded by its loss."""
     tokens = [
         (printed(text), loss, place >= found.n_prompt)
         for place, (text, loss) in enumerate(zip(found.tokens, found.losses, strict=True))
@@ -83,9 +83,9 @@ def reading(title: str, found: Reading) -> str:
 
 
 def key(trial: Trial) -> str:
-    """What the shades mean, and what the prompt costs more without the chosen units."""
-    change = trial.pruned.prompt_loss - trial.whole.prompt_loss
-    note = f"Pruning changes the prompt's loss by {change:+.3f} nats a token.".replace("-", "−")
+    """What the shades mean, and how much pruning changes the loss of the prompt."""
+    change = trial.pruned.prompt_loss - trial.unpruned.prompt_loss
+    note = f"Pruning changes the prompt's loss by {change:+.3f} nats per token.".replace("-", "−")
     return _template(KEY).render(most=MOST, note=note)
 
 

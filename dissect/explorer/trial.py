@@ -1,40 +1,39 @@
-"""Trying a choice on a prompt: how the whole and the pruned model go on, and what each token costs them."""
+"""Trying a choice on a prompt: how the unpruned and the pruned model continue it, and the loss of each token."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from dissect.evaluation.continuation import Reading, encode_prompt, read_on
-from dissect.explorer.bench import Bench
 from dissect.explorer.choice import Choice, Settings
+from dissect.explorer.evaluator import Evaluator, Tick
 
 
 @dataclass(frozen=True)
 class Trial:
-    """The whole and the pruned model on one prompt.
+    """The unpruned and the pruned model on one prompt.
 
     Attributes:
         prompt: The prompt.
-        settings: What chose the units.
-        whole: How the whole model reads it.
-        pruned: How the pruned one does.
+        settings: The settings that chose the units.
+        unpruned: The prompt, its continuation and losses by the unpruned model.
+        pruned: The same by the pruned model.
     """
 
     prompt: str
     settings: Settings
-    whole: Reading
+    unpruned: Reading
     pruned: Reading
 
 
-def try_prompt(bench: Bench, choice: Choice, prompt: str, tokens: int, tick: Callable[[float], None]) -> Trial:
-    """Let the whole and the pruned model continue `prompt` by up to `tokens` tokens.
+def try_prompt(evaluator: Evaluator, choice: Choice, prompt: str, tokens: int, tick: Tick) -> Trial:
+    """Continue `prompt` by up to `tokens` tokens, with the unpruned and with the pruned model.
 
     Raises:
         DissectError: The model cannot continue a text, or the prompt is empty or too long.
     """
-    ids = encode_prompt(bench.model, prompt, tokens)
-    whole = read_on(bench.model, ids, tokens, lambda part: tick(part / 2))
-    with bench.pruned(choice):
-        pruned = read_on(bench.model, ids, tokens, lambda part: tick(0.5 + part / 2))
-    return Trial(prompt, choice.settings, whole, pruned)
+    ids = encode_prompt(evaluator.model, prompt, tokens)
+    unpruned = read_on(evaluator.model, ids, tokens, lambda fraction: tick(fraction / 2))
+    with evaluator.pruned(choice):
+        pruned = read_on(evaluator.model, ids, tokens, lambda fraction: tick(0.5 + fraction / 2))
+    return Trial(prompt, choice.settings, unpruned, pruned)

@@ -1,4 +1,4 @@
-"""HTML made of templates, and text that is shown in it: whatever is put in is escaped."""
+"""HTML from templates; all text that is put into them is escaped."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from dissect.style.theme import NEGATIVE, POSITIVE
 
 SHOWN = {"\n": "↵", "\t": "⇥", "\r": "␍"}
-INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control and formatting characters, such as those that turn text around
+INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control and formatting characters, such as right-to-left marks
 
 
 @cache
 def environment(package: str | None = None) -> Environment:
-    """The templates in the folder `templates` of a package, and the filters below; everything is escaped."""
+    """The templates in the folder `templates` of a package, with the filters below and autoescape."""
     found = Environment(
         loader=None if package is None else PackageLoader(package),
         autoescape=True,
@@ -29,18 +29,18 @@ def environment(package: str | None = None) -> Environment:
 
 
 def visible(text: str) -> str:
-    """Text in which line ends, tabs and characters without a shape can be seen, and so can runs of spaces."""
+    """Text with visible line ends, tabs, invisible characters, and double spaces."""
     seen = "".join(_seen(char) for char in text)
     return seen.replace("  ", "··") if "  " in seen else seen
 
 
 def dotted(text: str) -> str:
-    """As `visible`, for a token by itself: every space is a dot."""
+    """As `visible`, for a single token: every space is a dot."""
     return visible(text).replace(" ", "·")
 
 
 def printed(text: str) -> str:
-    """Text with its line ends and spaces, and whatever else has no shape made visible."""
+    """Text that keeps its line ends and spaces, with invisible characters made visible."""
     return " ".join(visible(part) for part in text.split(" ")).replace("↵", "↵\n")
 
 
@@ -51,16 +51,18 @@ def _seen(char: str) -> str:
 
 
 def shade(activation: float, largest: float) -> str:
-    """The background of a token: green above zero, purple below, the stronger the more active."""
-    part = min(1.0, abs(activation) / largest)
-    return f"background:rgba({POSITIVE if activation > 0 else NEGATIVE}, {0.85 * part:.2f})" if part > 0.02 else ""
+    """The background of a token as CSS: green above zero, purple below, stronger for larger activations."""
+    strength = min(1.0, abs(activation) / largest)
+    return (
+        f"background:rgba({POSITIVE if activation > 0 else NEGATIVE}, {0.85 * strength:.2f})" if strength > 0.02 else ""
+    )
 
 
 def figure(value: float) -> str:
-    """A number in three digits, with a true minus."""
+    """A number with three significant digits and a true minus sign."""
     return f"{value:.3g}".replace("-", "−")
 
 
 def signed(value: Any) -> str:
-    """As `figure`, always with a sign."""
+    """As `figure`, but always with a sign."""
     return f"{value:+.3g}".replace("-", "−")

@@ -1,4 +1,4 @@
-"""One look for every figure: forget and retain have the same colours everywhere, safe for colour-blind readers."""
+"""The common style of figures; forget and retain have the same colours everywhere, safe for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from plotly import graph_objects as go
 
 from dissect.base.errors import look_up
 
-# Okabe and Ito's palette. Runs have colours of their own, so that forget's and retain's mean nothing else.
+# Okabe and Ito's palette. The colours of runs are others than those of forget and retain.
 FORGET, RETAIN, NEUTRAL = "#D55E00", "#0072B2", "#8C8C8C"
 RUNS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B8A800")
 DASHES = ("solid", "dash", "dot", "dashdot")
 POSITIVE, NEGATIVE = "0, 158, 115", "204, 121, 167"  # activations above and below zero, as CSS wants them
-# From retain's blue to forget's vermillion, grey in the middle where a unit serves both.
+# From retain's blue to forget's vermillion; grey in the middle, where a unit matters to both.
 DIVERGING = ((0.0, RETAIN), (0.25, "#7FB2D6"), (0.5, "#E4E4E4"), (0.75, "#EBA271"), (1.0, FORGET))
 SEQUENTIAL = "Cividis"
 
@@ -28,11 +28,11 @@ class Theme:
     """What differs between light and dark.
 
     Attributes:
-        template: Plotly's own template beneath.
-        paper: Behind everything.
+        template: Plotly's template that it is based on.
+        paper: Background.
         text: Titles and axes.
-        faint: Second lines and notes.
-        grid: Lines behind the data.
+        faint: Subtitles and notes.
+        grid: Grid lines.
         units: Units that are not pruned.
     """
 
@@ -60,22 +60,22 @@ def get_theme(name: str) -> Theme:
 
 
 def plain(text: Any) -> str:
-    """Text of others as text: Plotly reads some HTML in titles, legends and hovers."""
+    """Escape text from outside: Plotly reads some HTML in titles, legends and hovers."""
     return html.escape(str(text), quote=False)
 
 
 def words(text: str) -> str:
-    """What is read of a text of Plotly's: the inverse of `plain`, and the HTML that Plotly draws left out."""
+    """The readable words of a Plotly text: HTML removed, and `plain` undone."""
     return html.unescape(re.sub("<[^>]*>", " ", text))
 
 
 def styled(figure: go.Figure, *, title: str, note: str = "", theme: str = "light", height: int = 460) -> go.Figure:
-    """Give a figure the common font, colours, title and margins; changes and returns it.
+    """Give a figure the common font, colours, title and margins; the figure is changed and returned.
 
     Args:
         figure: The figure.
-        title: What is seen; `plain` text, or text of ours.
-        note: A second, smaller line.
+        title: What the figure shows; names from outside must be `plain`.
+        note: A second, smaller line, likewise.
         theme: `light` or `dark`.
         height: In pixels; the width is that of the page.
     """
@@ -91,7 +91,7 @@ def styled(figure: go.Figure, *, title: str, note: str = "", theme: str = "light
             "x": 0,
             "xref": "paper",
             "xanchor": "left",
-            "y": 1,  # and pixels from there, so that another height moves nothing
+            "y": 1,  # plus a distance in pixels, the same for every height
             "yref": "container",
             "yanchor": "top",
             "pad": {"t": 10},
@@ -114,7 +114,7 @@ def styled(figure: go.Figure, *, title: str, note: str = "", theme: str = "light
 
 
 def legend_below(figure: go.Figure, *, bottom: int, pixels: int = 64) -> None:
-    """Put the legend below the plot area, `pixels` under its lower edge, whatever the height; changes the figure.
+    """Put the legend `pixels` below the plot area; the figure is changed.
 
     `bottom` is the room below the plot area, in pixels.
     """

@@ -1,4 +1,4 @@
-"""Plotly figures, neuron cards as HTML, and the report. Nothing here runs a model or computes a result.
+"""Plotly figures of runs and scores, and the report page. Nothing here runs a model or computes a result.
 
 Every figure takes `theme="light"` or `"dark"`; forget and retain have the same colours everywhere.
 """
@@ -8,12 +8,13 @@ from dissect.views.curves import curves
 from dissect.views.dashboard import dashboard
 from dissect.views.importance import importance
 from dissect.views.overlap import overlap
-from dissect.views.pages import write_figures, write_page
 from dissect.views.perplexity import perplexity
 from dissect.views.pruned_by_layer import pruned_by_layer
-from dissect.views.report import write_report
 from dissect.views.specialization import specialization
-from dissect.views.stability import stability_figure
+from dissect.views.stability_figure import stability_figure
+from dissect.views.write_figures import write_figures
+from dissect.views.write_page import write_page
+from dissect.views.write_report import write_report
 
 __all__ = [
     "compare",

@@ -1,4 +1,4 @@
-"""Bands: where a curve would lie with other documents, or with other seeds; on both axes at once."""
+"""Bands around curves: the range over other documents or other seeds, on both axes at once."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from plotly.colors import hex_to_rgb
 from dissect.views.lines import Line
 
 Point = tuple[float, float]
-Box = tuple[Point, Point]  # the ends across, the ends up
+Box = tuple[Point, Point]  # (lowest, highest) on x, (lowest, highest) on y
 ALPHA = 0.16
 
 
 def band(line: Line, boxes: Sequence[Box], place: Callable[[float], float] = float) -> list[go.Scatter]:
-    """A translucent trace behind a line, shown and hidden with it: the boxes of its steps, joined each to the next.
+    """A translucent trace around a line, shown and hidden with it: the boxes of its steps, each joined to the next.
 
-    `place` says where on an axis a number of the boxes is drawn. No trace where nothing has any width.
+    `place` maps a number of the boxes to where it is drawn on the axis. The list is empty where no box has a width.
     """
     shapes = [shape for a, b in pairwise(boxes) if len(shape := hull(corners(a) + corners(b))) > 2]
     if not shapes:
@@ -29,7 +29,7 @@ def band(line: Line, boxes: Sequence[Box], place: Callable[[float], float] = flo
         y=[None if point is None else place(point[1]) for point in outline],
         mode="lines",
         line={"width": 0},
-        fill="toself",  # all shapes are one path, and drawn the same way round, so that none is seen through another
+        fill="toself",  # one path, every shape drawn counter-clockwise, so that overlaps are not left out
         fillcolor=f"rgba{(*hex_to_rgb(line.style['color']), ALPHA)}",
         hoverinfo="skip",
         showlegend=False,
@@ -52,7 +52,7 @@ def hull(points: Sequence[Point]) -> list[Point]:
 
 
 def _half(points: Sequence[Point]) -> list[Point]:
-    """One side of the hull, without its last point, which begins the other side."""
+    """One side of the hull, without its last point, which is the first of the other side."""
     kept: list[Point] = []
     for point in points:
         while len(kept) > 1 and not _turns_left(kept[-2], kept[-1], point):

@@ -18,11 +18,11 @@ from dissect.views.notebook import NotebookFigure
 
 
 def compare(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
-    """The largest forget drop minus retain drop of any step, a bar a run; the retain drop at that step below it.
+    """The largest forget drop minus retain drop of any step, one bar for each run, and the retain drop at that step.
 
-    Runs of a model stand together, in them those of a site and of an importance, random baselines last; random runs
-    that differ in their seed alone are one bar, their mean. A whisker is the 95% interval, where there is one, or one
-    standard deviation over seeds.
+    Runs are grouped by model, then by site and importance, random baselines last. Random runs that differ only in
+    their seed are one bar, their mean. Whiskers are 95% intervals, where there are any, or one standard deviation over
+    the seeds.
 
     Raises:
         DissectError: There is no run, or one has no step yet.
@@ -42,12 +42,12 @@ def compare(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
     ends = [end for seeds in summaries for field in INTERVALS for end in _reach(seeds, field)]
     most, least = max(0, *ends), min(0, *ends)
     room = 0.1 * max(most - least, 1)
-    low = least - room if least < 0 else 0  # room for the numbers at the bars' ends
-    figure.update_xaxes(title="percentage points of relative top-1 accuracy drop", range=[low, most + room])
+    low = least - room if least < 0 else 0  # room for the numbers at the ends of the bars
+    figure.update_xaxes(title="relative drop of top-1 accuracy (percentage points)", range=[low, most + room])
     figure.update_yaxes(autorange="reversed")
     styled(
         figure,
-        title="How selective each run is at its best step",
+        title="Largest difference between forget drop and retain drop",
         note=f"{data_of(runs)} · difference: forget drop − retain drop{_whiskers_note(lines)}",
         theme=theme,
         height=190 + 46 * len(runs),
@@ -61,7 +61,7 @@ INTERVALS = {"difference": "interval", "retain_drop": "retain_interval"}
 
 
 def _bars(names: list[list[str]], summaries: list[list[Summary]], field: str, name: str, colours: list[str]) -> go.Bar:
-    """A bar for each list of summaries, of one run or of several seeds."""
+    """One bar for each list of summaries: of one run, or of several seeds."""
     values = [_mean(seeds, field) for seeds in summaries]
     whiskers = [_whisker(seeds, field) for seeds in summaries]
     return go.Bar(
@@ -93,17 +93,17 @@ def _bars(names: list[list[str]], summaries: list[list[Summary]], field: str, na
 
 
 def _whisker(seeds: list[Summary], field: str) -> tuple[float, float]:
-    """How far the whisker goes below and above, in percent; nowhere without an interval."""
+    """How far the whisker reaches below and above, in percent; 0 without an interval."""
     if len(seeds) > 1:
         sd = 100 * mean_and_sd([getattr(s, field) for s in seeds])[1]
         return sd, sd
     ends, value = getattr(seeds[0], INTERVALS[field]), getattr(seeds[0], field)
-    # Zero where the value lies outside, as the percentile interval may.
+    # A percentile interval may exclude the value itself; the whisker then ends at the value.
     return (0, 0) if ends is None else (max(0, 100 * (value - ends[0])), max(0, 100 * (ends[1] - value)))
 
 
 def _mean(seeds: list[Summary], field: str) -> float:
-    """In percent."""
+    """The mean over seeds, in percent."""
     return 100 * fmean(getattr(s, field) for s in seeds)
 
 
@@ -112,16 +112,16 @@ def _hover(seeds: list[Summary]) -> tuple[Any, ...]:
 
 
 def _whiskers_note(lines: Sequence[Line]) -> str:
-    """What the whiskers are, if there are any."""
+    """What the whiskers show, if there are any."""
     kinds = (
-        "95% interval" if len(line.runs) == 1 else "standard deviation of the seeds" for line in lines if line.has_band
+        "95% interval" if len(line.runs) == 1 else "standard deviation over seeds" for line in lines if line.has_band
     )
     said = ", ".join(dict.fromkeys(kinds))
     return f" · whiskers: {said}" if said else ""
 
 
 def _reach(seeds: list[Summary], field: str) -> tuple[float, float]:
-    """Where a bar's whisker ends."""
+    """The two ends of a whisker, in percent."""
     below, above = _whisker(seeds, field)
     return _mean(seeds, field) - below, _mean(seeds, field) + above
 

@@ -1,4 +1,4 @@
-"""The pruning curve: the paper's Figure 1, retain drop across and forget drop up, a point a step."""
+"""The pruning curve: the paper's Figure 1, retain drop on x and forget drop on y, one point for each step."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ FORGET_AXIS = "forget: drop of top-1 accuracy (%)"
 
 
 def curves(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
-    """What is lost on the forget set against what is lost on the retain set, a line a run, a point a step.
+    """The drop on the forget set against the drop on the retain set, one line for each run, one point for each step.
 
     Drops are relative: 1 - accuracy / accuracy of the base model, in percent. A diamond marks the step of the
-    largest forget drop minus retain drop. Around the line lie the 95% intervals of its steps on both axes, where
-    there are any (`Run.intervals`). Random runs that differ in their seed alone are one line, their mean, and a band
-    from the smallest to the largest of them. A run that forgets what the first one retains is drawn on the first
-    one's axes, as `reversed`.
+    largest forget drop minus retain drop. The band around a line shows the 95% intervals of its steps on both axes,
+    where there are any (`Run.intervals`). Random runs that differ only in their seed are one line, their mean, and a
+    band from the smallest to the largest. A run that forgets what the first run retains is drawn on the axes of the
+    first and is called `reversed`.
 
     Raises:
         DissectError: There is no run, or one has no step yet.
@@ -34,13 +34,13 @@ def curves(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
     figure.update_xaxes(title=RETAIN_AXIS)
     figure.update_yaxes(title=FORGET_AXIS)
     note = f"{model_of(runs)} · {data_of(runs)} · ◆ largest difference{bands_note(lines)}"
-    styled(figure, title="What pruning takes from each side", note=note, theme=theme, height=500)
+    styled(figure, title="Drop of accuracy on forget and retain", note=note, theme=theme, height=500)
     legend_below(figure, bottom=96 + 18 * ((len(lines) + 2) // 3))
     return figure
 
 
 def curve_traces(lines: Sequence[Line]) -> list[go.Scatter]:
-    """The diagonal, the bands there are, and one line a run, in percent."""
+    """The diagonal, the bands, and one line for each run, in percent."""
     bands = [trace for line in lines for trace in band(line, _boxes(line))]
     return [_diagonal(lines), *bands, *(_curve(line) for line in lines)]
 
@@ -51,13 +51,13 @@ def _boxes(line: Line) -> list[Box]:
 
 
 def bands_note(lines: Sequence[Line]) -> str:
-    """What the bands of lines are, to end a figure's note with; empty where they have none."""
+    """What the bands of these lines show, for the end of a figure's note; empty where there is no band."""
     kinds = dict.fromkeys(line.band_is for line in lines if line.has_band)
     return f" · bands: {', '.join(kinds)}" if kinds else ""
 
 
 def _diagonal(lines: Sequence[Line]) -> go.Scatter:
-    """The line on which both sides lose the same, as far as the runs go."""
+    """The line on which both sides lose the same, as long as the runs need."""
     end = max(5.0, *(min(max(line.drops("forget")), max(line.drops("retain"))) for line in lines))
     return go.Scatter(
         x=[0, end],

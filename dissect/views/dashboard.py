@@ -1,4 +1,4 @@
-"""A run at one look: its pruning curve beside the specialization of its layers, and one slider for both."""
+"""An overview of a run: its pruning curve beside the specialization of its layers, and one slider for both."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from dissect.views.notebook import NotebookFigure
 from dissect.views.outlines import BINS
 from dissect.views.panel import Panel, panel_of
 
-ROW = 300  # pixels a site
+ROW = 300  # height of a site's panel, in pixels
 ABOVE, BELOW = 108, 172
 
 
 def dashboard(run: Run, *others: Run, theme: str = "light") -> go.Figure:
     """The pruning curve of `run` and `others` beside the units of `run` layer by layer; a slider moves both.
 
-    Left, the paper's Figure 1: a ring on each curve marks the step (the last one for a run that has fewer). Right,
-    for each site, the base model's scores, as wide as a layer has units of that score; those that `run` has pruned
-    up to the step are filled in. A run without statistics (random) shows its pruned units per layer instead. The
-    slider begins at the step of the largest difference.
+    Left, the paper's Figure 1: a ring on each curve marks the step (or the last step of a shorter run). Right, one
+    panel for each site: the scores of the base model, one shape for each layer, whose width shows how many units have
+    that score; the part that `run` has pruned up to the step is coloured. A run without statistics (random) shows its
+    pruned units per layer instead. The slider starts at the step of the largest difference.
 
     Raises:
         DissectError: A run has no step yet, or `theme` is unknown.
@@ -38,7 +38,7 @@ def dashboard(run: Run, *others: Run, theme: str = "light") -> go.Figure:
     figure = _frame(lines, panels, step)
     colours = (get_theme(theme).units, lines[0].style["color"])
     _draw(figure, lines, panels, step, colours)
-    title = f"{plain(run.config.model)}: what is lost, and where the pruned units sit"
+    title = f"{plain(run.config.model)}: drop of accuracy, and the pruned units by layer"
     height = ABOVE + BELOW + ROW * max(1, len(sites)) - 40 * (len(sites) > 1)
     styled(figure, title=title, note=data_of([run, *others]) + bands_note(lines), theme=theme, height=height)
     _place(figure, height - ABOVE - BELOW)
@@ -47,7 +47,7 @@ def dashboard(run: Run, *others: Run, theme: str = "light") -> go.Figure:
 
 
 def _frame(lines: Sequence[Line], panels: Sequence[Panel], step: int) -> go.Figure:
-    """Empty axes: the curve's left over all rows, a row for each panel right; with their titles."""
+    """Empty axes with their titles: the curve on the left over all rows, the panels on the right, one in each row."""
     rows = len(panels)
     titles = [curve_title(lines[0], step), *(panel.title(step) for panel in panels)]
     return NotebookFigure().set_subplots(
@@ -84,7 +84,7 @@ def _draw(
 
 
 def _place(figure: go.Figure, area: int) -> None:
-    """Titles of the panels to the left above them, the legend below the axes; `area` is the plot area's height."""
+    """Put titles above the left ends of the panels and the legend below; `area` is the height of the plot area."""
     for annotation, axis in zip(figure.select_annotations(), figure.select_xaxes(), strict=True):
         annotation.update(x=axis.domain[0], xanchor="left", align="left", font={"size": 12.5}, yshift=2)
     figure.update_layout(margin={"t": ABOVE, "b": BELOW}, barmode="overlay")

@@ -1,4 +1,4 @@
-"""What a step of the dashboard's slider changes: a ring on each curve, the pruned units of each layer, the titles."""
+"""What a step of the dashboard's slider changes: the ring on each curve, the pruned units of each layer, the titles."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def ring(line: Line, step: int) -> dict[str, Any]:
 
 
 def point(line: Line, step: int) -> tuple[float, float]:
-    """Where a step lies in the curve: retain and forget drop in percent; the last step for a shorter run."""
+    """The point of a step on the curve: retain and forget drop in percent; the last step of a shorter run."""
     step = min(step, line.last)
     return line.drops("retain")[step], line.drops("forget")[step]
 
 
 def curve_title(line: Line, step: int) -> str:
-    """What is lost at a step, above the curve."""
+    """The title of the curve: what is lost at a step."""
     retain, forget = (_change(-drop) for drop in point(line, step))
     return f"Step {step}: {100 * line.run.history[step]['pruned']:.1f}% pruned<br>forget {forget}, retain {retain}"
 
@@ -63,13 +63,13 @@ def slider(lines: Sequence[Line], panels: Sequence[Panel], active: int) -> dict[
 
 
 def _data(panels: Sequence[Panel], step: int) -> dict[str, list[Any]]:
-    """New values of the moving traces: an attribute each, a value a trace."""
+    """New values of the moving traces: for each attribute, one value for each trace."""
     changes = [change for panel in panels for change in panel.at(step)]
     return {name: [change[name] for change in changes] for name in changes[0]}
 
 
 def _layout(lines: Sequence[Line], panels: Sequence[Panel], step: int) -> dict[str, Any]:
-    """New places of the rings and new titles; the first annotation is the curve's title, then one a panel."""
+    """New places of the rings, and new titles: the first annotation is the curve's title, the others the panels'."""
     changes: dict[str, Any] = {"annotations[0].text": curve_title(lines[0], step)}
     for index, panel in enumerate(panels):
         changes[f"annotations[{index + 1}].text"] = panel.title(step)

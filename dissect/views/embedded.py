@@ -1,6 +1,6 @@
-"""A figure inside a page, with Plotly itself: both compressed, since Plotly alone is 4.8 MB.
+"""A figure in a page, together with Plotly; both are compressed, since Plotly alone is 4.8 MB.
 
-The page unpacks them in the browser (`DecompressionStream`, in every browser since 2023); nothing is fetched.
+The browser unpacks them (`DecompressionStream`, in every browser since 2023); nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ NOTE = Markup("<noscript>The figure needs JavaScript; the rest of the page does 
 
 
 def embedded(figure: Figure, name: str) -> Markup:
-    """HTML that draws `figure` wherever it stands in a page, in an element with the id `name`.
+    """HTML that draws `figure` at its place in a page, in an element with the id `name`.
 
-    The same figure gives the same text.
+    The same figure always gives the same text.
     """
     return Markup(packed_script(f"{get_plotlyjs()}\n{drawing(figure, name)}", figure, name, NOTE))
 
 
 def drawing(figure: Figure, name: str) -> str:
-    """The script that draws a figure in the element `name`, in place of what is there."""
+    """The script that draws a figure in the element `name` and replaces what is there."""
     place = json.dumps(name)
     draw = f"Plotly.newPlot({place}, {{...{figure.to_json()}, config: {json.dumps(CONFIG)}}});"
     return f'document.getElementById({place}).textContent = ""; {draw}'
 
 
 def packed_script(script: str, figure: Figure, name: str, note: Markup) -> str:
-    """HTML of an element `name`, as high as the figure, that shows `note` and runs a script that is kept compressed."""
+    """HTML of an element `name`, as high as the figure, that shows `note` and runs a compressed script."""
     packed = base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode("ascii")
     template = environment("dissect.views").get_template("figure.html")
     return template.render(name=name, height=figure.to_dict()["layout"]["height"], packed=packed, note=note)

@@ -1,4 +1,4 @@
-"""Importance: what each unit matters to forget against what it matters to retain, with the cut of a fraction."""
+"""Importance: how much each unit matters to forget and to retain, with the line that a pruned fraction lies above."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from plotly import graph_objects as go
 from dissect.base.checks import check_kind
 from dissect.scoring.scores import SiteScores
 from dissect.style.theme import FORGET, Theme, get_theme, legend_below, styled
-from dissect.views.log_axis import log10_clipped, ticks
+from dissect.views.log_axis import log10_clipped, log_axis
 from dissect.views.notebook import NotebookFigure
 
-DOTS = 4_000  # a group of units, as SVG: WebGL takes more, but two of the 16 contexts of a page for each figure
+# At most, in a group of units. WebGL could draw more, but a page has 16 of its contexts, and a figure takes two.
+DOTS = 4_000
 CELLS = 160
 MEANING = {
     "abs": "mean |activation|",
@@ -26,13 +27,13 @@ MEANING = {
 
 @dataclass(frozen=True, eq=False)
 class _Units:
-    """Coordinates and what is chosen, flat, a number a unit.
+    """Coordinates of the units and which of them are chosen, one entry for each unit.
 
     Attributes:
-        retain: Importance to retain, zeros lifted to the lower edge.
+        retain: Importance to retain, zeros raised to the lower edge of the axis.
         forget: Likewise to forget.
-        chosen: True where the cut takes it.
-        place: Layer and the unit's number in it.
+        chosen: True for the units with the highest scores.
+        place: Layer, and the index of the unit in it; shape `unit 2`.
         score: Its score.
     """
 
@@ -44,14 +45,15 @@ class _Units:
 
 
 def importance(scores: SiteScores, *, fraction: float | None = 0.02, theme: str = "light") -> go.Figure:
-    """Forget against retain importance, one dot a unit, both logarithmic.
+    """Importance to forget (y) and to retain (x), one dot for each unit, on logarithmic axes.
 
     Of more than 4,000 units, those that lie closest together are drawn as a density, the others as dots.
 
     Args:
         scores: The scores of one site.
-        fraction: Draws the cut that takes this part of all units: score = the lowest score it takes. None draws
-            no cut. For `head`, whose score is an average over its neurons, the line is only near the cut.
+        fraction: Marks this fraction of the units, those with the highest scores, and draws the line on which the score
+            is the lowest of theirs; None marks none. For `head`, whose score is an average over neurons, the line is
+            approximate.
         theme: `light` or `dark`.
 
     Raises:
@@ -68,11 +70,12 @@ def importance(scores: SiteScores, *, fraction: float | None = 0.02, theme: str 
         threshold = float(units.score[units.chosen].min())
         figure.add_traces(_cloud(units, units.chosen, "highest scores", look, FORGET))
         figure.add_trace(_cut(units, threshold, scores.eps, look.text))
-        note += f", the {units.chosen.sum():,} highest scores ({100 * fraction:.3g}%) lie above {threshold:.3g}"
+        note += f" · the {units.chosen.sum():,} highest scores ({100 * fraction:.3g}%) are at least {threshold:.3g}"
     figure.update_xaxes(title=importance_title("retain", scores.importance), **importance_axis(units.retain))
     figure.update_yaxes(title=importance_title("forget", scores.importance), **importance_axis(units.forget))
-    styled(figure, title=f"What {scores.site} units matter to", note=note, theme=theme, height=560)
+    styled(figure, title=f"Importance of {scores.site} units to forget and retain", note=note, theme=theme, height=560)
     legend_below(figure, bottom=92, pixels=52)
+    figure.update_layout(legend={"itemsizing": "constant"})
     return figure
 
 
@@ -92,15 +95,15 @@ def importance_title(side: str, importance: str) -> str:
 
 
 def lifted(values: np.ndarray) -> np.ndarray:
-    """Importances that a logarithmic axis can show: zeros, and a few vanishing ones, put at the lower edge."""
+    """Importances that a logarithmic axis can show: zeros, and a few values near zero, raised to the lower edge."""
     return 10 ** log10_clipped(values, 1e-4)
 
 
 def importance_axis(values: np.ndarray) -> dict:
-    """A logarithmic axis over (lifted) values and a little more."""
+    """A logarithmic axis that covers the (lifted) values, with some room at its ends."""
     low, high = np.log10(values.min()), np.log10(values.max())
     room = 0.03 * max(high - low, 0.3)
-    labels = ticks(low - room, high + room)
+    labels = log_axis(low - room, high + room)
     places = [10**place for place in labels["tickvals"]]
     return {"type": "log", "range": [low - room, high + room], **labels, "tickvals": places}
 
@@ -108,7 +111,7 @@ def importance_axis(values: np.ndarray) -> dict:
 def _cloud(
     units: _Units, which: np.ndarray, name: str, look: Theme, colour: str | None = None
 ) -> list[go.Heatmap | go.Scatter]:
-    """A group of units: all as dots, or a density of those that lie close together, and at most `DOTS` dots."""
+    """A group of units: all as dots, or a density where they lie close together and at most `DOTS` dots elsewhere."""
     if which.sum() <= DOTS:
         return [_dots(units, which, name, look, colour)]
     retain, forget = units.retain[which], units.forget[which]
@@ -141,7 +144,7 @@ def _dots(units: _Units, which: np.ndarray, name: str, look: Theme, colour: str 
 
 
 def crowding(retain: np.ndarray, forget: np.ndarray) -> np.ndarray:
-    """How many units lie in the cell of each unit, itself among them."""
+    """How many units lie in the same cell as each unit, itself included."""
     points = np.log10(retain), np.log10(forget)
     counts, *edges = np.histogram2d(*points, CELLS)
     column, row = (
@@ -156,7 +159,7 @@ def density(
 ) -> go.Heatmap:
     """Counts in cells of equal size on the logarithmic axes, coloured by the logarithm of the count.
 
-    Cells of fewer units than `least` are left empty. `colour` replaces the greys of units that stay.
+    Cells of fewer units than `least` are left empty. `colour` replaces the greys of kept units.
     """
     counts, x, y = np.histogram2d(np.log10(retain), np.log10(forget), CELLS)
     shade = np.full(counts.shape, np.nan)

@@ -1,6 +1,6 @@
-"""Runs overlaid in one figure: each has a name, a line style, and the figure's sides, which a reversed run swaps.
+"""Several runs in one figure: each is a line with a name and a style, on the forget and retain axes of the figure.
 
-Random runs that differ in their seed alone are one line, their mean.
+Random runs that differ only in their seed are one line, their mean.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ OTHER = {"forget": "retain", "retain": "forget"}
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """A run, or random runs of several seeds, as drawn beside others.
+    """A run, or random runs of several seeds, as drawn in a figure.
 
     Attributes:
         runs: The run, or one for each seed.
-        name: Its label, with what tells it from the others.
+        name: Its label, and what distinguishes it from the others.
         style: Plotly's line: colour, width, dash.
-        swapped: True where it forgets what the figure's first run retains, and the other way round.
+        swapped: True where it forgets what the figure's first run retains, and retains what that run forgets.
     """
 
     runs: Sequence[Run]
@@ -41,13 +41,13 @@ class Line:
 
     @property
     def last(self) -> int:
-        """The last step there is, in all of the runs."""
+        """The last step that all of the runs have."""
         return min(len(run.history) for run in self.runs) - 1
 
     @property
     def band_is(self) -> str:
-        """What the band around the line is."""
-        return "95% interval" if len(self.runs) == 1 else "smallest to largest of the seeds"
+        """What the band around the line shows."""
+        return "95% interval" if len(self.runs) == 1 else "smallest to largest over seeds"
 
     @property
     def has_band(self) -> bool:
@@ -55,7 +55,7 @@ class Line:
         return any(low < high for side in OTHER for low, high in self.spans(side, "drop"))
 
     def side(self, side: str) -> str:
-        """What the run itself calls the figure's `forget` or `retain`."""
+        """The run's own name for the figure's `forget` or `retain` side."""
         return OTHER[side] if self.swapped else side
 
     def drops(self, side: str) -> list[float]:
@@ -67,9 +67,10 @@ class Line:
         return [fmean(step) for step in self._steps(lambda run: run.loss_rises(self.side(side)))]
 
     def spans(self, side: str, name: str) -> list[tuple[float, float]]:
-        """From where to where `drop` (as a part) or `loss_rise` lies at every step, on the figure's `side`.
+        """The range of `drop` (as a fraction) or `loss_rise` (in nats) at every step, on the figure's `side`.
 
-        The 95% interval of a run, or the value itself where it has none; the smallest and the largest of the seeds.
+        It is the 95% interval of a run, or the value itself where there is none; for several seeds, the smallest and
+        the largest.
         """
         values = self._steps(lambda run: (run.drops if name == "drop" else run.loss_rises)(self.side(side)))
         found = [(min(step), max(step)) for step in values]
@@ -81,11 +82,11 @@ class Line:
         return self.run.intervals(self.side(side), name)
 
     def _steps(self, values: Callable[[Run], Sequence[Any]]) -> list[tuple[Any, ...]]:
-        """Something of every step, a tuple with a value a run."""
+        """One tuple for each step, with one value for each run."""
         return list(zip(*(values(run)[: self.last + 1] for run in self.runs), strict=True))
 
     def details(self) -> list[tuple[float, ...]]:
-        """For the hover, a step each: step, percent and number of units pruned, top-1 and perplexity by side."""
+        """For the hover, for each step: step, percent and number of units pruned, top-1 and perplexity of each side."""
         return [tuple(map(fmean, zip(*step, strict=True))) for step in self._steps(self._details)]
 
     def _details(self, run: Run) -> list[tuple[float, ...]]:
@@ -126,7 +127,7 @@ def _is_swapped(run: Run, first: Run) -> bool:
 
 
 def _distinct(labels: list[str], runs: Sequence[Run]) -> list[str]:
-    """Labels as plain text; where two are the same, the one thing that differs, else the folder."""
+    """Labels as plain text; the same label of two runs also names the setting that differs, or else the folder."""
     seen = Counter(labels)
     return [
         plain(label if seen[label] == 1 else f"{label}, {_difference(run, runs)}")
@@ -144,7 +145,7 @@ def _difference(run: Run, runs: Sequence[Run]) -> str:
 
 
 def _styles(random: list[bool]) -> list[dict[str, Any]]:
-    """Random baselines are grey and differ by dash; the others differ by colour, then by dash."""
+    """Random baselines are grey and differ in dashes; other runs differ in colour, then in dashes."""
     styles, counts = [], {True: 0, False: 0}
     for grey in random:
         place, counts[grey] = counts[grey], counts[grey] + 1
@@ -162,7 +163,7 @@ def data_of(runs: Sequence[Run]) -> str:
 
 
 def corpus_of(run: Run, side: str) -> str:
-    """What a run calls a side's data; where they were given as windows, the corpus these came from, if known."""
+    """The name of a side's data in a run; for data given as windows, the corpus that they came from, if known."""
     given = getattr(run.config, side)
     train = run.record.get("data", {}).get(side, {}).get("train", {})
     return train.get("corpus", given) if given.startswith("windows:") else given
@@ -175,5 +176,5 @@ def model_of(runs: Sequence[Run]) -> str:
 
 
 def short(corpus: str) -> str:
-    """A corpus' name as plain text, cut where it is long."""
+    """The name of a corpus as plain text, shortened to 32 characters."""
     return plain(corpus if len(corpus) <= 32 else f"{corpus[:29]}…")

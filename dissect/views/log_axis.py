@@ -1,24 +1,26 @@
-"""Logarithms on an axis that is linear to Plotly, so that binned shapes and heat maps can lie on it."""
+"""Axes of log10 values: Plotly draws them as linear, so that binned shapes and heat maps can be drawn on them."""
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from dissect.scoring.scores import SiteScores
+from dissect.style.ticks import log_ticks
 
 
 def log_scores(scores: SiteScores) -> np.ndarray:
-    """log10 of the scores, `layer unit`; a unit that the forget set never moves lies at the lower edge."""
+    """log10 of the scores, `layer unit`; a unit that is never active on the forget set lies at the lower edge."""
     return log10_clipped(scores.values.flatten(1).numpy())
 
 
 def log10_clipped(values: np.ndarray, lowest: float = 0.0005) -> np.ndarray:
-    """log10, with zeros, and what is below the quantile `lowest`, put at the lower edge, and infinities at the upper.
+    """log10 of values, clipped from the quantile `lowest` of the positive ones to the largest finite one.
 
-    A few vanishing values would squeeze all others together. All zeros where nothing is positive.
+    Without the clip a few values near zero would squeeze all others together. All zeros where no value is positive.
     """
     usable = values[(values > 0) & np.isfinite(values)]
     if not usable.size:
@@ -26,16 +28,12 @@ def log10_clipped(values: np.ndarray, lowest: float = 0.0005) -> np.ndarray:
     return np.log10(np.clip(values, np.quantile(usable, lowest, method="lower"), usable.max()))
 
 
-def ticks(low: float, high: float) -> dict[str, Any]:
+def log_axis(low: float, high: float) -> dict[str, Any]:
     """Tick settings for an axis of log10 values from `low` to `high`, labelled with the values themselves."""
-    steps = np.arange(np.floor(low), np.ceil(high) + 1)
-    if high - low < 1.5:
-        steps = np.sort(np.concatenate([steps, steps + np.log10(2), steps + np.log10(5)]))
-    shown = [step for step in steps if low - 0.05 <= step <= high + 0.05]
-    shown = shown[:: 1 + len(shown) // 8]
-    return {"tickvals": shown, "ticktext": [f"{10**step:.3g}" for step in shown]}
+    shown = log_ticks(10**low, 10**high)
+    return {"tickvals": [math.log10(value) for value in shown], "ticktext": [f"{value:.3g}" for value in shown]}
 
 
 def spans(edges: np.ndarray) -> list[str]:
-    """What each bin between edges in log10 holds, as `0.5 to 0.8`."""
+    """The range of each bin between edges in log10, as `0.5 to 0.8`."""
     return [f"{10**low:.3g} to {10**high:.3g}" for low, high in pairwise(edges)]

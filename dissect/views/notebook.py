@@ -1,4 +1,4 @@
-"""Figures that show themselves in a notebook, and in pages that are made of the notebook without Jupyter."""
+"""Figures that are shown in a notebook, and in HTML pages made from the notebook."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from dissect.style.html import environment
 from dissect.style.theme import words
 from dissect.views.embedded import drawing, packed_script
 
-JUPYTER = ("plotly_mimetype", "jupyterlab", "vscode", "nteract")  # Plotly's renderers whose output only Jupyter draws
+JUPYTER = ("plotly_mimetype", "jupyterlab", "vscode", "nteract")  # renderers of Plotly that write no HTML
 NOTE = """
-<p>Interactive figure{{ title }}. If it stays empty, this page runs no scripts, or lacks the notebook's first figure,
-which holds Plotly for all of them: run the notebook from its first cell.</p>
+<p>Interactive figure{{ title }}. If it stays empty, this page runs no scripts, or the notebook's first figure is
+missing, which contains Plotly for all figures: run the notebook from its first cell.</p>
 """
 
 
 class NotebookFigure(go.Figure):
-    """Plotly's figure. Where a notebook would keep it for Jupyter alone, it is kept as HTML too.
+    """Plotly's figure, which a notebook also stores as HTML, for pages made by `jupyter nbconvert --to html`.
 
-    `jupyter nbconvert --to html` shows that. Plotly itself, compressed (2 MB), is in a kernel's first figure only.
+    Only the first figure of a kernel contains Plotly itself, compressed (2 MB).
     """
 
     def _ipython_display_(self) -> None:
@@ -41,7 +41,7 @@ class NotebookFigure(go.Figure):
 
 
 def as_html(figure: go.Figure) -> str:
-    """HTML that draws a figure once Plotly is there, which it brings where the notebook has none yet."""
+    """HTML that draws a figure as soon as Plotly is loaded; it contains Plotly if no earlier figure does."""
     name = f"figure-{uuid4().hex}"
     draw = drawing(figure, name)
     wait = f"(function draw() {{ window.Plotly ? (() => {{ {draw} }})() : setTimeout(draw, 200); }})();"
@@ -54,7 +54,7 @@ _bringer: tuple[Any, Any] | None = None
 
 
 def brings_plotly() -> bool:
-    """True for the first figure of a kernel, and again where its cell is run anew, which replaces what it showed."""
+    """True for the first figure of a kernel, and for that cell again when it is rerun, which replaces its output."""
     global _bringer
     cell, execution = _running()
     if _bringer is not None and (cell is None or _bringer[0] != cell or _bringer[1] == execution):
@@ -64,7 +64,7 @@ def brings_plotly() -> bool:
 
 
 def _running() -> tuple[Any, Any]:
-    """The cell that runs, where the notebook tells, and which of its runs it is."""
+    """The id of the running cell, if the notebook gives one, and the id of this execution."""
     from IPython import get_ipython
 
     parent = getattr(get_ipython(), "get_parent", dict)()

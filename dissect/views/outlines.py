@@ -1,4 +1,4 @@
-"""Scores of a site's units as shapes, one a layer: as wide as units have that score, pruned ones drawn over it."""
+"""Scores of a site's units as one shape for each layer; its width shows how many units have that score."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 BINS = 44
-SPACING = 100  # a layer's room on the axis; whole numbers, so that a step of the slider is two bytes a point
-WIDTH = 46
+SPACING = 100  # between layers, in units of the axis; coordinates are integers, so that a point takes two bytes
+WIDTH = 46  # half the width of the widest shape
 
 
 @dataclass(frozen=True, eq=False)
 class LayerBins:
-    """How many units of a layer have a score in a bin, and how many of them are pruned up to each step.
+    """How many units of each layer have a score in each bin, and how many of them are pruned up to each step.
 
     Attributes:
         edges: Edges of the bins, in log10 of the score.
@@ -36,8 +36,8 @@ def bin_layers(heights: np.ndarray, pruned_at: np.ndarray, steps: int, bins: int
 
     Args:
         heights: log10 of the scores, `layer unit`.
-        pruned_at: The step that pruned each unit, negative if kept, `layer unit`.
-        steps: Number of steps, step 0 among them.
+        pruned_at: The step at which each unit is pruned, negative if kept, `layer unit`.
+        steps: Number of steps, step 0 included.
         bins: Number of bins.
     """
     edges = np.histogram_bin_edges(heights, bins)
@@ -52,13 +52,16 @@ def bin_layers(heights: np.ndarray, pruned_at: np.ndarray, steps: int, bins: int
 
 
 def outline_heights(bins: LayerBins) -> np.ndarray:
-    """The y coordinates of all outlines: down one side and up the other of each layer, NaN between layers."""
+    """The y coordinates of all outlines: up one side and down the other of each layer, NaN between layers."""
     parts = [[*_span(bins, layer), *_span(bins, layer)[::-1], np.nan] for layer in range(len(bins.units))]
     return np.array([y for part in parts for y in part])
 
 
 def outline_widths(bins: LayerBins, counts: np.ndarray) -> np.ndarray:
-    """The x coordinates that go with them for `counts` (`layer bin`); widths are roots, so that few units show."""
+    """The x coordinates of all outlines for `counts` (`layer bin`).
+
+    Widths grow with the square root of the count, so that single units can be seen.
+    """
     half = np.rint(WIDTH * np.sqrt(counts / max(1, bins.units.max()))).astype(np.int64)
     parts = []
     for layer, widths in enumerate(half):

@@ -1,23 +1,23 @@
-"""How far choices of units agree: the Jaccard index of each pair of masks."""
+"""How far masks agree: the Jaccard index of each pair."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from plotly import graph_objects as go
 
 from dissect.base.checks import check_kind
 from dissect.base.errors import DissectError
-from dissect.scoring.masks import Mask
+from dissect.scoring.masks import Mask, jaccard
 from dissect.style.theme import SEQUENTIAL, plain, styled
 from dissect.views.notebook import NotebookFigure
 
 
 def overlap(masks: Mapping[str, Mask], *, theme: str = "light") -> go.Figure:
-    """A matrix over named masks: units that both choose / units that either chooses, and the counts.
+    """The Jaccard index of each pair of named masks (units in both / units in either), and the number of units in both.
 
-    Masks of different sites share no unit. Two empty masks agree fully.
+    It is 0 for masks of different sites, and 1 for two empty masks.
 
     Raises:
         DissectError: There is no mask, or two are of different models.
@@ -27,8 +27,9 @@ def overlap(masks: Mapping[str, Mask], *, theme: str = "light") -> go.Figure:
         check_kind(f"mask {name!r}", mask, Mask, "a Mask")
     if not masks:
         raise DissectError("overlap needs at least one mask: {'abs': scores['mlp'].top(0.02), ...}")
-    both, either = _counts(list(masks.values()))
-    index = np.where(either > 0, both / np.maximum(either, 1), 1.0)
+    index = _of_pairs(jaccard, masks)
+    both = _of_pairs(lambda a, b: len(a & b), masks)
+    either = _of_pairs(lambda a, b: len(a | b), masks)
     names = [f"{plain(name)} ({len(mask):,})" for name, mask in masks.items()]
     words = [[f"{i:.2f}<br>{n:,}" for i, n in zip(*row, strict=True)] for row in zip(index, both, strict=True)]
     heat = go.Heatmap(
@@ -51,13 +52,11 @@ def overlap(masks: Mapping[str, Mask], *, theme: str = "light") -> go.Figure:
     figure = NotebookFigure(heat)
     figure.update_xaxes(showgrid=False)
     figure.update_yaxes(showgrid=False, autorange="reversed")
-    note = "units in both / units in either, and the number in both"
+    note = "Jaccard index (units in both / units in either), and the number of units in both"
     height = 180 + 66 * len(masks)
-    return styled(figure, title="How far the choices agree", note=note, theme=theme, height=height)
+    return styled(figure, title="How far the masks agree", note=note, theme=theme, height=height)
 
 
-def _counts(masks: list[Mask]) -> tuple[np.ndarray, np.ndarray]:
-    """Units in both and units in either, of every pair."""
-    both = np.array([[len(a & b) for b in masks] for a in masks])
-    sizes = np.diagonal(both)
-    return both, sizes[:, None] + sizes[None, :] - both
+def _of_pairs(number: Callable[[Mask, Mask], float], masks: Mapping[str, Mask]) -> np.ndarray:
+    """A number for each pair of masks, `mask mask`."""
+    return np.array([[number(a, b) for b in masks.values()] for a in masks.values()])

@@ -1,7 +1,7 @@
-"""A panel of the dashboard: one site's units layer by layer, with those pruned up to a step marked.
+"""A panel of the dashboard: the units of one site by layer, with those pruned up to a step marked.
 
-A panel gives its `traces` as they are at a step, the moving ones last; `at` gives what a step changes, for each moving
-trace the same attributes; `moving` are the places of those traces in the figure.
+`traces` are the panel's traces at a step, those that the slider changes last; `at` gives the new values of these at a
+step, the same attributes for each; `moving` are their indices in the figure.
 """
 
 from __future__ import annotations
@@ -13,23 +13,19 @@ import numpy as np
 from plotly import graph_objects as go
 
 from dissect.runs.run import Run
-from dissect.views.log_axis import log_scores, spans, ticks
+from dissect.style.ticks import layer_ticks
+from dissect.views.log_axis import log_axis, log_scores, spans
 from dissect.views.outlines import BINS, SPACING, LayerBins, bin_layers, outline_heights, outline_widths
 from dissect.views.typed_arrays import packed
 
 
 def count_title(pruned: int, total: int, site: str) -> str:
-    """How many units of a site are pruned."""
+    """The title of a panel: how many units of a site are pruned."""
     return f"{pruned:,} of {total:,} {site} units pruned"
 
 
-def layer_ticks(n_layers: int) -> list[int]:
-    """Layers to label: about seven, at a round distance."""
-    return list(range(0, n_layers, next(gap for gap in (1, 2, 5, 10, 20, 50, 100) if gap * 8 >= n_layers)))
-
-
 def outlines(bins: LayerBins, pruned: np.ndarray, colours: tuple[str, str]) -> list[go.Scatter]:
-    """The shapes of all units' scores, and over them those of the pruned ones (`pruned` are counts, `layer bin`)."""
+    """The shapes of the scores of all units, and over them those of the pruned ones (`pruned` counts, `layer bin`)."""
     heights = outline_heights(bins)
     shapes = (("all units", colours[0], bins.units), ("pruned units", colours[1], pruned))
     return [
@@ -49,7 +45,7 @@ def outlines(bins: LayerBins, pruned: np.ndarray, colours: tuple[str, str]) -> l
 
 
 def counts_under(bins: LayerBins, pruned: np.ndarray) -> go.Heatmap:
-    """An invisible grid that answers the pointer with the counts beneath it."""
+    """An invisible grid whose hover shows the counts at that place."""
     units = bins.units.T
     return go.Heatmap(
         x=SPACING * np.arange(len(bins.units)),
@@ -65,7 +61,7 @@ def counts_under(bins: LayerBins, pruned: np.ndarray) -> go.Heatmap:
 
 
 def layer_axis(n_layers: int) -> dict[str, Any]:
-    """The axis that shapes of layers stand on."""
+    """The axis of layers below the shapes."""
     shown = layer_ticks(n_layers)
     return {
         "title": "layer",
@@ -78,7 +74,7 @@ def layer_axis(n_layers: int) -> dict[str, Any]:
 
 @dataclass
 class ScorePanel:
-    """Base scores of a layer's units as a shape; in it, in the run's colour, the units pruned so far."""
+    """The base model's scores of each layer as a shape; the units pruned so far have the run's colour."""
 
     run: Run
     site: str
@@ -110,13 +106,13 @@ class ScorePanel:
 
     def axes(self) -> tuple[dict[str, Any], dict[str, Any]]:
         low, high = self.bins.edges[0], self.bins.edges[-1]
-        score = {"title": "score (forget / retain importance)", **ticks(low, high)}
+        score = {"title": "score (forget / retain importance)", **log_axis(low, high)}
         return layer_axis(len(self.bins.units)), score
 
 
 @dataclass
 class CountPanel:
-    """Pruned units per layer, for a run that kept no statistics."""
+    """The number of pruned units in each layer, for a run without statistics."""
 
     run: Run
     site: str
@@ -153,5 +149,5 @@ Panel = ScorePanel | CountPanel
 
 
 def panel_of(run: Run, site: str, bins: int = BINS) -> Panel:
-    """Scores by layer where the run kept statistics, else the number of pruned units."""
+    """Scores by layer if the run has statistics, else the number of pruned units by layer."""
     return ScorePanel(run, site, bins) if run.has_stats else CountPanel(run, site)

@@ -1,4 +1,4 @@
-"""The paper's Figure 2: perplexity relative to the base model, retain across and forget up, both logarithmic."""
+"""The paper's Figure 2: perplexity relative to the base model, retain on x and forget on y, both logarithmic."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from plotly import graph_objects as go
 
 from dissect.runs.run import Run, as_runs
 from dissect.style.theme import NEUTRAL, legend_below, styled
+from dissect.style.ticks import log_ticks
 from dissect.views.bands import Box, band
 from dissect.views.curves import bands_note
 from dissect.views.lines import Line, data_of, lines_of, model_of
 from dissect.views.notebook import NotebookFigure
 
-LARGEST = 1e12  # further up nothing is told apart; it would only squeeze the rest
+LARGEST = 1e12  # larger ratios are drawn here; they would only squeeze the rest
 
 
 def perplexity(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
-    """How many times the base model's perplexity each side has at every step, a line a run.
+    """Perplexity as a multiple of the base model's on each side, one line for each run, one point for each step.
 
-    Ratios come from the mean losses, exp(loss - base loss), and are drawn up to 1e12. Bands are those of `curves`.
+    Ratios are exp(loss - base loss) of the mean losses, and are drawn up to 1e12. Bands are as in `curves`.
 
     Raises:
         DissectError: There is no run, or one has no step yet.
@@ -35,13 +36,13 @@ def perplexity(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
     figure.update_xaxes(_ticks(retain))
     figure.update_yaxes(_ticks(forget))
     note = f"{model_of(runs)} · {data_of(runs)}{bands_note(lines)}"
-    styled(figure, title="How perplexity grows on each side", note=note, theme=theme, height=500)
+    styled(figure, title="Perplexity relative to the base model", note=note, theme=theme, height=500)
     legend_below(figure, bottom=96 + 18 * ((len(lines) + 2) // 3))
     return figure
 
 
 def ratios(line: Line, side: str) -> list[float]:
-    """Perplexity on the figure's `side` over the base model's, a number a step."""
+    """Perplexity on the figure's `side` / the base model's, a number for each step."""
     return [_ratio(rise) for rise in line.loss_rises(side)]
 
 
@@ -50,17 +51,14 @@ def _ratio(rise: float) -> float:
 
 
 def _band(line: Line) -> list[go.Scatter]:
-    """The band of the loss's rise, joined as straight as lines are on these axes."""
+    """The band of the rise in loss; its edges are straight on these logarithmic axes."""
     boxes: list[Box] = list(zip(line.spans("retain", "loss_rise"), line.spans("forget", "loss_rise"), strict=True))
     return band(line, boxes, place=_ratio)
 
 
 def _ticks(values: list[float]) -> dict[str, list]:
-    """Whole powers of ten where there are several, else also 2 and 5."""
-    low, high = min(values), max(values)
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1, 2, 5) if math.log10(high / low) < 2 else (1,)
-    shown = [step * 10.0**decade for decade in decades[:: 1 + len(decades) // 8] for step in steps]
+    """Tick settings for ratios on a logarithmic axis, labelled such as `10×`."""
+    shown = log_ticks(min(values), max(values))
     return {"tickvals": shown, "ticktext": [f"{value:,g}×" if value < 1e6 else f"{value:.0e}×" for value in shown]}
 
 

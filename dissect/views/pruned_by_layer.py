@@ -1,4 +1,4 @@
-"""Where a run prunes: the part of each layer's units that is pruned, step by step."""
+"""Where a run prunes: the fraction of each layer's units that is pruned, step by step."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from plotly import graph_objects as go
 
 from dissect.runs.run import Run, as_runs
 from dissect.style.theme import SEQUENTIAL, get_theme, plain, styled
+from dissect.style.ticks import layer_ticks
 from dissect.views.lines import data_of
 from dissect.views.notebook import NotebookFigure
-from dissect.views.panel import layer_ticks
 
 
 def pruned_by_layer(run: Run, *, theme: str = "light") -> go.Figure:
-    """The percentage of each layer's units pruned up to each step, a row a layer; sites beside each other.
+    """The percentage of each layer's units pruned up to each step, one row for each layer; one panel for each site.
 
     Raises:
         DissectError: The run has no step yet.
@@ -29,7 +29,7 @@ def pruned_by_layer(run: Run, *, theme: str = "light") -> go.Figure:
         figure.update_xaxes(title="step", showgrid=False, row=1, col=column)
         layers = layer_ticks(len(run.pruned_at[site]))
         figure.update_yaxes(title="layer" if column == 1 else None, tickvals=layers, showgrid=False, row=1, col=column)
-    title = f"Where {plain(run.label)} prunes"
+    title = f"Pruned units by layer and step: {plain(run.label)}"
     styled(figure, title=title, note=data_of([run]), theme=theme, height=460)
     bar = {"title": {"text": "pruned (%)", "side": "right", "font": {"size": 13}}, "thickness": 12}
     figure.update_layout(coloraxis={"colorscale": SEQUENTIAL, "cmin": 0, "colorbar": bar})

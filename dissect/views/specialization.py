@@ -9,11 +9,11 @@ from dissect.base.checks import check_kind
 from dissect.scoring.masks import Mask
 from dissect.scoring.scores import Scores, SiteScores, check_same_shape, sites_of
 from dissect.style.theme import DIVERGING, RUNS, get_theme, legend_below, styled
-from dissect.views.log_axis import log_scores, spans, ticks
+from dissect.style.ticks import layer_ticks
+from dissect.views.log_axis import log_axis, log_scores, spans
 from dissect.views.notebook import NotebookFigure
-from dissect.views.panel import layer_ticks
 
-COLUMNS = 480  # cells across; more would be narrower than a pixel
+COLUMNS = 480  # cells in a row; more would be narrower than a pixel
 BINS = 60
 BELOW = 112  # pixels for the colour bar and the legend
 
@@ -21,15 +21,18 @@ BELOW = 112  # pixels for the colour bar and the legend
 def specialization(
     scores: Scores | SiteScores, mask: Mask | None = None, *, sort: bool = True, theme: str = "light"
 ) -> go.Figure:
-    """The score of every unit, a row a layer, and the distribution of all scores beside it; sites below each other.
+    """The score of every unit, a row for each layer, and beside it the distribution of scores; sites below each other.
 
-    Where a layer has more than 480 units, a cell shows the mean of log10 score over neighbours.
+    In a layer of more than 480 units, a cell shows the mean log10 score of neighbouring units.
 
     Args:
         scores: Scores of one site or several.
-        mask: Units to draw as pruned in the distribution.
-        sort: Order a layer's units by score; otherwise by index, so that the units of a head stand together.
+        mask: Units that the distribution shows as pruned.
+        sort: Order the units of a layer by score; otherwise by index, which keeps the units of a head together.
         theme: `light` or `dark`.
+
+    Raises:
+        DissectError: The mask is of another model or site, or `theme` is unknown.
     """
     sites = sites_of(scores)
     if mask is not None:
@@ -46,7 +49,7 @@ def specialization(
     area = 330 * len(sites)
     height = 80 + BELOW + area
     names = " and ".join(site.site for site in sites)
-    note = "orange: matters more to forget, blue: to retain"
+    note = "orange: matters more to forget · blue: matters more to retain"
     styled(figure, title=f"Specialization of {names} units by layer", note=note, theme=theme, height=height)
     figure.update_layout(barmode="overlay", bargap=0, coloraxis=_colours(limit, area))
     legend_below(figure, bottom=BELOW, pixels=56)
@@ -64,7 +67,7 @@ def _colours(limit: float, area: int) -> dict:
         "cmin": -limit,
         "cmax": limit,
         "colorscale": scale,
-        "colorbar": bar | {"title": title, **ticks(-limit, limit)},
+        "colorbar": bar | {"title": title, **log_axis(-limit, limit)},
     }
 
 
@@ -87,7 +90,7 @@ def _add_map(figure: go.Figure, scores: SiteScores, row: int, sort: bool) -> Non
 
 
 def _ordered(heights: np.ndarray, sort: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The scores and the units' numbers, `layer unit`, in the order they are drawn."""
+    """The log10 scores and the index of each unit, both `layer unit`, in the order in which they are drawn."""
     order = (
         np.argsort(-heights, axis=1, kind="stable") if sort else np.tile(np.arange(heights.shape[1]), (len(heights), 1))
     )
@@ -95,14 +98,14 @@ def _ordered(heights: np.ndarray, sort: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _thinned(heights: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most `COLUMNS` cells a layer: means over neighbours, and the number of the first unit of each cell."""
+    """At most `COLUMNS` cells for each layer: means over neighbours, and the index of the first unit of each cell."""
     starts = np.unique(np.linspace(0, heights.shape[1], min(COLUMNS, heights.shape[1]), endpoint=False).astype(int))
     sizes = np.diff([*starts, heights.shape[1]])
     return np.add.reduceat(heights, starts, axis=1) / sizes, units[:, starts]
 
 
 def _add_distribution(figure: go.Figure, scores: SiteScores, mask: Mask | None, row: int, grey: str) -> None:
-    """Histograms over all layers; counts are on a logarithmic axis, so that the few extreme units show."""
+    """Histograms over all layers; counts are on a logarithmic axis, so that a few extreme units can be seen."""
     heights = log_scores(scores)
     edges = np.histogram_bin_edges(heights, BINS)
     groups = [("all units", grey, heights.flatten())]
@@ -110,7 +113,7 @@ def _add_distribution(figure: go.Figure, scores: SiteScores, mask: Mask | None, 
         groups.append(("pruned units", RUNS[0], heights[mask[scores.site].flatten(1).numpy()]))
     for name, colour, values in groups:
         figure.add_trace(_histogram(values, edges, name, colour, show=row == 1 and len(groups) > 1), row=row, col=2)
-    figure.update_xaxes(title="score", **ticks(edges[0], edges[-1]), row=row, col=2)
+    figure.update_xaxes(title="score", **log_axis(edges[0], edges[-1]), row=row, col=2)
     figure.update_yaxes(title="units", type="log", dtick=1, row=row, col=2)
 
 

@@ -1,4 +1,4 @@
-"""Arrays as Plotly's typed-array specification, for places where Plotly itself writes them as long text."""
+"""Arrays in Plotly's typed-array format, for places where Plotly itself would write them as long text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def packed(values: np.ndarray) -> dict[str, str]:
-    """A one- or two-dimensional array in the smallest type of Plotly that holds it exactly (floats in 32 bits)."""
+    """A one- or two-dimensional array in the smallest type that holds it: integers exactly, floats in 32 bits."""
     values = np.asarray(values)
     kind = "f4" if values.dtype.kind == "f" else _smallest(values)
     spec = {"dtype": kind, "bdata": base64.b64encode(np.asarray(values, f"<{kind}").tobytes()).decode("ascii")}
@@ -19,7 +19,7 @@ def packed(values: np.ndarray) -> dict[str, str]:
 
 
 def unpacked(spec: dict[str, Any]) -> np.ndarray:
-    """The array that `packed` made a specification of."""
+    """The array that was given to `packed`."""
     values = np.frombuffer(base64.b64decode(spec["bdata"]), np.dtype(f"<{spec['dtype']}"))
     return values.reshape([int(size) for size in spec["shape"].split(",")]) if "shape" in spec else values
 

@@ -16,8 +16,8 @@ import dissect
 from dissect import DissectError, Mask, Stats, UnitStats, ablate, ablated, evaluate
 from dissect.ablation.weight_edit import WeightEdit
 from dissect.evaluation.evaluate import remember
-from dissect.explorer.bench import Bench
 from dissect.explorer.choice import Evidence, Settings, choose
+from dissect.explorer.evaluator import Evaluator
 from dissect.explorer.trial import try_prompt
 from dissect.models.fingerprint import model_fingerprint
 from tests.support.models import our_hooks, tiny_transformer
@@ -56,12 +56,12 @@ def explore(model, folder):
     """Opening an explorer, measuring two choices, trying one; its widgets hold no hook."""
     sides = [random_windows(2, seed=seed) for seed in (0, 1)]
     stats = [dissect.collect(model, side, sites=("mlp", "value"), progress=False) for side in sides]
-    bench = Bench(model, Evidence(*stats), dict(zip(("forget", "retain"), sides, strict=True)))
+    evaluator = Evaluator(model, Evidence(*stats), dict(zip(("forget", "retain"), sides, strict=True)))
     model.tokenizer = word_tokenizer(bos_token="w0", eos_token="w49")
     for settings in (Settings("mlp", fraction=0.3), Settings("value", fraction=0.3, value="mean")):
-        chosen = choose(bench.evidence, settings)
-        bench.measure(chosen)
-        try_prompt(bench, chosen, "w1 w2 w3", 3, lambda part: None)
+        chosen = choose(evaluator.evidence, settings)
+        evaluator.measure(chosen)
+        try_prompt(evaluator, chosen, "w1 w2 w3", 3, lambda part: None)
 
 
 def open_explorer(model, **options):
@@ -167,7 +167,7 @@ def test_an_explorer_goes_on_after_ctrl_c(watched, files):
     """The same one then chooses, draws, measures and tries what an undisturbed one does."""
     model, fired = watched
     fingerprint, undisturbed = model_fingerprint(model), open_explorer(model)
-    stats = (undisturbed._bench.evidence.forget, undisturbed._bench.evidence.retain)
+    stats = (undisturbed._evaluator.evidence.forget, undisturbed._evaluator.evidence.retain)
     with Interrupt(files) as counted:
         use(undisturbed)
     for n in sorted(random.Random(0).sample(range(1, counted.lines + 1), 10)):

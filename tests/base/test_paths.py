@@ -57,7 +57,7 @@ def test_runs_and_pages(home):
     assert matched.config.match == str(home / "run")
     views.write_report([run], "~/report.html")
     views.write_figures([run], "~/")
-    views.pages.write_page([run.figure()], "~/page.html")
+    views.write_page([run.figure()], "~/page.html")
     for name in ("report.html", "figure_1.html", "page.html", "matched"):
         assert (home / name).exists(), name
 

@@ -10,9 +10,10 @@ import dissect
 from dissect import DissectError, Windows
 from dissect.cards.directions import direction, output_weights
 from dissect.cards.histograms import HistogramBuilder
-from dissect.cards.svg import DensityPlot, nice_ticks
+from dissect.cards.svg import DensityPlot
 from dissect.data.token_text import token_text
 from dissect.style.html import dotted, shade, visible
+from dissect.style.ticks import ticks
 from dissect.views import write_report
 from tests.support.hostile import Vocabulary, hostile_cards
 from tests.support.models import D_VOCAB, our_hooks, tiny_transformer
@@ -250,7 +251,7 @@ def test_the_plot_has_the_histograms_scale(cards):
     assert plot.y(1.0) == plot.top
     assert plot.x(plot.low) == plot.left
     assert plot.x(plot.high) == plot.right
-    assert nice_ticks(-3.2, 7.9) == [0.0, 5.0]
+    assert ticks(-3.2, 7.9) == [0.0, 5.0]
     assert all(path.startswith("M") for path in plot.paths)
 
 

@@ -103,7 +103,7 @@ def test_a_masked_model_has_none_and_the_page_says_why(tmp_path, folder, capsys)
     assert found.samples == ()
     assert "masked model" in found.why_none
     assert main(["report", str(masked.path), "--samples", "2", "-o", str(tmp_path / "page.html")]) == 0
-    assert "There are none: a masked model fills gaps" in (tmp_path / "page.html").read_text()
+    assert "No continuations: a masked model fills gaps" in (tmp_path / "page.html").read_text()
 
 
 def test_the_report_command_shows_samples(run, tmp_path):  # noqa: F811
@@ -154,10 +154,10 @@ def test_the_run_that_is_shown(folder, run, tmp_path):  # noqa: F811
     """Layer by layer the first one; unit by unit the first that has scores, and the page says which that is."""
     random = run_of(folder, "random", selector="random")
     page = dissect.write_report([random, run], tmp_path / "page.html").read_text()
-    assert f"Scores of the base model, as {run.label} ranks them." in page
+    assert f"Scores are of the base model, from the run {run.label}." in page
     first = dissect.neurons(run.scores(), run)["unit"].iloc[0]
     assert f'data-value="{first}"' in page
     panels = dissect.views.dashboard(random, run).to_dict()["data"]
     assert panels[-1]["type"] == "bar"  # no scores: pruned units of each layer
     alone = dissect.write_report([run], tmp_path / "alone.html").read_text()
-    assert "Scores of the base model. Click" in alone
+    assert "Scores are of the base model. Click" in alone

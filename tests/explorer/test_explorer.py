@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import itertools
 import json
 import statistics
@@ -20,10 +21,10 @@ from dissect.data.token_text import token_text
 from dissect.evaluation.continuation import Reading, encode_prompt, read_on, why_not
 from dissect.evaluation.evaluate import evaluate_documents
 from dissect.evaluation.intervals import intervals
-from dissect.explorer import bench, opening, texts
+from dissect.explorer import evaluator, texts
 from dissect.explorer.agreement import agreement, compare
-from dissect.explorer.bench import Bench, ticking
 from dissect.explorer.choice import Evidence, Settings, choose
+from dissect.explorer.evaluator import Evaluator, ticking
 from dissect.scoring.masks import over_heads
 from dissect.scoring.stats import MOMENTS, Stats, UnitStats
 from tests.support.hostile import HOSTILE
@@ -150,7 +151,7 @@ def test_moving_a_control_runs_no_model(explorer, model, monkeypatch):
     explorer.direction.value = "retain"
     expected = Settings("pre_out", "std", 1.0, 0.2, "mean", "retain")
     assert explorer.settings == expected
-    assert explorer.mask == choose(explorer._bench.evidence, expected).mask
+    assert explorer.mask == choose(explorer._evaluator.evidence, expected).mask
     with pytest.raises(AssertionError, match="a forward pass"):
         explorer.measure()
 
@@ -160,7 +161,7 @@ def said(explorer):
 
 
 def drawn(explorer, pane):
-    return getattr(explorer, f"_{pane}").plot.widget.data
+    return getattr(explorer._panes, pane).plot.widget.data
 
 
 def test_what_is_drawn_is_the_choice(explorer):
@@ -191,11 +192,11 @@ def sent(widget):
 def test_the_figure_and_its_widget_stay_the_same(explorer):
     explorer.site.value = "pre_out"
     for pane in ("importance", "layers", "agreement", "curve"):
-        plot = getattr(explorer, f"_{pane}").plot
+        plot = getattr(explorer._panes, pane).plot
         for kept, shown in zip(plot.figure.data, plot.widget.data, strict=True):
             for attribute in ("x", "y", "name", "customdata"):
                 np.testing.assert_array_equal(kept[attribute], shown[attribute])
-    plot = explorer._layers.plot
+    plot = explorer._panes.layers.plot
     explorer.fraction.value = 0.5
     assert plot.behind
     assert sent(plot.widget) != plot.figure.data[0].y.tolist()
@@ -206,14 +207,14 @@ def test_the_figure_and_its_widget_stay_the_same(explorer):
 
 def test_what_moved_before_it_was_shown_is_drawn_anew(explorer):
     explorer._repr_mimebundle_()
-    before = list(explorer._columns.children)
-    explorer._page.shown += 1
-    assert all(old is new for old, new in zip(before, explorer._columns.children, strict=True))
+    before = list(explorer._panes.columns.children)
+    explorer._panes.page.shown += 1
+    assert all(old is new for old, new in zip(before, explorer._panes.columns.children, strict=True))
     explorer.fraction.value = 0.5
-    explorer._page.shown += 1
-    assert not any(old is new for old in before for new in explorer._columns.children)
+    explorer._panes.page.shown += 1
+    assert not any(old is new for old in before for new in explorer._panes.columns.children)
     assert len(drawn(explorer, "importance")[2].x) == len(explorer.mask)
-    assert explorer._columns.children[0] is explorer._importance.plot.widget
+    assert explorer._panes.columns.children[0] is explorer._panes.importance.plot.widget
 
 
 def states(widget):
@@ -254,7 +255,7 @@ def test_a_site_brings_its_own_eps(explorer):
 def test_a_refused_choice_is_a_message(explorer):
     explorer.importance.value = "freq"
     assert explorer.mask.sites == ("mlp",)
-    assert "not compared" in explorer._agreement.plot.figure.layout.title.text
+    assert "not compared" in explorer._panes.agreement.plot.figure.layout.title.text
     explorer.site.value = "pre_out"
     assert "says little there" in explorer._summary.value
     assert explorer._actions.measure.disabled
@@ -296,7 +297,7 @@ IMPOSSIBLE = [
     ("importance", "rsm", "did you mean 'rms'"),
     ("eps", -1, "unknown eps -1"),
     ("direction", "both", "unknown direction 'both'"),
-    ("value", "one", "unknown pruned to 'one'"),
+    ("value", "one", "unknown pruned value 'one'"),
     *((name, None, "unknown .* None") for name in ("fraction", "site", "importance", "eps", "direction", "value")),
     *((name, np.ones(2), "unknown .* array") for name in ("fraction", "site")),
 ]
@@ -380,7 +381,7 @@ def ablate_some(model):
 
 @pytest.mark.parametrize("change", [bake_some, write_data, swap_parameter, ablate_some])
 def test_a_changed_model_is_measured_anew(explorer, model, change):
-    first, whole = explorer.measure(), explorer.whole
+    first, whole = explorer.measure(), explorer.unpruned
     assert explorer.measure() is first
     undo = change(model)
     second = explorer.measure()
@@ -389,21 +390,21 @@ def test_a_changed_model_is_measured_anew(explorer, model, change):
     tests = {side: test for side, (_, test) in guessable_sides().items()}
     for side, test in tests.items():
         base = dissect.evaluate(model, test, progress=False)
-        assert explorer.whole[side] == base != whole[side]
+        assert explorer.unpruned[side] == base != whole[side]
         with dissect.ablated(model, explorer.mask):
             pruned = dissect.evaluate(model, test, progress=False)
         assert getattr(second, side) == pruned
         assert getattr(second, f"{side}_drop") == pytest.approx(1 - pruned["top1"] / base["top1"])
-    assert "Others, of this model in another state: 1." in said(explorer)
-    assert "choices still go by what it was then" in said(explorer)
+    assert "Points of other states of the model: 1." in said(explorer)
+    assert "choices still use its statistics from then" in said(explorer)
     names = [trace.name for trace in drawn(explorer, "curve")]
-    assert names == ["no selectivity", "mlp abs, model in another state", "mlp abs"]
+    assert names == ["no selectivity", "mlp abs, another state of the model", "mlp abs"]
     undo()
     assert explorer.measure() is first
-    assert explorer.whole == whole
+    assert explorer.unpruned == whole
     assert explorer.points == [first, second]
     assert "The model has changed" not in said(explorer)
-    assert [trace.name for trace in drawn(explorer, "curve")][1:] == ["mlp abs", "mlp abs, model in another state"]
+    assert [trace.name for trace in drawn(explorer, "curve")][1:] == ["mlp abs", "mlp abs, another state of the model"]
 
 
 def test_a_trial_of_a_changed_model_says_so(reader):
@@ -429,7 +430,7 @@ def test_a_point_is_the_evaluation_by_hand(explorer, model, stats, value, direct
         with dissect.ablated(model, explorer.mask, value=value, stats=keep):
             pruned = dissect.evaluate(model, test, progress=False)
         assert getattr(point, side) == pruned
-        assert explorer.whole[side] == whole
+        assert explorer.unpruned[side] == whole
         assert getattr(point, f"{side}_drop") == pytest.approx(1 - pruned["top1"] / whole["top1"])
         assert pruned["loss"] != whole["loss"]
     assert (point.units, point.total) == (12, 60)
@@ -468,10 +469,12 @@ def test_a_side_of_few_documents_has_no_interval(model):
     assert "[" not in said(explorer)
 
 
-def test_the_whole_model_and_each_choice_are_measured_once(explorer, monkeypatch):
+def test_the_unpruned_model_and_each_choice_are_measured_once(explorer, monkeypatch):
     evaluated = []
-    real = bench.evaluate_documents
-    monkeypatch.setattr(bench, "evaluate_documents", lambda *args, **given: evaluated.append(1) or real(*args, **given))
+    real = evaluator.evaluate_documents
+    monkeypatch.setattr(
+        evaluator, "evaluate_documents", lambda *args, **given: evaluated.append(1) or real(*args, **given)
+    )
     first = explorer.measure()
     assert len(evaluated) == 4
     explorer.fraction.value = 0.2
@@ -483,7 +486,7 @@ def test_the_whole_model_and_each_choice_are_measured_once(explorer, monkeypatch
     assert [point.units for point in explorer.points] == [6, 12]
     explorer.value.value = "mean"
     explorer.measure()
-    assert [trace.name for trace in drawn(explorer, "curve")] == ["no selectivity", "mlp abs", "mlp abs to the mean"]
+    assert [trace.name for trace in drawn(explorer, "curve")] == ["no selectivity", "mlp abs", "mlp abs, mean ablation"]
     assert [len(trace.x) for trace in drawn(explorer, "curve")] == [2, 3, 2]
 
 
@@ -499,7 +502,7 @@ def test_plain_windows_serve_both(model):
 def test_progress_ends_at_the_end(model, evidence):
     sides = {side: test for side, (_, test) in guessable_sides().items()}
     parts = []
-    Bench(model, evidence, sides, batch_size=1).measure(choose(evidence, Settings("mlp")), parts.append)
+    Evaluator(model, evidence, sides, batch_size=1).measure(choose(evidence, Settings("mlp")), parts.append)
     windows = sum(len(side) for side in sides.values())
     assert parts == pytest.approx([(step + 1) / (2 * windows) for step in range(2 * windows)])
     with ticking(model, "mlp", lambda windows: None):
@@ -518,7 +521,7 @@ def test_an_error_leaves_a_message_and_no_hook(explorer, model, monkeypatch, err
         seen.append((our_hooks(model) > 0, explorer._actions.measure.disabled, explorer.site.disabled))
         raise error
 
-    monkeypatch.setattr(bench, "evaluate_documents", fail)
+    monkeypatch.setattr(evaluator, "evaluate_documents", fail)
     explorer._actions.measure.click()
     assert seen == [(True, True, True)]
     assert our_hooks(model) == 0
@@ -547,7 +550,7 @@ def interrupt_once(function):
 
 def test_ctrl_c_while_a_move_is_drawn(explorer, monkeypatch):
     """What is chosen and drawn then is where the controls stand, not where they stood."""
-    monkeypatch.setattr(explorer._layers, "show", interrupt_once(explorer._layers.show))
+    monkeypatch.setattr(explorer._panes.layers, "show", interrupt_once(explorer._panes.layers.show))
     with pytest.raises(KeyboardInterrupt):
         explorer.fraction.value = 0.5
     assert drawn(explorer, "layers")[0].y.sum() == 6
@@ -558,15 +561,15 @@ def test_ctrl_c_while_a_move_is_drawn(explorer, monkeypatch):
 @pytest.mark.parametrize("place", ["figure", "widget"])
 def test_ctrl_c_while_a_point_is_drawn(explorer, monkeypatch, place):
     """Measuring again draws it, and others."""
-    figure = getattr(explorer._curve.plot, place)
+    figure = getattr(explorer._panes.curve.plot, place)
     monkeypatch.setattr(figure, "add_trace", interrupt_once(figure.add_trace))
     with pytest.raises(KeyboardInterrupt):
         explorer.measure()
     explorer.measure()
     explorer.value.value = "mean"
     explorer.measure()
-    assert [trace.name for trace in drawn(explorer, "curve")] == ["no selectivity", "mlp abs", "mlp abs to the mean"]
-    assert [len(trace.x) for trace in explorer._curve.plot.figure.data] == [2, 2, 2]
+    assert [trace.name for trace in drawn(explorer, "curve")] == ["no selectivity", "mlp abs", "mlp abs, mean ablation"]
+    assert [len(trace.x) for trace in explorer._panes.curve.plot.figure.data] == [2, 2, 2]
 
 
 def test_a_closed_explorer_measures_nothing_more(model, stats):
@@ -601,23 +604,23 @@ def test_a_reading_is_the_models_own(reader):
     assert found.prompt_loss == pytest.approx(losses[: found.n_prompt].mean().item(), abs=1e-4)
 
 
-def test_a_trial_is_whole_and_pruned(reader):
+def test_a_trial_is_unpruned_and_pruned(reader):
     windows = random_windows(4, 17, d_vocab=300)
     explorer = dissect.explore(reader, windows, random_windows(4, 17, seed=1, d_vocab=300), new_tokens=6)
     explorer.fraction.value = 0.3
     trial = explorer.try_prompt("for i in")
     ids = encode_prompt(reader, "for i in", 6)
-    assert trial.whole == read_on(reader, ids, 6)
+    assert trial.unpruned == read_on(reader, ids, 6)
     with dissect.ablated(reader, explorer.mask):
         assert trial.pruned == read_on(reader, ids, 6)
-    assert trial.whole != trial.pruned
+    assert trial.unpruned != trial.pruned
     assert our_hooks(reader) == 0
     for bad, match in (("", "this one has 0"), ("x " * 300, "1 to 121 tokens")):
         with pytest.raises(DissectError, match=match):
             explorer.try_prompt(bad)
     explorer._actions.prompt.value = "".join(HOSTILE)
     explorer._actions.try_it.click()
-    shown = explorer._actions.whole.value + explorer._actions.pruned.value + explorer._actions.message.value
+    shown = explorer._actions.unpruned.value + explorer._actions.pruned.value + explorer._actions.message.value
     assert len(explorer.trials) == 2
     for tag in ("<script", "<img", "<b ", "</script"):
         assert tag not in shown
@@ -668,15 +671,15 @@ def test_bad_arguments_name_the_fix(model, stats, windows):
             dissect.explore(model, **{"forget": windows, "retain": windows, "stats": stats} | arguments)
 
 
-def test_sides_are_windows_or_pairs(windows):
-    assert opening._pair(windows, "forget") == opening._pair((windows, windows), "forget")
+def test_sides_are_windows_or_pairs(model, windows):
     for bad in ("python-stdlib", [windows], (windows,)):
         with pytest.raises(DissectError, match=r"retain must be Windows or a \(train, test\) pair.*load_windows"):
-            opening._pair(bad, "retain")
+            inspect.unwrap(dissect.explore)(model, windows, bad)  # past the type checker of the tests
 
 
 def test_without_the_extra_it_says_so(model, windows, monkeypatch):
-    monkeypatch.setattr(opening, "find_spec", lambda name: None)
+    for name in ("ipywidgets", "anywidget"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(DissectError, match=r"ipywidgets and anywidget: pip install \"dissect\[notebook\]\""):
         dissect.explore(model, windows, windows)
 

@@ -37,7 +37,8 @@ import sys, warnings
 warnings.simplefilter("ignore")
 sys.path.insert(0, {root!r})
 import dissect
-from tests.conftest import our_hooks, random_windows
+from tests.support.models import our_hooks
+from tests.support.windows import random_windows
 model = dissect.load_model({model!r}, dtype="float32")
 sides = [random_windows(4, 17, seed=seed, d_vocab=300) for seed in (0, 1)]
 for side in sides:

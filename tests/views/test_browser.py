@@ -7,9 +7,9 @@ import torch
 
 import dissect
 from dissect import Stats, UnitStats, views
-from dissect.cards import html as cards
 from dissect.cards.samples import Sample, Samples
 from dissect.evaluation.continuation import Reading
+from dissect.style import html
 from dissect.views import write_report
 from tests.support.browser import CHROMIUM
 from tests.support.hostile import HOSTILE, Vocabulary, hostile_cards
@@ -198,8 +198,8 @@ def test_hostile_text_is_shown_and_does_not_run(page):
     assert page.locator(".dissect-card img, .dissect-card script").count() == 0
     assert Vocabulary().decode([0]) == HOSTILE[0]
     cells = page.locator("#samples tbody tr").first.locator(".text").all_text_contents()
-    assert cells[0] == "".join(map(cards.printed, HOSTILE[:2]))
-    assert cells[1] == cells[2] == "".join(map(cards.printed, HOSTILE[2:]))
+    assert cells[0] == "".join(map(html.printed, HOSTILE[:2]))
+    assert cells[1] == cells[2] == "".join(map(html.printed, HOSTILE[2:]))
     assert page.locator("#samples img, #samples script, #samples b").count() == 0
 
 

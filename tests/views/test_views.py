@@ -30,10 +30,11 @@ from dissect.views import (
     perplexity,
     pruned_by_layer,
     specialization,
+    write_figures,
+    write_page,
     write_report,
 )
 from dissect.views.lines import data_of
-from dissect.views.pages import write_figures, write_page
 from dissect.views.typed_arrays import packed, unpacked
 from tests.support.models import tiny_transformer
 from tests.support.runs import guessable_sides, small_run

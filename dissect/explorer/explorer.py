@@ -1,4 +1,4 @@
-"""The explorer itself: what its controls choose is drawn at once; its buttons run the model."""
+"""The explorer: what the controls choose is drawn at once; the buttons run the model."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from dissect.base.undo import undoing
 from dissect.evaluation.continuation import why_not
 from dissect.evaluation.intervals import in_brackets
 from dissect.explorer.agreement import Agreement, agreement
-from dissect.explorer.bench import Bench, Point
-from dissect.explorer.choice import Choice, Settings, choose
+from dissect.explorer.choice import Choice, Settings, choose, describe
+from dissect.explorer.evaluator import Evaluator, Point
 from dissect.explorer.trial import Trial, try_prompt
 from dissect.scoring.masks import Mask
 from dissect.scoring.scores import SiteScores
@@ -23,41 +23,36 @@ CONTROLS = tuple(field.name for field in fields(Settings))
 
 
 class Explorer:
-    """A widget that shows itself in a notebook; everything it does can be done from code too.
+    """A widget for notebooks; everything that it does can also be done from code.
 
     Attributes:
         site, importance, eps, fraction, value, direction: The controls; set `explorer.fraction.value = 0.05`. Choosing
-            a site sets `eps` to that site's own.
-        trials: What was tried, in order.
+            a site sets `eps` to the default of that site.
+        trials: All trials, in order.
     """
 
-    def __init__(self, bench: Bench, names: Mapping[str, str], *, about: str, theme: str, new_tokens: int):
-        from dissect.explorer import board, controls, panes, texts  # these need the extra `notebook`
-        from dissect.explorer.plot import Page
+    def __init__(self, evaluator: Evaluator, names: Mapping[str, str], *, about: str, theme: str, new_tokens: int):
+        from dissect.explorer import board, controls, texts  # these need the extra `notebook`
+        from dissect.explorer.panes import Panes
 
-        self._bench, self._new_tokens, self._texts = bench, new_tokens, texts
-        self._controls = controls.Controls(bench.evidence.sites, names)
+        self._evaluator, self._new_tokens, self._texts = evaluator, new_tokens, texts
+        self._controls = controls.Controls(evaluator.evidence.sites, names)
         self.site, self.fraction, self.importance = (self._controls.widgets[place] for place in (0, 1, 2))
         self.eps, self.direction, self.value = (self._controls.widgets[place] for place in (3, 4, 5))
         self.trials: list[Trial] = []
-        n_layers = bench.model.cfg.n_layers
-        self._importance, self._curve = panes.ImportancePane(theme), panes.CurvePane(theme)
-        self._layers, self._agreement = panes.LayersPane(n_layers, theme), panes.AgreementPane(n_layers, theme)
-        self._actions = board.Actions(why_not(bench.model))
+        self._panes = Panes(evaluator.model.cfg.n_layers, theme)
+        self._actions = board.Actions(why_not(evaluator.model))
         self._summary = board.w.HTML()
         self._choice: Choice | DissectError = DissectError("nothing is chosen yet")
         self._shown: Settings | None = None
         self._closed = self._displayed = False
         self._refusal = ""
         self._moved()
-        self._plots = [pane.plot for pane in (self._importance, self._layers, self._agreement, self._curve)]
-        self._columns = board.columns([plot.widget for plot in self._plots], 400)
-        self._page = Page(plots=len(self._plots))
-        self._page.observe(lambda change: self._refresh(), names="shown")
+        self._panes.renew()
         lines = [self._summary, board.w.HTML(texts.paragraph(about, "faint"))]
         self._stand_in = f"dissect-explorer-{uuid4().hex}"
         style = texts.style(theme, self._stand_in)
-        self.widget = board.board(self._controls, [self._columns, self._page], self._actions, lines, style)
+        self.widget = board.board(self._controls, self._panes.widgets, self._actions, lines, style)
         self._controls.on_change(self._moved)
         self._controls.on_refusal(self._refuse)
         self._actions.measure.on_click(lambda button: self._report(self.measure))
@@ -67,7 +62,7 @@ class Explorer:
         """Set an attribute.
 
         Raises:
-            DissectError: It is a control, which is not replaced but set.
+            DissectError: It is a control; set its value instead.
         """
         if name in CONTROLS and name in vars(self):
             raise DissectError(f"{name} is a control; write explorer.{name}.value = {shown(value)}")
@@ -75,15 +70,15 @@ class Explorer:
 
     @property
     def settings(self) -> Settings:
-        """Where the controls stand."""
+        """The settings of the controls."""
         return self._controls.settings
 
     @property
     def choice(self) -> Choice:
-        """What they choose.
+        """The units that the controls choose.
 
         Raises:
-            DissectError: They choose nothing; the message is the one that is shown.
+            DissectError: They choose nothing; the explorer shows the same message.
         """
         self._moved()
         if isinstance(self._choice, DissectError):
@@ -92,7 +87,7 @@ class Explorer:
 
     @property
     def scores(self) -> SiteScores:
-        """The scores of the site; their `forget` is the side that is to lose."""
+        """The scores of the site; their `forget` is the side to prune for."""
         return self.choice.scores
 
     @property
@@ -107,63 +102,63 @@ class Explorer:
         Raises:
             DissectError: They cannot be compared.
         """
-        return agreement(self._bench.evidence, self.settings)
+        return agreement(self._evaluator.evidence, self.settings)
 
     @property
     def points(self) -> list[Point]:
-        """What was measured, in order; `Point.contents` tells points of a model that was changed since from others."""
-        return self._bench.points
+        """All measured points, in order; points of a model that has changed since differ in `Point.contents`."""
+        return self._evaluator.points
 
     @property
-    def whole(self) -> dict[str, dict[str, float]]:
-        """Metrics of the whole model by side, as it was when last measured; empty until something is."""
-        return self._bench.whole
+    def unpruned(self) -> dict[str, dict[str, float]]:
+        """Metrics of the unpruned model by side, as it was when last measured; empty before the first measurement."""
+        return self._evaluator.unpruned
 
     def measure(self) -> Point:
-        """Evaluate the pruned model on both sides and add the point to the curve; no hook is left behind.
+        """Evaluate the pruned model on both sides and add the point to the curve; no hook is left in the model.
 
         Raises:
             DissectError: The controls choose nothing, the model cannot be evaluated, or the explorer is closed.
         """
         with self._busy() as tick:
-            point = self._bench.measure(self.choice, tick)
-            self._curve.show(self.points, self.whole, self._bench.now)
+            point = self._evaluator.measure(self.choice, tick)
+            self._panes.curve.show(self.points, self.unpruned, self._evaluator.now)
             self._say(
-                f"{point.units:,} of {point.total:,} {point.settings.site} units pruned: top-1 accuracy falls by "
+                f"{point.units:,} of {point.total:,} {point.settings.site} units pruned: top-1 accuracy drops by "
                 f"{100 * point.forget_drop:.1f}%{in_brackets(point.forget_interval)} on forget and "
                 f"{100 * point.retain_drop:.1f}%{in_brackets(point.retain_interval)} on retain "
-                f"({len(self._bench.current)} measured){self._changed()}"
+                f"({len(self._evaluator.current)} measured){self._changed()}"
             )
         return point
 
     def try_prompt(self, prompt: str) -> Trial:
-        """Let the whole and the pruned model continue a prompt, and show both; no hook is left behind.
+        """Continue a prompt with the unpruned and the pruned model, and show both; no hook is left in the model.
 
         Raises:
             DissectError: The controls choose nothing, the model cannot continue a text (`why_not`), the prompt is
                 empty or too long, or the explorer is closed.
         """
         with self._busy() as tick:
-            trial = try_prompt(self._bench, self.choice, prompt, self._new_tokens, tick)
+            trial = try_prompt(self._evaluator, self.choice, prompt, self._new_tokens, tick)
             self.trials.append(trial)
-            part = f"{100 * self.choice.settings.fraction:.3g}% of the {self.choice.settings.site}"
-            self._actions.whole.value = self._texts.reading("Whole model", trial.whole)
-            self._actions.pruned.value = self._texts.reading(f"Without {part} units", trial.pruned)
+            removed = f"{100 * self.choice.settings.fraction:.3g}% of the {self.choice.settings.site}"
+            self._actions.unpruned.value = self._texts.reading("Unpruned model", trial.unpruned)
+            self._actions.pruned.value = self._texts.reading(f"Without {removed} units", trial.pruned)
             self._actions.key.value = self._texts.key(trial)
-            self._bench.look()
+            self._evaluator.update()
             self._say(self._changed().strip())
         return trial
 
     def close(self) -> None:
-        """Remove it from the page. What was measured stays readable."""
+        """Remove the widget from the page. What was measured can still be read."""
         self._closed = True
-        self.widget.close()  # not what it holds: plots that are being removed still talk to theirs
+        self.widget.close()  # not its children: plots that are being removed still use theirs
 
     def _try(self) -> Trial:
         return self.try_prompt(self._actions.prompt.value)
 
     def _moved(self) -> None:
-        """Choose anew and draw it, from statistics alone; what Ctrl-C cut short is done when next it is asked for."""
+        """Choose again and draw it, from statistics alone; if Ctrl-C interrupts this, the next call does it again."""
         settings = self.settings
         if settings == self._shown:
             return
@@ -171,10 +166,10 @@ class Explorer:
         if self._actions.message.value == self._refusal:
             self._say("")
         try:
-            self._choice = choose(self._bench.evidence, settings)
+            self._choice = choose(self._evaluator.evidence, settings)
         except DissectError as error:
             self._choice = error
-            self._summary.value = self._texts.paragraph(f"{error}. The plots show the choice before.", "refused")
+            self._summary.value = self._texts.paragraph(f"{error}. The plots show the previous choice.", "refused")
         else:
             self._draw(self._choice)
         self._actions.enable(True, chosen=isinstance(self._choice, Choice))
@@ -182,16 +177,15 @@ class Explorer:
 
     def _draw(self, choice: Choice) -> None:
         self._summary.value = self._texts.paragraph(describe(choice), "chosen")
-        self._importance.show(choice)
-        self._layers.show(choice)
         try:
-            self._agreement.show(self.agreement)
+            found = self.agreement
         except DissectError as error:
-            self._agreement.refuse(str(error))
+            found = str(error)
+        self._panes.show(choice, found)
 
     @contextmanager
     def _busy(self) -> Iterator[Callable[[float], None]]:
-        """Controls and buttons are off and progress is shown; a function that moves the bar."""
+        """Disable controls and buttons and show progress inside; yields a function that moves the bar."""
         if self._closed:
             raise DissectError("this explorer is closed; open another with dissect.explore(model, forget, retain)")
         self._moved()
@@ -199,49 +193,43 @@ class Explorer:
             self._actions.bar.value = 0
             self._say("")
             self._enable(False)
-            yield lambda part: setattr(self._actions.bar, "value", part)
+            yield lambda fraction: setattr(self._actions.bar, "value", fraction)
 
     def _changed(self) -> str:
-        """What is to be said where not all points are of the model as it is, or its scores are not."""
-        others = len(self.points) - len(self._bench.current)
-        said = f" Others, of this model in another state: {others}." if others else ""
-        if self._bench.now == self._bench.opened:
+        """A note if some points, or the scores, are of the model before a change; else empty."""
+        others = len(self.points) - len(self._evaluator.current)
+        said = f" Points of other states of the model: {others}." if others else ""
+        if self._evaluator.now == self._evaluator.opened:
             return said
-        return f"{said} The model has changed since this explorer was opened: choices still go by what it was then."
+        return (
+            f"{said} The model has changed since this explorer was opened; choices still use its statistics from then."
+        )
 
     def _enable(self, enabled: bool) -> None:
         self._controls.enable(enabled)
         self._actions.enable(enabled, chosen=isinstance(self._choice, Choice))
 
     def _report(self, action: Callable[[], Any]) -> None:
-        """Do what a button says; an error becomes a message, since a traceback of a callback would go unseen."""
+        """Run the action of a button; an error becomes a message, since a notebook hides tracebacks of callbacks."""
         try:
             action()
         except KeyboardInterrupt:
-            self._say("Interrupted; the model is as it was.", "refused")
+            self._say("Interrupted; the model is unchanged.", "refused")
         except Exception as error:
             self._say(f"{type(error).__name__}: {error}", "refused")
 
     def _refuse(self, message: str) -> None:
-        """Say what a control cannot be set to, until one of them moves."""
+        """Show why a control refused a value, until a control changes."""
         self._say(message, "refused")
         self._refusal = self._actions.message.value
 
     def _say(self, text: str, kind: str = "") -> None:
         self._actions.message.value = self._texts.paragraph(text, kind) if text else ""
 
-    def _refresh(self) -> None:
-        """Draw anew if something moved between being sent to the page and being shown there."""
-        if any(plot.behind for plot in self._plots):
-            self._renew()
-
-    def _renew(self) -> None:
-        self._columns.children = [plot.renew() for plot in self._plots]
-
     def _ipython_display_(self) -> None:
-        """Show it, and what is seen in its place where the notebook is only read.
+        """Show the widget, and a text for readers of the notebook without a kernel.
 
-        They are two outputs: a page that knows a widget's state shows no other form of the widget's own output.
+        They are two outputs, since a page that has a widget's state shows no other form of the same output.
         """
         from IPython.display import display
 
@@ -252,22 +240,11 @@ class Explorer:
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         if self._displayed:
-            self._renew()
+            self._panes.renew()
         self._displayed = True
-        for plot in self._plots:
-            plot.catch_up()
+        self._panes.catch_up()
         shown: Any = self.widget._repr_mimebundle_(**kwargs)
         return shown | {"text/plain": repr(self)}
 
     def __repr__(self) -> str:
         return f"Explorer({self.settings}, {len(self.points)} measured)"
-
-
-def describe(choice: Choice) -> str:
-    """A choice in a line."""
-    settings, layers = choice.settings, sum(count > 0 for count in choice.per_layer)
-    return (
-        f"{len(choice.mask):,} of {choice.mask.total:,} {settings.site} units chosen "
-        f"({100 * len(choice.mask) / choice.mask.total:.3g}%), in {layers} of {len(choice.per_layer)} layers, "
-        f"score ≥ {choice.threshold:.3g}"
-    )

@@ -1,4 +1,4 @@
-"""Opening an explorer: statistics of all sites are collected once, on both sides."""
+"""Opening an explorer: statistics of all sites are collected once, on both data sets."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dissect.backend.sites import SITES, get_sites
 from dissect.base.checks import check_batch_size, check_model, check_whole
 from dissect.base.errors import DissectError, shown
 from dissect.data.windows import Windows
-from dissect.explorer.bench import Bench
 from dissect.explorer.choice import Evidence
-from dissect.explorer.session import Explorer
+from dissect.explorer.evaluator import Evaluator
+from dissect.explorer.explorer import Explorer
 from dissect.runs.run import SIDES
 from dissect.scoring.collect import collect
 from dissect.scoring.stats import Stats
@@ -35,22 +35,21 @@ def explore(
 ) -> Explorer:
     """A notebook widget: move a control and see what would be pruned, measure it, try it on a prompt.
 
-    Moving a control answers from statistics alone; *Measure* and *Try it* run the model. The model is left as it was.
+    Moving a control uses statistics alone; *Measure* and *Try it* run the model. The model is left unchanged.
 
     Args:
         model: A TransformerLens model.
-        forget: The data set whose units are to go: windows for statistics and evaluation, or a `(train, test)` pair
-            that keeps the two apart.
-        retain: The data set whose units are to stay, likewise.
-        sites: Sites to choose from; all by default, or all that `stats` hold.
-        stats: What `collect` gave of forget and of retain, so that nothing is collected again.
+        forget: The data set to forget: windows for both statistics and evaluation, or a `(train, test)` pair of them.
+        retain: The data set to retain, likewise.
+        sites: Sites to choose from; by default all, or all in `stats`.
+        stats: The statistics of forget and of retain, as `collect` returns them, if they are collected already.
         theme: `light` or `dark`.
-        new_tokens: How far *Try it* continues a prompt.
+        new_tokens: How many tokens *Try it* adds to a prompt.
         batch_size: Windows in a forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
 
     Raises:
-        DissectError: The extra `notebook` is not installed, a site is unknown or not among the statistics, or a
-            side is no `Windows`.
+        DissectError: The extra `notebook` is not installed, a site is unknown or has no statistics, or a side is
+            not `Windows`.
     """
     check_installed()
     get_theme(theme)
@@ -73,28 +72,29 @@ def explore(
     evidence = Evidence(forget_stats, retain_stats)
     if not evidence.sites:
         raise DissectError("the two statistics have no site in common; collect both with the same sites")
-    bench = Bench(model, evidence, {side: windows[side][1] for side in SIDES}, batch_size)
+    evaluator = Evaluator(model, evidence, {side: windows[side][1] for side in SIDES}, batch_size)
     names = {side: str(windows[side][0].provenance.get("corpus", side)) for side in SIDES}
-    return Explorer(bench, names, about=about(windows, names), theme=theme, new_tokens=new_tokens)
+    return Explorer(evaluator, names, about=about(windows, names), theme=theme, new_tokens=new_tokens)
 
 
 def check_installed() -> None:
-    """Raise `DissectError` unless the packages of the extra `notebook` are there."""
+    """Raise `DissectError` unless the packages of the extra `notebook` are installed."""
     missing = [name for name in ("ipywidgets", "anywidget") if find_spec(name) is None]
     if missing:
         raise DissectError(f'dissect.explore needs {" and ".join(missing)}: pip install "dissect[notebook]"')
 
 
 def about(windows: dict[str, tuple[Windows, Windows]], names: dict[str, str]) -> str:
-    """What statistics and evaluations are of."""
+    """Which tokens the statistics and the evaluations use, in one line."""
     apart = all(train is not test for train, test in windows.values())
     sizes = "; ".join(
-        f"{side} {names[side]}: {train.n_kept:,} tokens" + (f" and {test.n_kept:,} others" if apart else "")
+        f"{side} {names[side]}: {train.n_kept:,} tokens"
+        + (f" for statistics, {test.n_kept:,} for evaluation" if apart else "")
         for side, (train, test) in windows.items()
     )
     if apart:
-        return f"{sizes}. Statistics are of the first, evaluations of the others."
-    return f"{sizes}. Statistics and evaluations are of the same tokens; (train, test) pairs keep them apart."
+        return f"{sizes}."
+    return f"{sizes}. Statistics and evaluations use the same tokens; pass (train, test) pairs to separate them."
 
 
 def _pair(side: Any, name: str) -> tuple[Windows, Windows]:

@@ -1,4 +1,4 @@
-"""Split-half agreement of masks against the number of predictions."""
+"""Split-half agreement of masks by the number of predictions."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from dissect.views.notebook import NotebookFigure
 def stability_figure(result: Stability, *, theme: str = "light") -> go.Figure:
     """The Jaccard index of two halves' masks, a panel for each site, a line for each importance.
 
-    The line is the mean over the random splits, the band reaches from the least to the most. Dotted: what two random
-    masks of the size would come to.
+    A line is the mean over the random splits, its band the range from the lowest to the highest. The dotted line is the
+    expected index of two random masks of the same size.
     """
     means = result.means()
     sites = list(means["site"].unique())
@@ -37,13 +37,13 @@ def stability_figure(result: Stability, *, theme: str = "light") -> go.Figure:
     )
     figure.update_xaxes(tickangle=-45)
     figure.update_yaxes(range=[0, 1.02])
-    figure.update_yaxes(title="units in both masks / in either", row=1, col=1)
+    figure.update_yaxes(title="Jaccard index (units in both / in either)", row=1, col=1)
     fraction, splits = result.table["fraction"].iloc[0], result.table["split"].nunique()
     note = (
         f"{plain(result.model)} · forget {plain(result.forget)}, retain {plain(result.retain)} · "
         f"the top {100 * fraction:.3g}% of a site's units · mean and range of {splits} random splits"
     )
-    styled(figure, title="How far two halves of the text choose the same units", note=note, theme=theme, height=500)
+    styled(figure, title="Agreement of masks from two halves of the text", note=note, theme=theme, height=500)
     figure.update_annotations(font={"size": 13})
     figure.update_layout(margin={"t": 108})
     legend_below(figure, bottom=128, pixels=92)
@@ -65,7 +65,7 @@ def _line(rows: pd.DataFrame, importance: str, colour: str) -> go.Scatter:
 
 
 def _band(rows: pd.DataFrame, colour: str) -> go.Scatter:
-    """From the least to the most of the splits."""
+    """From the lowest to the highest of the splits."""
     return go.Scatter(
         x=[*rows["predictions"], *rows["predictions"][::-1]],
         y=[*rows["max"], *rows["min"][::-1]],

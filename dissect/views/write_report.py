@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page about one run or several."""
+"""The report: one HTML page about one or several runs."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def write_report(
     samples: Samples | None = None,
     theme: str = "light",
 ) -> Path:
-    """Write the page; it opens offline, everything it needs is in it.
+    """Write one HTML page about one or several runs; it opens offline and contains all it needs.
 
     Args:
-        runs: The first is the one shown layer by layer; the first that kept statistics is the one whose units are
-            listed by score, which a random run does not.
-        path: The page; its folder is made where there is none.
+        runs: The first is shown layer by layer. The units of highest score are those of the first run with statistics,
+            which a random run does not have.
+        path: The page; a missing folder is made.
         cards: Cards to show, as `neuron_cards` and `head_cards` make them.
         samples: Continuations to show, as `run_samples` makes them.
         theme: `light` or `dark`.
@@ -77,7 +77,7 @@ def write_report(
         summary=summary_rows(runs),
         figure=embedded(dashboard(*runs, theme=theme), "figure"),
         neurons=rows,
-        scored=f", as {scored_run(runs).label} ranks them" if len(runs) > 1 else "",
+        scored=f", from the run {scored_run(runs).label}" if len(runs) > 1 else "",
         neuron_columns=columns,
         samples=samples,
         cards=[Markup(card_body(card)) for card in cards],
@@ -90,21 +90,21 @@ def write_report(
 
 
 def _names(line: Line) -> list[str]:
-    """A name for each run of a line."""
+    """One name for each run of a line."""
     if len(line.runs) == 1:
         return [line.name]
     return [f"{line.name}: seed {run.config.seed}" for run in line.runs]
 
 
 def scored_run(runs: Sequence[Run]) -> Run:
-    """The run whose units are listed and have cards: the first that kept statistics, or else the first."""
+    """The run whose units are listed and have cards: the first with statistics, or else the first."""
     return next((run for run in runs if run.has_stats), runs[0])
 
 
 def neuron_rows(runs: Sequence[Run], cards: Sequence[NeuronCard | HeadCard]) -> list[dict[str, Any]]:
-    """The units of the highest scores of the first run that has statistics, `TOP` in all; none where none has.
+    """The `TOP` units with the highest scores of the first run that has statistics; empty where no run has any.
 
-    Each row has the columns of `neurons`, missing values as None, and `card`: the id of the unit's card, or None.
+    A row has the columns of `neurons`, with None for missing values, and `card`: the id of the unit's card, or None.
     """
     run = scored_run(runs)
     if not run.has_stats:

@@ -1,7 +1,7 @@
-"""A Plotly figure as a notebook widget that is changed in place, whatever is on the page by then.
+"""A Plotly figure as a notebook widget that is changed in place, before and after it is shown.
 
-Plotly's FigureWidget draws a view from the state it was made with: what changed since is sent only to views that exist.
-So the figure itself is kept beside the widget, and gives a new view its state.
+Plotly's FigureWidget draws a view from the state it was made with; later changes are sent only to views that exist.
+So the figure is kept beside the widget, and gives a new view its state.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ CONFIG = {
 
 
 class Plot:
-    """A figure and, once it is asked for, its widget.
+    """A figure and, when first used, its widget.
 
     Attributes:
-        figure: What is drawn.
-        behind: True where a view that is made now would show an older state.
+        figure: The figure.
+        behind: True where a new view would show an older state.
     """
 
     def __init__(self, figure: go.Figure):
@@ -35,14 +35,14 @@ class Plot:
 
     @property
     def widget(self) -> Any:
-        """The widget, as wide as its place; made when first asked for."""
+        """The widget, as wide as its container; made when first used."""
         if self._widget is None:
             self._widget = go.FigureWidget(self.figure)
             self._widget._config = CONFIG
         return self._widget
 
     def draw(self, traces: Mapping[int, Mapping[str, Any]], layout: Mapping[str, Any], *, much: bool = False) -> None:
-        """Change some traces, by place, and the layout; `much` where most of it changes, so that views start anew."""
+        """Change some traces, by index, and the layout; with `much`, new views start from the changed state."""
         for figure in (self.figure, self._widget):
             if figure is not None:
                 with figure.batch_update():
@@ -54,32 +54,32 @@ class Plot:
             self.catch_up()
 
     def ensure(self, place: int, trace: go.Scatter) -> None:
-        """Add a trace behind the others, wherever there is none yet at `place`: Ctrl-C may have come between."""
+        """Add a trace unless there is one at index `place`: Ctrl-C may have come between the figure and its widget."""
         for figure in (self.figure, self._widget):
             if figure is not None and not figure.data[place:]:
                 figure.add_trace(trace)
         self.behind = True
 
     def catch_up(self) -> None:
-        """Let views that are made from now on begin with what is drawn now."""
+        """Let new views start from the present state."""
         if self._widget is not None:
             state = self.figure.to_plotly_json()
             self._widget._widget_data, self._widget._widget_layout = state["data"], state["layout"]
         self.behind = False
 
     def renew(self) -> Any:
-        """Another widget of the same figure, in place of the one before.
+        """A new widget of the same figure, in place of the old one.
 
-        That one is left alone: where its views are gone they still listen, and stumble over what they hear.
+        The old one is not changed again: its removed views would still receive the change, and fail.
         """
         self._widget, self.behind = None, False
         return self.widget
 
 
 class Page(anywidget.AnyWidget):
-    """What the page reports: `shown` counts how often all plots of an explorer were drawn in a new place.
+    """Reports from the page: `shown` counts how often all plots of an explorer were drawn in a new view.
 
-    In the browser it also tells the plots when their room changes, which Plotly hears of only if the window does.
+    In the browser it also tells the plots when their container is resized; Plotly notices only resized windows.
     """
 
     plots = traitlets.Int(0).tag(sync=True)

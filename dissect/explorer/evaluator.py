@@ -1,4 +1,4 @@
-"""Measuring choices: the whole model once, then a pruned one each time; its hooks are gone afterwards."""
+"""Measuring choices: the unpruned model once, then each pruned one; no hook is left in the model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dissect.runs.run import SIDES
 from dissect.runs.summary import Interval, relative_drop
 
 Tick = Callable[[float], None]
-"""Called with the part that is done, in [0, 1]."""
+"""Called with the fraction that is done, in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,16 @@ class Point:
 
     Attributes:
         settings: What chose the units.
-        units: How many were pruned.
-        total: How many there are at the site.
+        units: Number of pruned units.
+        total: Number of units of the site.
         forget: Metrics of the pruned model on the forget data set, as `evaluate` gives them.
         retain: Likewise on the retain data set.
-        forget_drop: Relative drop of top-1 accuracy there, 1 - accuracy / whole model's accuracy.
+        forget_drop: Relative drop of top-1 accuracy on it, 1 - accuracy / the unpruned model's accuracy.
         retain_drop: Likewise on the retain data set.
-        forget_interval: The 95% interval of the forget drop, from other documents of the same kind; None where the
-            data set has too few documents for one (`dissect.evaluation.intervals`).
+        forget_interval: The 95% interval of the forget drop over documents of the same kind; None where the data set
+            has too few documents (`dissect.evaluation.intervals`).
         retain_interval: Likewise of the retain drop.
-        contents: What the model was when it was measured (`contents`), before the choice was pruned.
+        contents: The checksum (`contents`) of the model that was measured, before the choice was pruned.
     """
 
     settings: Settings
@@ -59,18 +59,18 @@ class Point:
 
 
 @dataclass(eq=False)
-class Bench:
-    """Where choices are measured.
+class Evaluator:
+    """Measures choices on both data sets.
 
     Attributes:
         model: The model; left as it was after every measurement.
-        evidence: Statistics, for the means of mean ablation.
-        windows: What is predicted, by side.
+        evidence: Statistics, which also give the means for mean ablation.
+        windows: The windows to predict, by side.
         batch_size: Windows in a forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
-        opened: What the model was when the bench was made.
-        now: What it was when something was last measured or tried.
-        bases: What the whole model predicts by side, document by document, for each contents that it had.
-        points: What was measured, in order, of whatever contents.
+        opened: The checksum (`contents`) of the model when the evaluator was made.
+        now: The checksum when something was last measured or tried.
+        bases: Results of the unpruned model by checksum and side, by document.
+        points: Everything measured, in order, for all checksums.
     """
 
     model: Any
@@ -87,25 +87,27 @@ class Bench:
 
     @property
     def base(self) -> dict[str, DocumentSums]:
-        """What the model of `now` predicts as a whole by side, as far as it is known."""
+        """Results of the unpruned model of `now` by side, as far as they are known."""
         return self.bases.setdefault(self.now, {})
 
     @property
-    def whole(self) -> dict[str, dict[str, float]]:
-        """Metrics of the whole model of `now` by side, once they are known."""
+    def unpruned(self) -> dict[str, dict[str, float]]:
+        """Metrics of the unpruned model of `now` by side, as far as they are known."""
         return {side: sums.metrics() for side, sums in self.base.items()}
 
-    def measure(self, choice: Choice, tick: Tick = lambda part: None) -> Point:
-        """Evaluate the pruned model on both sides and keep the point; the same is measured once.
+    def measure(self, choice: Choice, tick: Tick = lambda fraction: None) -> Point:
+        """Evaluate the pruned model on both sides and keep the point.
 
-        The same are the same settings, of a model of the same contents.
+        The same settings of a model with the same contents are measured once.
         """
-        self.look()
+        self.update()
         known = next((point for point in self.current if point.settings == choice.settings), None)
         if known is not None:
             return known
         todo = [side for side in SIDES if side not in self.base]
-        with ticking(self.model, choice.settings.site, _parts(tick, self._n_windows(todo) + self._n_windows(SIDES))):
+        with ticking(
+            self.model, choice.settings.site, _fractions(tick, self._n_windows(todo) + self._n_windows(SIDES))
+        ):
             for side in todo:
                 self.base[side] = self._evaluate(side)
             with self.pruned(choice):
@@ -114,8 +116,8 @@ class Bench:
         self.points.append(point)
         return point
 
-    def look(self) -> None:
-        """See what the model is now."""
+    def update(self) -> None:
+        """Update `now`: the model may have changed."""
         self.now = contents(self.model)
 
     @property
@@ -124,7 +126,7 @@ class Bench:
         return [point for point in self.points if point.contents == self.now]
 
     def pruned(self, choice: Choice) -> AbstractContextManager[None]:
-        """The model without the chosen units, inside a `with` block."""
+        """A `with` block in which the chosen units are ablated."""
         _, keep = self.evidence.roles(choice.settings.direction)
         stats = keep if choice.settings.value == "mean" else None
         return ablated(self.model, choice.mask, value=choice.settings.value, stats=stats)
@@ -136,8 +138,8 @@ class Bench:
         return sum(len(self.windows[side]) for side in sides)
 
     def _point(self, choice: Choice, found: dict[str, DocumentSums]) -> Point:
-        metrics, whole = {side: sums.metrics() for side, sums in found.items()}, self.whole
-        forget_drop, retain_drop = (relative_drop(metrics[side]["top1"], whole[side]["top1"]) for side in SIDES)
+        metrics, base = {side: sums.metrics() for side, sums in found.items()}, self.unpruned
+        forget_drop, retain_drop = (relative_drop(metrics[side]["top1"], base[side]["top1"]) for side in SIDES)
         ends = intervals(found, self.base)
         forget_interval, retain_interval = (tuple(ends[side]["drop"]) if ends[side] else None for side in SIDES)
         return Point(
@@ -162,8 +164,8 @@ def ticking(model: Any, site: str, tick: Callable[[int], None]) -> Iterator[None
         yield
 
 
-def _parts(tick: Tick, total: int) -> Callable[[int], None]:
-    """A counter that says which part of `total` windows have come."""
+def _fractions(tick: Tick, total: int) -> Callable[[int], None]:
+    """A counter of windows that calls `tick` with the fraction of `total`."""
     done = 0
 
     def count(windows: int) -> None:
