@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import dissect
 from dissect import DissectError, Grid, Run, Windows, prune, run_grid
-from dissect.base.digests import sealed
+from dissect.base.checksums import with_checksum
 from dissect.base.storage import read_json, write_json
 from dissect.data.corpora import CORPORA, Corpus, Table
 from dissect.experiments.grid import Cluster
@@ -76,7 +76,7 @@ def no_weights(monkeypatch):
 
 
 def loss(run):
-    return run.history[0]["metrics"]["forget"]["loss"]
+    return run.history[0].metrics["forget"]["loss"]
 
 
 # An unnamed folder
@@ -145,7 +145,7 @@ def as_before(path):
     for side in record["data"].values():
         for windows in side.values():
             windows["fingerprint"] = windows.pop("tokens_fingerprint")
-    write_json(path / CONFIG, sealed({name: part for name, part in record.items() if name != "sha256"}))
+    write_json(path / CONFIG, with_checksum({name: part for name, part in record.items() if name != "sha256"}))
 
 
 def cut_off(path):
