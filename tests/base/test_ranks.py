@@ -124,7 +124,7 @@ def test_a_masked_model_and_the_command_line(server, command, tmp_path):
     arguments = [*command("roberta"), "--steps", "2", "--kl", "--out"]
     (code, output), silent = on_ranks(server, 2, "command", args=[*arguments, str(tmp_path / "many")])
     assert code == silent[0] == 0, output + silent[1]
-    for line in ("statistics", "evaluation", "step  2/2", f"run: {tmp_path / 'many'}"):
+    for line in ("step  2/2", f"run: {tmp_path / 'many'}"):
         assert line in output
         assert line not in silent[1]
     assert server.do("command", args=[*arguments, str(tmp_path / "one")])[0] == 0

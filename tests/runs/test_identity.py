@@ -17,7 +17,6 @@ from dissect.base.storage import read_json, write_json
 from dissect.data.corpora import CORPORA, Corpus, Table
 from dissect.experiments.grid import Cluster
 from dissect.runs import inputs as loading
-from dissect.runs import prune as pruning
 from dissect.runs.config import run_name
 from dissect.runs.prune import run_config
 from dissect.runs.run import CONFIG
@@ -71,8 +70,7 @@ def by_name(model="./step1/model", **changes):
 def no_weights(monkeypatch):
     """From here on weights may not be read."""
     refused = lambda *args, **options: pytest.fail("the weights were read")  # noqa: E731
-    for module in (loading, pruning):
-        monkeypatch.setattr(module, "load_model", refused)
+    monkeypatch.setattr(loading, "load_model", refused)
 
 
 def loss(run):
@@ -394,7 +392,7 @@ def test_the_same_text_in_other_documents_is_still_the_same_text():
     windows = random_windows(4, 9)
     other = renumbered(windows, torch.zeros_like(windows.tokens))
     pairs = {"forget": (windows, windows), "retain": (other, other)}
-    assert "are the same text" in dissect.data.shared.warning(pairs)
+    assert "are the same text" in dissect.data.shared.notes(pairs)[0]
 
 
 # What identifies a model that is loaded by name
