@@ -13,7 +13,7 @@ from dissect.backend import fast
 from dissect.backend.fresh import fresh
 from dissect.base.checks import check_batch_size, check_kind, check_model
 from dissect.base.errors import DissectError
-from dissect.base.ranks import as_main_has
+from dissect.base.ranks import from_main
 from dissect.data.padding import seems_padded
 from dissect.data.windows import Windows
 
@@ -62,7 +62,7 @@ def passes(model: Any, wanted: Bool[Tensor, "window position"], batch_size: int 
         DissectError: `batch_size` is no whole number from 1 on.
     """
     check_batch_size(batch_size)
-    size = as_main_has(batch_size or default_batch_size(model, wanted.shape[1]))
+    size = from_main(batch_size or default_batch_size(model, wanted.shape[1]))
     needed = fast.needed_lengths(model, wanted)
     spare = PART_UNWANTED * size * wanted.shape[1]
     found, start = [], 0

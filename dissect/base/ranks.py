@@ -1,4 +1,4 @@
-"""One run on many processes, started by torchrun: windows are dealt to ranks, and their sums added up.
+"""One run on many processes, started by torchrun: windows are sharded over ranks, and their sums added up.
 
 Every function here does nothing, or acts on this process alone, outside `distributed()` and with one process. Sums are
 added where the devices are (nccl on GPUs, gloo on CPUs); what only the main rank knows goes to the others as bytes.
@@ -7,6 +7,7 @@ added where the devices are (nccl on GPUs, gloo on CPUs); what only the main ran
 from __future__ import annotations
 
 import atexit
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from dissect.base.errors import DissectError
 
@@ -39,7 +40,7 @@ class _Group:
     local_rank: int
 
 
-_group: _Group | None = None  # started once a process, and there until it ends
+_group: _Group | None = None  # made once a process, for as long as it lives
 _shares: ContextVar[bool] = ContextVar("dissect.base.ranks", default=False)
 
 
@@ -75,7 +76,7 @@ def _start() -> _Group:
                 f"local rank {group.local_rank} has no GPU, there are {count}: torchrun --nproc-per-node {count} or "
                 "less; on the CPU, set CUDA_VISIBLE_DEVICES to nothing"
             )
-        torch.cuda.set_device(group.local_rank)  # from here on "cuda" is this one
+        torch.cuda.set_device(group.local_rank)  # from now on "cuda" is this one
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     distributed.init_process_group(backend, timeout=PATIENCE)
     atexit.register(distributed.destroy_process_group)
@@ -97,8 +98,8 @@ def world_size() -> int:
     return _group.size if _group is not None and _shares.get() else 1
 
 
-def dealt(batches: Iterable[T]) -> Iterator[T]:
-    """This rank's batches: its own number, and every `world_size()`-th from there; none if there are too few."""
+def sharded(batches: Iterable[T]) -> Iterator[T]:
+    """This rank's batches: the one of its own number, and every `world_size()`-th after it; maybe none."""
     return islice(batches, rank() if world_size() > 1 else 0, None, world_size())
 
 
@@ -124,59 +125,68 @@ def as_on_main_(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def as_main_has(number: int) -> int:
-    """The main rank's number: ranks on other GPUs would cut the windows into other batches."""
-    import torch
+@contextmanager
+def together() -> Iterator[None]:
+    """An error in the `with` block on one rank is raised on all of them, after the block, and none continues alone.
 
-    return int(as_on_main_(torch.tensor(number)))
-
-
-def from_main(make: Callable[[], T], pack: Callable[[T], bytes], unpack: Callable[[bytes], T]) -> T:
-    """What `make` gives on the main rank, on every rank; the others get it packed, and do not call `make`.
+    One rank of each machine does the block first, so that the others find its downloads. What is inside must not
+    communicate itself; what the main rank alone does stands below `if is_main():`.
 
     Raises:
-        DissectError: `make` raised it; on every rank.
-    """
-    if world_size() == 1:
-        return make()
-    made, error = None, None
-    if is_main():
-        try:
-            made = make()
-        except DissectError as failure:
-            error = failure
-    _raise_together(error)
-    data = _broadcast(pack(made) if is_main() else b"", MAIN)  # type: ignore[arg-type]
-    return made if is_main() else unpack(data)  # type: ignore[return-value]
-
-
-def on_main(act: Callable[[], object]) -> None:
-    """Do something on the main rank alone, before any other goes on.
-
-    Raises:
-        DissectError: As `from_main`.
-    """
-    from_main(act, lambda _: b"", lambda _: None)
-
-
-def everywhere(make: Callable[[], T]) -> T:
-    """What `make` gives, called on every rank: on one of each machine first, so that the others find its downloads.
-
-    Raises:
-        DissectError: A rank raised it; on every rank.
+        DissectError: A rank raised it.
     """
     if _group is None or world_size() == 1:
-        return make()
-    made = None
-    for first in (True, False):
-        error = None
-        if (_group.local_rank == 0) == first:
-            try:
-                made = make()
-            except DissectError as failure:
-                error = failure
-        _raise_together(error)
-    return made  # type: ignore[return-value]
+        yield
+        return
+    first, error = _group.local_rank == 0, None
+    if not first:
+        _raise_together(None)
+    try:
+        yield
+    except DissectError as failure:
+        error = failure
+    _raise_together(error)
+    if first:
+        _raise_together(None)
+
+
+def from_main(value: T) -> T:
+    """The main rank's value, on every rank; what another rank gives is not looked at.
+
+    It is None or any other JSON value, or of a class that is `shareable`. Nothing is pickled.
+    """
+    if world_size() == 1:
+        return value
+    name, _, data = _broadcast(_packed(value) if is_main() else b"", MAIN).partition(b"\n")
+    if is_main():
+        return value
+    return SHAREABLE[name.decode()].from_bytes(data) if name else json.loads(data)
+
+
+@runtime_checkable
+class Shareable(Protocol):
+    """What packs itself into bytes, and is made of them again."""
+
+    def to_bytes(self) -> bytes: ...
+
+    @classmethod
+    def from_bytes(cls, data: bytes, /) -> Any: ...
+
+
+SHAREABLE: dict[str, type[Shareable]] = {}
+S = TypeVar("S", bound=type[Shareable])
+
+
+def shareable(kind: S) -> S:
+    """Class decorator: `from_main` sends objects of this class."""
+    SHAREABLE[kind.__name__] = kind
+    return kind
+
+
+def _packed(value: Any) -> bytes:
+    """The name of a shareable class, or nothing for a JSON value; a line feed; the content."""
+    name = type(value).__name__
+    return name.encode() + b"\n" + value.to_bytes() if name in SHAREABLE else b"\n" + json.dumps(value).encode()
 
 
 def _raise_together(error: DissectError | None) -> None:

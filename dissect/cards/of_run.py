@@ -16,8 +16,7 @@ from dissect.cards.stack import Cards
 from dissect.cards.table import neurons, units_of
 from dissect.data.windows import Windows, load_windows
 from dissect.models.fingerprint import model_fingerprint
-from dissect.runs.inputs import WINDOWS
-from dissect.runs.prune import load_again
+from dissect.runs.inputs import WINDOWS, load_again
 from dissect.runs.run import SIDES, Run
 
 BY_HAND = "make cards in Python with neuron_cards(model, units, forget, retain) and give them to write_report"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-SPLITS = ("train", "test")
+from dissect.base.checksums import checksum
+
+SIDES = ("forget", "retain")  # the two data sets of a run
+SPLITS = ("train", "test")  # the two halves of each
 
 
 def digest(document: str) -> bytes:
-    """sha256 of a document without the space around it."""
-    return hashlib.sha256(document.strip().encode("utf-8", errors="surrogatepass")).digest()
+    """SHA-256 of a document without the space around it."""
+    return bytes.fromhex(checksum([document.strip().encode("utf-8", errors="surrogatepass")]))
 
 
 def side(document: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from dissect.base.checks import as_text_or_path, check_kind, check_seed, check_whole, refuse_bridge
+from dissect.base.checksums import checksum
 from dissect.base.errors import DissectError
 from dissect.base.progress import hidden
 from dissect.base.tokenizer_files import TOKENIZER_FILES
@@ -114,24 +114,22 @@ class Windows:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 (hex) over the shape, the tokens, what is kept of them, where padding is, and the documents."""
-        found = self._hash()
+        """SHA-256 over the shape, the tokens, what is kept of them, where padding is, and the documents."""
         places = self.documents.unique(return_inverse=True)[1]  # in order, whatever they are numbered from
-        found.update(places.numpy().astype("<i8").tobytes())
-        return found.hexdigest()
+        return checksum([*self._parts(), places.numpy().astype("<i8").tobytes()])
 
     @property
     def tokens_fingerprint(self) -> str:
         """As `fingerprint`, but for the documents: the same for the same text, whatever intervals resample."""
-        return self._hash().hexdigest()
+        return checksum(self._parts())
 
-    def _hash(self) -> Any:
-        found = hashlib.sha256(repr(tuple(self.tokens.shape)).encode())
-        found.update(self.tokens.numpy().astype("<i8").tobytes())
-        found.update(self.keep.numpy().tobytes())
+    def _parts(self) -> Iterator[str | bytes]:
+        """What both fingerprints are made of."""
+        yield repr(tuple(self.tokens.shape))
+        yield self.tokens.numpy().astype("<i8").tobytes()
+        yield self.keep.numpy().tobytes()
         if self.attention_mask is not None and not self.attention_mask.all():
-            found.update(self.attention_mask.numpy().tobytes())
-        return found
+            yield self.attention_mask.numpy().tobytes()
 
     def describe(self) -> dict[str, Any]:
         """What identifies these windows, for a run's record; ready for JSON."""

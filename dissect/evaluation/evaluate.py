@@ -21,7 +21,7 @@ from dissect.backend.memory import within_memory
 from dissect.base.checks import check_batch_size, check_kind
 from dissect.base.errors import DissectError
 from dissect.base.progress import hidden
-from dissect.base.ranks import all_reduce_sum_, dealt
+from dissect.base.ranks import all_reduce_sum_, sharded
 from dissect.data.windows import Windows
 from dissect.evaluation.documents import DocumentSums
 from dissect.evaluation.targets import Questions, questions
@@ -154,7 +154,7 @@ def _sums(
 ) -> Float64[Tensor, "sums_and_counts document metric"]:
     """This rank's sums of the metrics by document, and over how many predictions."""
     sums, counts = both = torch.zeros(2, int(documents.max()) + 1, len(names), dtype=torch.float64)
-    mine = [(asked.at[part], documents[part]) for part in dealt(parts)]
+    mine = [(asked.at[part], documents[part]) for part in sharded(parts)]
     total = sum(int(at.sum()) for at, _ in mine)
     _check_reference(reference, total)
     bar = tqdm(total=total, unit="tok", unit_scale=True, desc="evaluation", leave=False, disable=hidden(progress))
@@ -224,7 +224,7 @@ def _asked_rows(
     model: Any, asked: Questions, parts: list[Part]
 ) -> Iterator[tuple[Float[Tensor, "row d_model"], Int64[Tensor, " row"]]]:
     """The final residual stream where the model is asked, and the answers, a batch at a time."""
-    for part in dealt(parts):
+    for part in sharded(parts):
         residual = run_part(model, asked, part)
         at = asked.at[part]
         yield residual[at.to(residual.device)], asked.answers[part][at].to(residual.device)

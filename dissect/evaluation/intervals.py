@@ -20,7 +20,7 @@ LEVEL, RESAMPLES, SEED = 0.95, 1_000, 0
 FEWEST = 10  # of fewer documents an interval is far too narrow (of 10 it covers the truth 87 times in 100, of 40 92)
 AT_ONCE = 2_000_000  # documents drawn at a time, which bounds the memory
 
-Interval = list[float] | None  # lower and upper end, as JSON has them
+Interval = tuple[float, float] | None  # lower and upper end
 
 
 def intervals(now: Mapping[str, DocumentSums], base: Mapping[str, DocumentSums]) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def intervals(now: Mapping[str, DocumentSums], base: Mapping[str, DocumentSums])
     return found
 
 
-def in_brackets(interval: tuple[float, float] | None) -> str:
+def in_brackets(interval: Interval) -> str:
     """An interval of a part in percent, to stand behind it, as ` [17.0, 22.2]`; nothing for None."""
     return "" if interval is None else " [{:.1f}, {:.1f}]".format(*(100 * end for end in interval))
 

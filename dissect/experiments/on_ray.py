@@ -19,8 +19,9 @@ from typing import Any
 from dissect.base.errors import DissectError
 from dissect.experiments.grid import Cluster, cell_folder
 from dissect.runs.config import PruneConfig
+from dissect.runs.finished import check_finished
 from dissect.runs.inputs import LastModel
-from dissect.runs.prune import check_finished, run_config
+from dissect.runs.prune import run_config
 from dissect.runs.run import Run, open_run
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
+from dissect.base.checksums import checksum
 from dissect.models.fingerprint import model_fingerprint
 
 
@@ -17,4 +17,4 @@ def contents(model: Any) -> str:
         (name, *module._forward_pre_hooks, *module._forward_hooks)  # their ids, which no other hook will have
         for name, module in model.named_modules()
     ]
-    return hashlib.sha256(repr((model_fingerprint(model), hooks)).encode()).hexdigest()
+    return checksum([repr((model_fingerprint(model), hooks))])

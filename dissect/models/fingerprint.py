@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import platform
+from itertools import chain
 from typing import Any
 
-import torch
+from dissect.base.checksums import checksum, raw
 
 PACKAGES = ("dissect", "torch", "transformer-lens", "transformers", "datasets", "numpy")
 
 
 def model_fingerprint(model: Any) -> str:
-    """sha256 over the names, shapes and bytes of all parameters."""
-    digest = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
-        raw = parameter.detach().contiguous().cpu().reshape(-1).view(torch.uint8)
-        digest.update(memoryview(raw.numpy()))
-    return digest.hexdigest()
+    """SHA-256 over the names, dtypes, shapes and bytes of all parameters."""
+    parts = (
+        (f"{name} {parameter.dtype} {tuple(parameter.shape)}", raw(parameter))
+        for name, parameter in model.named_parameters()
+    )
+    return checksum(chain.from_iterable(parts))
 
 
 def versions() -> dict[str, str]:

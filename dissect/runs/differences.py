@@ -11,12 +11,15 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from dissect.runs.run import CONFIG, HISTORY, KEPT, PRUNED_AT, Run
+from dissect.base.checksums import CHECKSUM, TIMES
+from dissect.runs.reader import KEPT
+from dissect.runs.records import CHECKSUMS, CONFIG, HISTORY, PRUNED_AT, Step
+from dissect.runs.run import Run
 from dissect.scoring.masks import Mask, jaccard
 from dissect.scoring.stats import Stats
 
-NOT_COMPARED = ("seconds", "sha256")
-FOLLOWING = ("digests", "per_layer", "sites", "perplexity")  # from what is compared by itself: masks, statistics, loss
+NOT_COMPARED = (*TIMES, CHECKSUM)
+FOLLOWING = (CHECKSUMS, "per_layer", "sites", "perplexity")  # from what is compared by itself: masks, statistics, loss
 
 
 @dataclass(frozen=True)
@@ -108,9 +111,9 @@ def run_differences(there: Run, here: Run, tolerance: Tolerance) -> Iterator[Dif
     for path in sorted(there.path.glob("stats-*.safetensors")):
         side = path.stem.removeprefix("stats-")
         yield from _stats_differences(path.name, there.stats(side), here.stats(side), tolerance)
-    for step, lines in enumerate(zip(there.history, here.history, strict=True)):
+    for step, both in enumerate(zip(there.history, here.history, strict=True)):
         yield from _mask_differences(there, here, step, tolerance)
-        yield from _line_differences(step, *lines, tolerance)
+        yield from _line_differences(*both, tolerance)
 
 
 def _stats_differences(file: str, there: Stats, here: Stats, tolerance: Tolerance) -> Iterator[Difference]:
@@ -150,14 +153,12 @@ def _pruned(at: float, step: int) -> str:
     return "kept" if at == KEPT or at > step else f"pruned at step {at}"
 
 
-def _line_differences(
-    step: int, there: Mapping[str, Any], here: Mapping[str, Any], tolerance: Tolerance
-) -> Iterator[Difference]:
-    for path, (mine, theirs) in changes(there, here).items():
+def _line_differences(there: Step, here: Step, tolerance: Tolerance) -> Iterator[Difference]:
+    for path, (mine, theirs) in changes(there.as_json(), here.as_json()).items():
         names = set(path.split("."))
         if not names & set(NOT_COMPARED):
             size = 0.0 if names & set(FOLLOWING) else _apart(mine, theirs)
-            yield Difference(step, HISTORY, path, mine, theirs, size, tolerance.metric)
+            yield Difference(there.step, HISTORY, path, mine, theirs, size, tolerance.metric)
 
 
 def _apart(mine: Any, theirs: Any) -> float:

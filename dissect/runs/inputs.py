@@ -1,25 +1,34 @@
-"""The model of a run and the text it reads: by name, had when they are needed and not before; or in memory already."""
+"""What goes into a run and how it is recorded: the model and the text, by name or in memory already."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from dissect.backend.sites import get_site
 from dissect.base.errors import DissectError, shown
+from dissect.data.shared import shared_documents
+from dissect.data.splits import SIDES
 from dissect.data.tables import HubError
 from dissect.data.windows import Windows, load_windows
+from dissect.models.fingerprint import model_fingerprint, versions
 from dissect.models.load import ModelSource, find_model, load_model, load_reader
-from dissect.runs.config import PruneConfig
+from dissect.runs.config import PruneConfig, parse_sites
+from dissect.runs.origin import origin
+from dissect.runs.run import Run
+from dissect.scoring.scores import count_of
 
 Corpus = str | tuple[Windows, Windows]
-WINDOWS = "windows:"  # how a configuration names data that was handed over as Windows
+WINDOWS = "windows:"  # how a configuration names data that was given as Windows
 
 
 class LastModel:
-    """Loads the model that a configuration names, or gives that of the last one if it is the same.
+    """Loads the model that a configuration names, and keeps it until another one is named.
 
-    What a finished run is compared with is had without the weights, and once for many runs: checksums and texts.
-    `n_devices` is how, not what: like the number of processes it is no part of the configuration.
+    Checksums and texts, by which a finished run is compared, are read without the weights and once for many runs.
+    `n_devices` is no part of the configuration, as the number of processes is none: neither decides a result.
     """
 
     def __init__(self, n_devices: int = 1) -> None:
@@ -32,7 +41,7 @@ class LastModel:
     def __call__(self, config: PruneConfig) -> Any:
         key = (config.model, config.dtype, config.device, self.checksum(config))
         if key != self._key:
-            self._key, self._model = (), None  # let go of the one before the next is loaded
+            self._key, self._model = (), None  # frees its memory before the next is loaded
             options = {"dtype": config.dtype, "device": config.device, "n_devices": self._n_devices}
             self._model = load_model(config.model, **options)
             self._key = key
@@ -45,7 +54,7 @@ class LastModel:
         return self._sources[config.model].checksum
 
     def describe(self, config: PruneConfig, side: str) -> dict[str, Any]:
-        """What a side's text is now, as a run records it.
+        """A side's text as it is now, as a run records it.
 
         Raises:
             HubError: It is on the hub, which cannot be reached.
@@ -57,7 +66,7 @@ class LastModel:
             try:
                 self._texts[key] = describe(read(getattr(config, side), self._read_with(config), config))
             except HubError as error:
-                self._texts[key] = error  # the next run need not wait for the hub again
+                self._texts[key] = error  # so that the next run does not wait for the hub again
         found = self._texts[key]
         if isinstance(found, HubError):
             raise found
@@ -72,7 +81,7 @@ class LastModel:
 
 @dataclass(frozen=True, eq=False)
 class InMemory:
-    """A model that is loaded already, in the place of the one that a configuration names."""
+    """A model that is loaded already, instead of the one that a configuration names."""
 
     model: Any
 
@@ -80,11 +89,14 @@ class InMemory:
         return self.model
 
     def checksum(self, config: PruneConfig) -> None:
-        """None: no file is known to be what is in memory, which is told by its fingerprint."""
+        """None: it may differ from every file; its fingerprint identifies it."""
 
     def describe(self, config: PruneConfig, side: str) -> dict[str, Any]:
         """As `LastModel.describe`."""
         return describe(read(getattr(config, side), self.model, config))
+
+
+Load = LastModel | InMemory
 
 
 def label(corpus: Corpus) -> str:
@@ -115,3 +127,62 @@ def describe(windows: tuple[Windows, Windows]) -> dict[str, Any]:
     """What a run records of a side's windows."""
     train, test = windows
     return {"train": train.describe(), "test": test.describe()}
+
+
+def reading(
+    config: PruneConfig, model: Any, forget: Corpus | None = None, retain: Corpus | None = None
+) -> tuple[dict[str, tuple[Windows, Windows]], dict[str, Any]]:
+    """What a run of `config` reads, its (train, test) windows of each side, and what its record would say now.
+
+    Raises:
+        DissectError: A corpus is neither a name nor two Windows, or cannot be read; or a step prunes no unit.
+    """
+    given = {"forget": forget, "retain": retain}
+    corpora = {side: getattr(config, side) if corpus is None else corpus for side, corpus in given.items()}
+    for corpus in corpora.values():
+        label(corpus)
+    windows = {side: read(corpora[side], model, config) for side in SIDES}
+    return windows, record_of(config, model, windows)
+
+
+def record_of(config: PruneConfig, model: Any, windows: Mapping[str, tuple[Windows, Windows]]) -> dict[str, Any]:
+    """What `config.json` holds of a run that begins now.
+
+    Raises:
+        DissectError: A step's fraction selects no unit of this model.
+    """
+    fractions = parse_sites(config.site, config.fraction)
+    for site, fraction in fractions.items():
+        count_of(fraction, math.prod(get_site(site).mask_shape(model.cfg)))
+    return {
+        "config": asdict(config),
+        "versions": versions(),
+        "model": model_record(model, fractions),
+        "data": {side: describe(pair) for side, pair in windows.items()},
+        "shared_documents": shared_documents(dict(windows)),
+        "began": origin(model),
+    }
+
+
+def model_record(model: Any, sites: Iterable[str]) -> dict[str, Any]:
+    """What a run records of its model."""
+    return {
+        "name": model.cfg.model_name,
+        "architecture": model.cfg.original_architecture,
+        "dtype": str(model.cfg.dtype).removeprefix("torch."),
+        "units": {site: list(get_site(site).mask_shape(model.cfg)) for site in sites},
+        "fingerprint": model_fingerprint(model),
+    }
+
+
+def load_again(run: Run, fix: str, device: str | None = None) -> Any:
+    """The model that a run's record names, in the dtype it had.
+
+    Raises:
+        DissectError: It cannot be loaded; the message ends with `fix`.
+    """
+    name, dtype = run.config.model, run.record["model"]["dtype"]
+    try:
+        return load_model(name, dtype=dtype, device=device or run.config.device)
+    except DissectError as error:
+        raise DissectError(f"cannot load the model of {run.path} again: {error}; {fix}") from error

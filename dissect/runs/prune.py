@@ -1,14 +1,11 @@
-"""The procedure: score units, prune the highest, measure what is lost, again and again; the run on disk."""
+"""The procedure: score units, prune the highest, measure what is lost, and again; each step is kept on disk."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import fields, replace
-from functools import partial
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -22,28 +19,26 @@ from dissect.backend.sites import get_site
 from dissect.base.checks import as_path, check_model
 from dissect.base.errors import DissectError, check_name
 from dissect.base.progress import hidden, say
-from dissect.base.ranks import RankLost, distributed, everywhere, from_main, is_main, on_main, rank
+from dissect.base.ranks import RankLost, distributed, from_main, is_main, rank, together
 from dissect.base.storage import locked
 from dissect.base.undo import undoing
 from dissect.data.corpora import find_source
-from dissect.data.shared import notes, shared_documents
-from dissect.data.tables import HubError
+from dissect.data.shared import notes
 from dissect.data.windows import Windows
-from dissect.evaluation.evaluate import Reference, remember
-from dissect.models.fingerprint import model_fingerprint, versions
-from dissect.models.load import load_model, name_of
+from dissect.models.fingerprint import model_fingerprint
+from dissect.models.load import name_of
 from dissect.runs.config import PruneConfig, PruneOptions, as_fields, default_out, parse_sites, run_name
-from dissect.runs.differences import record_differences
-from dissect.runs.inputs import WINDOWS, Corpus, InMemory, LastModel, describe, label, read
-from dissect.runs.origin import origin
-from dissect.runs.run import CONFIG, SIDES, Run, config_record, open_run, run_bytes, run_of_bytes
-from dissect.runs.steps import Work, take_step
+from dissect.runs.finished import check_finished, check_same
+from dissect.runs.inputs import WINDOWS, Corpus, InMemory, LastModel, Load, label, reading
+from dissect.runs.matched import counts_checksum, find_matched
+from dissect.runs.records import CONFIG
+from dissect.runs.run import Run, open_run
+from dissect.runs.steps import Work, take_step, unpruned_reference
+from dissect.runs.writer import create
 from dissect.scoring.importance import get_importance
-from dissect.scoring.scores import check_importance, count_of
+from dissect.scoring.scores import check_importance
 
-T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-Load = LastModel | InMemory
 
 
 def _lists_options(function: F) -> F:
@@ -130,30 +125,45 @@ def run_config(
     corpora = {"forget": forget or config.forget, "retain": retain or config.retain}
     try:
         with distributed(), ExitStack() as lock:
-            fractions = everywhere(lambda: check_config(config))
-            path = everywhere(lambda: _folder(config, load, out))
-            run = _on_every_rank(path, lambda: _found(path, config, load))
+            with together():
+                fractions = check_config(config)
+                path = _folder(config, load, out)
+            run = _find(path, config, load)
             if run is not None and run.finished:
-                on_main(lambda: check_finished(run, load, corpora))
+                with together():
+                    if is_main():
+                        check_finished(run, load, corpora)
                 return run
             if run is not None:
-                on_main(lambda: lock.enter_context(locked(path)))
-            model, windows, record = everywhere(lambda: _prepared(config, load, corpora))
-            record = _as_main_has(record)
-            matched = _matched(config, record, run)
+                _lock(lock, path)
+            model, windows, record = _prepare(config, load, corpora)
+            matched = _find_matched(config, record, begun=run is not None)
             if matched is not None:
                 record["matched"] = counts_checksum(matched, config.steps)
             if run is None:  # only now is there something to write, and to lock
-                on_main(lambda: lock.enter_context(locked(path)))
-                for text in notes(windows) if is_main() else ():
-                    say(f"note: {text}")
-            run = _on_every_rank(path, lambda: _opened(path, config, load, record))
+                _lock(lock, path)
+                _say_notes(windows)
+            run = _open(path, config, load, record)
             _take_steps(Work(config, model, windows, fractions, run, progress and is_main(), matched))
             return run
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(_how_to_go_on(path)) from error
+        raise KeyboardInterrupt(_how_to_resume(path)) from error
     except RankLost as error:
-        raise RankLost(f"{error}; {_how_to_go_on(path)}") from error
+        raise RankLost(f"{error}; {_how_to_resume(path)}") from error
+
+
+def _take_steps(work: Work) -> None:
+    """The steps that are left; on leaving, also by an error or Ctrl-C, the model is as it was."""
+    rotation = WeightEdit()
+    with undoing(rotation.restore):
+        if work.config.svd:
+            rotate(rotation, work.model)
+        if work.config.kl:
+            work = replace(work, reference=unpruned_reference(work))
+        done, total = len(work.run.history), work.config.steps + 1
+        steps = range(done, total)
+        for step in tqdm(steps, desc="run", unit="step", initial=done, total=total, disable=hidden(work.progress)):
+            take_step(work, step)
 
 
 def _folder(config: PruneConfig, load: Load, out: str | Path | None) -> Path:
@@ -170,94 +180,43 @@ def _folder(config: PruneConfig, load: Load, out: str | Path | None) -> Path:
     return default_out(config, content)
 
 
-def _found(path: Path, config: PruneConfig, load: Load) -> Run | None:
-    """The run in a folder, if there is one. A model in memory is told by its content, whatever its name."""
-    return open_run(path, config, apart_from=("model",) if isinstance(load, InMemory) else ())
+def _find(path: Path, config: PruneConfig, load: Load) -> Run | None:
+    """The run that the main rank finds in a folder, on every rank."""
+    run = None
+    with together():
+        if is_main():
+            run = open_run(path, config, apart_from=_any_name(load))
+    return from_main(run)
 
 
-def check_finished(run: Run, load: Load, corpora: Mapping[str, Corpus]) -> None:
-    """Raise unless a finished run is of the model, the text and the run to match that there are now.
-
-    Weights are not read where their files are known to be what they were. What cannot be had is not compared, which
-    is said: a run is not lost with its model or with the hub.
-
-    Raises:
-        DissectError: It is of another.
-    """
-    parts = {
-        "model": lambda: _model_now(run, load),
-        "data": lambda: _data_now(run, load, corpora),
-        "matched": lambda: _matched_now(run),
-    }
-    for part, now in parts.items():
-        try:
-            here = now()
-        except NotThere as error:
-            say(f"note: {run.path} is finished, and its {part} was not compared with what there is now: {error}")
-        else:
-            check_same(run, {part: here} if here is not None else {})
+def _any_name(load: Load) -> tuple[str, ...]:
+    """The fields that may be others in the folder: a model in memory is identified by its content and not its name."""
+    return ("model",) if isinstance(load, InMemory) else ()
 
 
-class NotThere(DissectError):
-    """What a finished run is of cannot be had any more."""
+def _lock(lock: ExitStack, path: Path) -> None:
+    with together():
+        if is_main():
+            lock.enter_context(locked(path))
 
 
-def _had(find: Callable[[], T], kind: type[DissectError] = DissectError) -> T:
-    try:
-        return find()
-    except kind as error:
-        raise NotThere(str(error)) from error
-
-
-def _model_now(run: Run, load: Load) -> dict[str, Any] | None:
-    """What the model would be recorded as; None where its files are what they were."""
-    checksum = _had(lambda: load.checksum(run.config))
-    if checksum is not None and checksum == run.record["began"].get("checksum"):
-        return None
-    return _model_record(load(run.config), run.pruned_at)
-
-
-def _data_now(run: Run, load: Load, corpora: Mapping[str, Corpus]) -> dict[str, Any]:
-    if any(isinstance(corpus, str) for corpus in corpora.values()):
-        _had(lambda: load.checksum(run.config))  # text by name is read with the model's tokenizer
-    return {
-        side: _had(partial(load.describe, run.config, side), HubError) if isinstance(text, str) else describe(text)
-        for side, text in corpora.items()
-    }
-
-
-def _matched_now(run: Run) -> str | None:
-    if run.config.match is None:
-        return None
-    folder = Path(run.config.match)
-    return counts_checksum(_had(lambda: Run.load(folder)), run.config.steps)
-
-
-def _prepared(
+def _prepare(
     config: PruneConfig, load: Load, corpora: Mapping[str, Corpus]
 ) -> tuple[Any, dict[str, tuple[Windows, Windows]], dict[str, Any]]:
-    """Model, windows and record of a run."""
-    checksum = load.checksum(config)  # before the weights are read, so that later ones are noticed
-    model = load(config)
-    windows, record = reading(config, model, **corpora)
-    record["began"]["checksum"] = checksum
-    return model, windows, record
-
-
-def _on_every_rank(path: Path, find: Callable[[], Run | None]) -> Any:
-    """The run that the main rank finds, on every rank."""
-    return from_main(find, run_bytes, lambda data: run_of_bytes(path, data))
-
-
-def _as_main_has(record: dict[str, Any]) -> dict[str, Any]:
-    """The main rank's record.
+    """Model, windows and record of a run; the record is the main rank's.
 
     Raises:
-        DissectError: This rank, or another, has another model or other text.
+        DissectError: One cannot be read, or a rank has another model or other text.
     """
-    mains = from_main(lambda: record, lambda record: json.dumps(record).encode(), json.loads)
-    everywhere(lambda: _check_ranks_agree(mains, record))
-    return mains
+    with together():
+        checksum = load.checksum(config)  # before the weights are read, so that weights changed since are noticed
+        model = load(config)
+        windows, mine = reading(config, model, **corpora)
+        mine["began"]["checksum"] = checksum
+    record = from_main(mine)
+    with together():
+        _check_ranks_agree(record, mine)
+    return model, windows, record
 
 
 def _check_ranks_agree(mains: dict[str, Any], mine: dict[str, Any]) -> None:
@@ -269,66 +228,36 @@ def _check_ranks_agree(mains: dict[str, Any], mine: dict[str, Any]) -> None:
             )
 
 
-def _opened(path: Path, config: PruneConfig, load: Load, record: dict[str, Any]) -> Run:
-    """The run in a folder that is locked, as the process before has left it; begun where there is none."""
-    if _found(path, config, load) is None:
-        Run(path, config, record).create()
-    run = Run.load(path)
-    check_same(run, record)
-    return run
+def _find_matched(config: PruneConfig, record: dict[str, Any], *, begun: bool) -> Run | None:
+    """The run to match that the main rank finds, on every rank."""
+    found = None
+    with together():
+        if config.match is not None and is_main():
+            found = find_matched(config, record, begun=begun)
+    return from_main(found)
 
 
-def _take_steps(work: Work) -> None:
-    """The steps that are left; on leaving, also by an error or Ctrl-C, the model is as it was."""
-    rotation = WeightEdit()
-    with undoing(rotation.restore):
-        if work.config.svd:
-            rotate(rotation, work.model)
-        if work.config.kl:
-            work = replace(work, reference=_reference(work))
-        done, total = len(work.run.history), work.config.steps + 1
-        steps = range(done, total)
-        for step in tqdm(steps, desc="run", unit="step", initial=done, total=total, disable=hidden(work.progress)):
-            take_step(work, step)
+def _say_notes(windows: Mapping[str, tuple[Windows, Windows]]) -> None:
+    for text in notes(dict(windows)) if is_main() else ():
+        say(f"note: {text}")
 
 
-def _how_to_go_on(path: Path | None) -> str:
+def _open(path: Path, config: PruneConfig, load: Load, record: dict[str, Any]) -> Run:
+    """The run in a folder that is locked, as the last process left it; begun where there is none."""
+    run: Any = None  # but on the main rank
+    with together():
+        if is_main():
+            if open_run(path, config, apart_from=_any_name(load)) is None:
+                create(path, record)
+            run = Run.load(path)
+            check_same(run, record)
+    return from_main(run)
+
+
+def _how_to_resume(path: Path | None) -> str:
     if path is None or not (path / CONFIG).exists():
         return "interrupted before the first step; nothing was written" + (f" to {path}" if path else "")
-    return f"interrupted; finished steps are kept in {path}, and the same call or command goes on from there"
-
-
-def _reference(work: Work) -> Reference:
-    windows = work.windows["retain"][1]
-    return remember(work.model, windows, seed=work.config.seed, batch_size=work.batch_size(windows))
-
-
-def _matched(config: PruneConfig, record: dict[str, Any], begun: Run | None) -> Run | None:
-    """The run whose layers are matched; a run that is `begun` goes on with the fraction it has.
-
-    Raises:
-        DissectError: It is of another model or of other sites, has fewer steps than this one is to have, or another
-            fraction, which nothing would come of.
-    """
-    if config.match is None:
-        return None
-    folder = as_path("match", config.match)
-    matched = _on_every_rank(folder, lambda: Run.load(folder))
-    if matched.record["model"]["units"] != record["model"]["units"]:
-        raise DissectError(f"{config.match} prunes other units than this run: {matched.record['model']['units']}")
-    if matched.record["model"]["fingerprint"] != record["model"]["fingerprint"]:
-        raise DissectError(f"{config.match} is of a model with other weights than this run; match a run of this one")
-    theirs = parse_sites(matched.config.site, matched.config.fraction)
-    if begun is None and theirs != parse_sites(config.site, config.fraction):
-        raise DissectError(
-            f"layer-random prunes as many units as {config.match}, at each step "
-            f"{', '.join(f'{part} of {site}' for site, part in theirs.items())}; give that as the fraction"
-        )
-    if len(matched.history) <= config.steps:
-        raise DissectError(
-            f"{config.match} has {len(matched.history) - 1} steps, fewer than the {config.steps} to match"
-        )
-    return matched
+    return f"interrupted; finished steps are kept in {path}, and the same call or command resumes from there"
 
 
 def check_config(config: PruneConfig) -> dict[str, float]:
@@ -356,79 +285,3 @@ def check_config(config: PruneConfig) -> dict[str, float]:
     if "head" in fractions and "pre_out" in fractions:
         raise DissectError("sites 'head' and 'pre_out' share their units; prune one of them in a run")
     return fractions
-
-
-def _model_record(model: Any, sites: Iterable[str]) -> dict[str, Any]:
-    """What a run records of its model."""
-    return {
-        "name": model.cfg.model_name,
-        "architecture": model.cfg.original_architecture,
-        "dtype": str(model.cfg.dtype).removeprefix("torch."),
-        "units": {site: list(get_site(site).mask_shape(model.cfg)) for site in sites},
-        "fingerprint": model_fingerprint(model),
-    }
-
-
-def _record(
-    config: PruneConfig, model: Any, windows: dict[str, tuple[Windows, Windows]], fractions: dict[str, float]
-) -> dict[str, Any]:
-    """What `config.json` holds.
-
-    Raises:
-        DissectError: A step's fraction selects no unit of this model.
-    """
-    for site, fraction in fractions.items():
-        count_of(fraction, math.prod(get_site(site).mask_shape(model.cfg)))
-    return {
-        "config": config_record(config),
-        "versions": versions(),
-        "model": _model_record(model, fractions),
-        "data": {side: describe(pair) for side, pair in windows.items()},
-        "shared_documents": shared_documents(windows),
-        "began": origin(model),
-    }
-
-
-def check_same(run: Run, record: Mapping[str, Any]) -> None:
-    """Raise unless a run is of the model, the text and the run to match that a record of now is of."""
-    for first in record_differences(run.record, record):
-        part = first.what.partition(".")[0]
-        raise DissectError(
-            f"{run.path} began with another {part} than there is now; choose another --out "
-            f"({first.what}: {first.there} then, {first.here} now)"
-        )
-
-
-def counts_checksum(matched: Run, steps: int) -> str:
-    """sha256 over how many units a run prunes in each layer, step by step: what a run that matches it takes of it."""
-    counts = [{site: matched.mask(step).per_layer(site) for site in matched.pruned_at} for step in range(steps + 1)]
-    return hashlib.sha256(json.dumps(counts).encode()).hexdigest()
-
-
-def reading(
-    config: PruneConfig, model: Any, forget: Corpus | None = None, retain: Corpus | None = None
-) -> tuple[dict[str, tuple[Windows, Windows]], dict[str, Any]]:
-    """What a run of `config` reads, its (train, test) windows of each side, and what its record would say now.
-
-    Raises:
-        DissectError: A corpus is neither a name nor two Windows, or cannot be read.
-    """
-    given = {"forget": forget, "retain": retain}
-    corpora = {side: getattr(config, side) if corpus is None else corpus for side, corpus in given.items()}
-    for corpus in corpora.values():
-        label(corpus)
-    windows = {side: read(corpora[side], model, config) for side in SIDES}
-    return windows, _record(config, model, windows, parse_sites(config.site, config.fraction))
-
-
-def load_again(run: Run, fix: str, device: str | None = None) -> Any:
-    """The model that a run's record names, in the dtype it had.
-
-    Raises:
-        DissectError: It cannot be had; the message ends with `fix`.
-    """
-    name, dtype = run.config.model, run.record["model"]["dtype"]
-    try:
-        return load_model(name, dtype=dtype, device=device or run.config.device)
-    except DissectError as error:
-        raise DissectError(f"cannot load the model of {run.path} again: {error}; {fix}") from error

@@ -1,90 +1,191 @@
-"""What the files of a run folder say, checked before it is believed, and sizes before anything is allocated."""
+"""The files of a run folder as data: a `Step` for each line of the history, and what `config.json` must hold.
+
+Types and ranges are checked by pydantic, strictly, before a value is used, and sizes before anything is allocated.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, TypeAdapter, ValidationError
 
 from dissect.backend.sites import get_site
-from dissect.base.checks import check_whole
+from dissect.base.checksums import CHECKSUM, with_checksum
 from dissect.base.errors import DissectError, shown
+from dissect.base.ranks import shareable
+from dissect.data.splits import SIDES
 from dissect.runs.config import MOST_STEPS, PruneConfig, parse_sites
 
-SIDES = ("forget", "retain")
-SPLITS = ("train", "test")
-METRICS = ("top1", "loss", "perplexity")
+CONFIG, HISTORY, PRUNED_AT = "config.json", "history.jsonl", "pruned_at.safetensors"
+CHECKSUMS = "digests"  # the field of a history line with the checksums of other files
+METRICS = ("top1", "loss", "perplexity")  # what every step has of each side; `kl` and others are optional
 MOST_UNITS = 1 << 27  # of all sites; large models have some millions
 
 
-def read_config(record: Mapping[str, Any]) -> tuple[PruneConfig, dict[str, tuple[int, ...]]]:
+def _with_every_side(metrics: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    for side in SIDES:
+        for name in METRICS:
+            if name not in metrics.get(side, {}):
+                raise ValueError(f"{side}.{name} is missing")
+    for side, values in metrics.items():
+        for name, value in values.items():
+            if not _is_metric(value, infinite=name == "perplexity"):
+                raise ValueError(f"{side}.{name} must be a finite number, 0 or more, got {shown(value)}")
+    return metrics
+
+
+def _is_metric(value: Any, *, infinite: bool) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and value >= 0 and (infinite or math.isfinite(value))
+
+
+Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Ends = Annotated[list[float], Field(min_length=2, max_length=2)]  # the lower and upper end of an interval
+Metrics = Annotated[dict[str, dict[str, Any]], AfterValidator(_with_every_side)]
+
+
+@shareable
+@dataclass(frozen=True)
+class Step:
+    """One line of `history.jsonl`: what is pruned after a step, and what that does.
+
+    Attributes:
+        step: Its number; 0 is the unpruned model.
+        pruned: The fraction of all units that is pruned, in [0, 1].
+        units: How many that are.
+        per_layer: How many in each layer.
+        seconds: How long the step took.
+        metrics: By side and metric, its value on the test windows.
+        intervals: By side and metric the ends of the 95% interval, None for a side with too few documents; under
+            `difference` those of the forget drop minus the retain drop.
+        sites: For several sites, how many units of each are pruned in each layer.
+        checksums: Of the masks after this step, and at step 0 of the unpruned model's files.
+    """
+
+    step: Annotated[int, Field(ge=0, le=MOST_STEPS)]
+    pruned: Finite
+    units: NonNegativeInt
+    per_layer: list[NonNegativeInt]
+    seconds: Finite
+    metrics: Metrics
+    intervals: dict[str, dict[str, Ends | None] | Ends | None]
+    sites: dict[str, list[NonNegativeInt]] | None = None
+    checksums: Annotated[dict[str, str], Field(alias=CHECKSUMS)] = dataclasses.field(default_factory=dict)
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
+
+    def as_json(self) -> dict[str, Any]:
+        """Its fields as its line names them, without the line's own checksum."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields[CHECKSUMS] = fields.pop("checksums")
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def to_line(self) -> str:
+        """Its line, with the line's own checksum."""
+        return json.dumps(with_checksum(self.as_json())) + "\n"
+
+    def to_bytes(self) -> bytes:
+        """Its line's bytes."""
+        return self.to_line().encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Step:
+        """Read what `to_bytes` gave."""
+        return read_step(json.loads(data))
+
+
+_STEP = TypeAdapter(Step)
+
+
+def read_step(line: Mapping[str, Any]) -> Step:
+    """The step of a line of a `history.jsonl`.
+
+    Raises:
+        DissectError: It holds something else; the message names the field.
+    """
+    content = {name: value for name, value in line.items() if name != CHECKSUM}
+    try:
+        return _STEP.validate_json(json.dumps(content))  # arrays and objects of JSON, and no other kinds of Python
+    except ValidationError as error:
+        raise DissectError(_first_of(error)) from error
+
+
+class _Kept(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Windows(_Kept):
+    fingerprint: str
+
+
+class _Data(_Kept):
+    forget: dict[str, _Windows]
+    retain: dict[str, _Windows]
+
+
+class _Model(_Kept):
+    fingerprint: str
+    dtype: str
+    units: dict[str, list[Annotated[int, Field(ge=1, le=MOST_UNITS)]]]
+
+
+class _Record(_Kept):
+    """What is used of a `config.json`; it may hold more, for people to read."""
+
+    config: dict[str, Any]
+    versions: dict[str, str]
+    model: _Model
+    data: _Data
+    shared_documents: dict[str, NonNegativeInt]
+    began: dict[str, Any]
+
+
+def read_config(record: Any) -> tuple[PruneConfig, dict[str, tuple[int, ...]]]:
     """The configuration of a `config.json`, and the shape `layer *unit` of each of its sites.
 
     Raises:
         DissectError: It is not what dissect writes; nothing was allocated and nothing that it names was looked at.
     """
-    fields = _mapping("config", record.get("config"))
     try:
-        config = PruneConfig(**fields)
+        found = _Record.model_validate(record)
+        config = PruneConfig(**found.config)
+    except ValidationError as error:
+        raise DissectError(_first_of(error)) from error
     except TypeError as error:
         raise DissectError(f"its config does not fit this version of dissect: {error}") from error
     config.check()
-    sites = parse_sites(config.site, config.fraction)
-    model = _mapping("model", record.get("model"))
-    for name in ("fingerprint", "dtype"):
-        _text(f"model.{name}", model.get(name))
-    for name, version in _mapping("versions", record.get("versions")).items():
-        _text(f"versions.{name}", version)
-    for split, count in _mapping("shared_documents", record.get("shared_documents")).items():
-        check_whole(f"shared_documents.{split}", count, 0)
-    _mapping("began", record.get("began"))
-    data = _mapping("data", record.get("data"))
-    for side in SIDES:
-        for split, windows in _mapping(f"data.{side}", data.get(side)).items():
-            _text(f"data.{side}.{split}.fingerprint", _mapping(f"data.{side}.{split}", windows).get("fingerprint"))
-    units = _mapping("model.units", model.get("units"))
+    sites, units = parse_sites(config.site, config.fraction), found.model.units
     if set(units) != set(sites):
         raise DissectError(f"model.units must be of {', '.join(sites)}, as its config says, got {shown(list(units))}")
-    return config, {site: _shape(site, shape) for site, shape in units.items()}
+    return config, {site: _shape(site, sizes) for site, sizes in units.items()}
 
 
-def check_line(line: Mapping[str, Any], units: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise `DissectError` unless a line of a `history.jsonl` holds what a step has, of units of these shapes."""
-    total = sum(math.prod(shape) for shape in units.values())
-    check_whole("step", line.get("step"), 0, MOST_STEPS)
-    check_whole("units", line.get("units"), 0, total)
-    for name in ("pruned", "seconds"):
-        _number(name, line.get(name))
-    metrics = _mapping("metrics", line.get("metrics"))
-    for side in SIDES:
-        of_side = _mapping(f"metrics.{side}", metrics.get(side))
-        for name in METRICS:
-            _number(f"metrics.{side}.{name}", of_side.get(name), infinite=name == "perplexity")
-    _mapping("digests", line.get("digests"))
-
-
-def _shape(site: str, shape: Any) -> tuple[int, ...]:
+def _shape(site: str, sizes: list[int]) -> tuple[int, ...]:
     expected = 1 + len(get_site(site).unit)
-    if not isinstance(shape, list) or len(shape) != expected:
-        raise DissectError(f"model.units.{site} must be {expected} sizes, got {shown(shape)}")
-    for size in shape:
-        check_whole(f"a size in model.units.{site}", size, 1, MOST_UNITS)
-    check_whole(f"the number of units in model.units.{site}", math.prod(shape), 1, MOST_UNITS)
-    return tuple(shape)
+    if len(sizes) != expected:
+        raise DissectError(f"model.units.{site} must be {expected} sizes, got {shown(sizes)}")
+    if math.prod(sizes) > MOST_UNITS:
+        raise DissectError(f"model.units.{site} must be at most {MOST_UNITS:,} units, got {math.prod(sizes):,}")
+    return tuple(sizes)
 
 
-def _mapping(name: str, value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise DissectError(f"{name} must be a JSON object, got {shown(value)}")
-    return value
+def _first_of(error: ValidationError) -> str:
+    """The first thing that pydantic found wrong, in one line: the field, what it should be, and what it is."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "value_error":  # our own, which says what there is
+        return f"{field}: {first.get('ctx', {}).get('error')}"
+    return f"{field}: {first['msg']}, got {shown(first['input'])}"
 
 
-def _text(name: str, value: Any) -> None:
-    if not isinstance(value, str):
-        raise DissectError(f"{name} must be text, got {shown(value)}")
-
-
-def _number(name: str, value: Any, *, infinite: bool = False) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or value < 0 or not (infinite or math.isfinite(value)):
-        raise DissectError(f"{name} must be a finite number, 0 or more, got {shown(value)}")
+def damaged(path: Path, why: object) -> DissectError:
+    """The error for a file of a run folder that is not as it was written."""
+    return DissectError(
+        f"{path} is damaged: {why}; put it back from a copy, or delete the folder {path.parent} and run again"
+    )

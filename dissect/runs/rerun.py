@@ -8,10 +8,12 @@ from typing import Any
 
 from dissect.base.checks import as_path, check_model
 from dissect.base.errors import DissectError, look_up
+from dissect.data.splits import SIDES
 from dissect.runs.differences import Difference, Tolerance, changes, record_differences, run_differences
-from dissect.runs.inputs import WINDOWS, Corpus, InMemory
-from dissect.runs.prune import load_again, reading, run_config
-from dissect.runs.run import HISTORY, PRUNED_AT, SIDES, Run
+from dissect.runs.inputs import WINDOWS, Corpus, InMemory, load_again, reading
+from dissect.runs.prune import run_config
+from dissect.runs.records import HISTORY, PRUNED_AT
+from dissect.runs.run import Run
 
 # Between machines and versions; on one machine with the same versions nothing may differ.
 TOLERANCES = {

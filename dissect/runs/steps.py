@@ -1,9 +1,10 @@
-"""One step of the procedure: what it prunes, what is lost, and its line on disk."""
+"""One step of the procedure: score the units, prune the highest, measure what is lost, and commit it."""
 
 from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +12,16 @@ from typing import Any
 from dissect.ablation.by_hooks import ablated
 from dissect.backend.forward import default_batch_size
 from dissect.base.progress import say
-from dissect.base.ranks import from_main, is_main
+from dissect.base.ranks import from_main, is_main, together
+from dissect.data.splits import SIDES
 from dissect.data.windows import Windows
 from dissect.evaluation.documents import DocumentSums
-from dissect.evaluation.evaluate import Reference, evaluate_documents
+from dissect.evaluation.evaluate import Reference, evaluate_documents, remember
 from dissect.evaluation.intervals import intervals
 from dissect.runs.config import PruneConfig
-from dissect.runs.run import SIDES, Run
+from dissect.runs.records import Step
+from dissect.runs.run import Run
+from dissect.runs.writer import commit, save_base
 from dissect.scoring.at_random import layer_random_units, random_units
 from dissect.scoring.collect import collect
 from dissect.scoring.importance import get_importance
@@ -28,7 +32,18 @@ from dissect.scoring.stats import Stats
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """What every step of a run in progress needs."""
+    """What every step of a run in progress needs.
+
+    Attributes:
+        config: What was asked for.
+        model: The model, not pruned between two steps.
+        windows: Of each side, the train windows for statistics and the test windows for evaluation.
+        fractions: The fraction of each site's units that a step prunes.
+        run: The run, which each step is added to.
+        progress: True where this process shows bars and a line a step.
+        matched: For `layer-random`, the run whose counts are matched.
+        reference: For the KL divergence, what the unpruned model predicts on the retain windows.
+    """
 
     config: PruneConfig
     model: Any
@@ -39,107 +54,62 @@ class Work:
     matched: Run | None = None
     reference: Reference | None = None
 
-    def ablated(self, mask: Mask) -> AbstractContextManager[None]:
-        """The model with `mask` pruned as the configuration says."""
-        if self.config.value == "zero" or not mask:  # the means themselves come from the whole model
+    def pruned(self, mask: Mask) -> AbstractContextManager[None]:
+        """Inside this `with` block the model is pruned by `mask`, as the configuration says."""
+        if self.config.value == "zero" or not mask:  # the means themselves come from the unpruned model
             return ablated(self.model, mask)
         return ablated(self.model, mask, value="mean", stats=base_stats(self.run, "retain"))
 
     def batch_size(self, windows: Windows) -> int:
-        """Windows in a forward pass, also where memory is short: a run that goes on later has the same."""
+        """Windows in a forward pass, also where memory is short: a run that is resumed has the same."""
         return self.config.batch_size or default_batch_size(self.model, windows.tokens.shape[1])
 
 
-def base_stats(run: Run, side: str) -> Stats:
-    """The base model's statistics, on every rank, read by the main one."""
-    return from_main(lambda: run.stats(side), Stats.to_bytes, Stats.from_bytes)
-
-
-def take_step(work: Work, step: int) -> None:
-    """Choose units (none at step 0), prune them with those before, evaluate both sides, and commit it all."""
+def take_step(work: Work, number: int) -> None:
+    """Choose units (none at step 0), prune them with those before, measure both sides, and commit it all."""
     start = time.perf_counter()
-    if step == 0:
-        chosen = Mask.none(work.model, work.fractions)
-        _save_base_stats(work)
-    else:
-        chosen = _as_main_chose(_choose(work, step))
-    mask = chosen if step == 0 else work.run.mask() | chosen
-    with work.ablated(mask):
-        found = {side: _evaluate(work, side) for side in SIDES}
-    if step == 0:
-        for side, sums in found.items():
-            work.run.save_documents(side, sums)
-    line = {
-        "step": step,
-        "pruned": len(mask) / mask.total,
-        "units": len(mask),
-        "per_layer": mask.per_layer(),
-        "seconds": round(time.perf_counter() - start, 3),
-        "metrics": {side: sums.metrics() for side, sums in found.items()},
-    }
-    if is_main():
-        line["intervals"] = intervals(found, {side: work.run.documents(side) for side in SIDES})
-    if len(mask.sites) > 1:
-        line["sites"] = {site: mask.per_layer(site) for site in mask.sites}
-    work.run.commit(line, chosen)
+    if number == 0:
+        save_base_stats(work)
+    chosen = from_main(choose(work, number))  # all ranks rank the same sums; where they differ, the main one decides
+    mask = work.run.mask() | chosen
+    with work.pruned(mask):
+        sums = {side: measure(work, side) for side in SIDES}
+    if number == 0:
+        for side in SIDES:
+            save_base(work.run, side, sums[side])
+    ends = intervals(sums, base_documents(work.run) or sums) if is_main() else {}
+    step = Step(
+        step=number,
+        pruned=len(mask) / mask.total,
+        units=len(mask),
+        per_layer=mask.per_layer(),
+        seconds=round(time.perf_counter() - start, 3),
+        metrics={side: of_side.metrics() for side, of_side in sums.items()},
+        intervals=ends,
+        sites={site: mask.per_layer(site) for site in mask.sites} if len(mask.sites) > 1 else None,
+    )
+    commit(work.run, step, chosen)
     if work.progress:
-        say(describe_step(work.run, step))
+        say(describe_step(work.run, number))
 
 
-def _evaluate(work: Work, side: str) -> DocumentSums:
-    windows = work.windows[side][1]
-    return evaluate_documents(
-        work.model,
-        windows,
-        reference=work.reference if side == "retain" else None,
-        seed=work.config.seed,
-        batch_size=work.batch_size(windows),
-        progress=work.progress,
-    )
-
-
-def describe_step(run: Run, step: int) -> str:
-    """A line about a step: how much is pruned, top-1 accuracy and its relative drop on both sides, seconds."""
-    line = run.history[step]
-    sides = (
-        f"{side} top-1 {line['metrics'][side]['top1']:.3f} (drop {100 * run.drops(side)[step]:5.1f}%)" for side in SIDES
-    )
-    return (
-        f"step {step:>2}/{run.config.steps}  {100 * line['pruned']:5.1f}% of {'+'.join(run.pruned_at)} pruned  "
-        f"{'  '.join(sides)}  {line['seconds']:.1f} s"
-    )
-
-
-def _choose(work: Work, step: int) -> Mask:
-    """The units that `step` adds, of each site by itself."""
+def choose(work: Work, step: int) -> Mask:
+    """The units that a step adds, of each site by itself."""
     pruned = work.run.mask()
-    counts = {site: _count(work, site, step) - _count(work, site, step - 1) for site in work.fractions}
+    if step == 0:
+        return pruned
+    counts = {site: _total(work, site, step) - _total(work, site, step - 1) for site in work.fractions}
     if work.config.selector == "score":
-        scores = _scores(work, step)
+        scores = scores_of(work, step)
         picks = [scores[site].top(count=count, exclude=pruned) for site, count in counts.items()]
     else:
-        picks = [
-            _at_random(work, site, count, pruned, (work.config.seed, step, index))
-            for index, (site, count) in enumerate(counts.items())
-        ]
+        seeds = ((work.config.seed, step, index) for index in range(len(counts)))
+        picks = [_at_random(work, site, counts[site], seed) for site, seed in zip(counts, seeds, strict=True)]
     return functools.reduce(Mask.__or__, picks)
 
 
-def _as_main_chose(mask: Mask) -> Mask:
-    """The main rank's mask: all ranks rank the same sums, and one of them has the last word."""
-    return from_main(lambda: mask, Mask.to_bytes, Mask.from_bytes)
-
-
-def _at_random(work: Work, site: str, count: int, pruned: Mask, seed: tuple[int, ...]) -> Mask:
-    if work.matched is None:
-        return random_units(pruned, site, count, seed)
-    step = len(work.run.history)
-    wanted = work.matched.mask(step) - work.matched.mask(step - 1)
-    return layer_random_units(pruned, site, wanted.per_layer(site), seed)
-
-
-def _scores(work: Work, step: int) -> Scores:
-    """The scores that `step` ranks by: the base model's, or from step 2 on those of the pruned model."""
+def scores_of(work: Work, step: int) -> Scores:
+    """The scores that a step ranks by: the unpruned model's, or from step 2 on those of the pruned model."""
     once = step == 1 or not work.config.iterative
     moments = get_importance(work.config.importance).moments
     forget, retain = (base_stats(work.run, side) if once else _collect(work, side, moments) for side in SIDES)
@@ -154,25 +124,76 @@ def _scores(work: Work, step: int) -> Scores:
     )
 
 
-def _count(work: Work, site: str, step: int) -> int:
-    """Units pruned after `step`, rounded from the start, so that 50 steps of 2% are all units."""
-    return min(
-        round(step * work.fractions[site] * work.run.pruned_at[site].numel()),
-        work.run.pruned_at[site].numel(),
+def measure(work: Work, side: str) -> DocumentSums:
+    """What the model, as it is, predicts of a side's test windows."""
+    windows = work.windows[side][1]
+    return evaluate_documents(
+        work.model,
+        windows,
+        reference=work.reference if side == "retain" else None,
+        seed=work.config.seed,
+        batch_size=work.batch_size(windows),
+        progress=work.progress,
     )
 
 
-def _save_base_stats(work: Work) -> None:
-    """All moments of the base model, where something will be scored by them; of retain, where means are needed."""
+def unpruned_reference(work: Work) -> Reference:
+    """What the unpruned model predicts on the retain corpus's test windows, for the KL divergence from it."""
+    windows = work.windows["retain"][1]
+    return remember(work.model, windows, seed=work.config.seed, batch_size=work.batch_size(windows))
+
+
+def save_base_stats(work: Work) -> None:
+    """All moments of the unpruned model, where units are scored by them; of retain, where means are needed."""
     if work.config.selector == "score":
-        work.run.save_stats("forget", _collect(work, "forget", None))
+        save_base(work.run, "forget", _collect(work, "forget", None))
     if work.config.selector == "score" or work.config.value == "mean":
-        work.run.save_stats("retain", _collect(work, "retain", None))
+        save_base(work.run, "retain", _collect(work, "retain", None))
+
+
+def base_stats(run: Run, side: str) -> Stats:
+    """The unpruned model's statistics, on every rank, read by the main one."""
+    stats: Any = None  # but on the main rank
+    with together():
+        if is_main():
+            stats = run.stats(side)
+    return from_main(stats)
+
+
+def base_documents(run: Run) -> Mapping[str, DocumentSums] | None:
+    """What the unpruned model predicts of each side's documents; None before step 0 has been committed."""
+    return {side: run.documents(side) for side in SIDES} if run.history else None
+
+
+def describe_step(run: Run, number: int) -> str:
+    """A line about a step: how much is pruned, top-1 accuracy and its relative drop on both sides, seconds."""
+    step = run.history[number]
+    sides = (
+        f"{side} top-1 {step.metrics[side]['top1']:.3f} (drop {100 * run.drops(side)[number]:5.1f}%)" for side in SIDES
+    )
+    return (
+        f"step {number:>2}/{run.config.steps}  {100 * step.pruned:5.1f}% of {'+'.join(run.pruned_at)} pruned  "
+        f"{'  '.join(sides)}  {step.seconds:.1f} s"
+    )
+
+
+def _at_random(work: Work, site: str, count: int, seed: tuple[int, ...]) -> Mask:
+    pruned, step = work.run.mask(), len(work.run.history)
+    if work.matched is None:
+        return random_units(pruned, site, count, seed)
+    wanted = work.matched.mask(step) - work.matched.mask(step - 1)
+    return layer_random_units(pruned, site, wanted.per_layer(site), seed)
+
+
+def _total(work: Work, site: str, step: int) -> int:
+    """Units pruned after `step`, rounded from the start, so that 50 steps of 2% are all units."""
+    units = work.run.pruned_at[site].numel()
+    return min(round(step * work.fractions[site] * units), units)
 
 
 def _collect(work: Work, side: str, moments: tuple[str, ...] | None) -> Stats:
     windows = work.windows[side][0]
-    with work.ablated(work.run.mask()):
+    with work.pruned(work.run.mask()):
         return collect(
             work.model,
             windows,

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
+from dissect.evaluation.intervals import Interval
 
-
-Interval = tuple[float, float] | None
+LEVELS = (0.05, 0.20)  # retain drops at which the forget drop is reported
 
 
 def relative_drop(value: float, base: float) -> float:

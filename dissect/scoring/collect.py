@@ -18,7 +18,7 @@ from dissect.backend.sites import Site, get_sites, hook_points
 from dissect.base.checks import check_batch_size, check_kind
 from dissect.base.errors import DissectError
 from dissect.base.progress import hidden
-from dissect.base.ranks import dealt
+from dissect.base.ranks import sharded
 from dissect.data.windows import Windows
 from dissect.scoring.stats import Stats, StatsBuilder, known_moments
 
@@ -98,7 +98,7 @@ def _run(
             for layer, point in enumerate(hook_points(model, site)):
                 yield point, Read(partial(read, layer, builders[site.hook]))
 
-    parts = list(dealt(passes(model, counted, batch_size)))
+    parts = list(sharded(passes(model, counted, batch_size)))
     total = sum(int(counted[part].sum()) for part in parts)
     bar = tqdm(total=total, unit="tok", unit_scale=True, desc="statistics", leave=False, disable=hidden(progress))
     with bar, hooked(watch()):

@@ -15,9 +15,11 @@ from torch import Tensor
 from dissect.backend.sites import get_site, get_sites
 from dissect.base.checks import as_list, as_path, check_kind, check_model, is_index
 from dissect.base.errors import DissectError, shown
+from dissect.base.ranks import shareable
 from dissect.base.storage import read_tensors, tensors_of, with_folder, write_bytes
 
 
+@shareable
 @dataclass(frozen=True, eq=False)
 class Mask:
     """A set of units to prune, in one or several sites.

@@ -18,7 +18,7 @@ from torch import Tensor
 from dissect.backend.sites import get_site
 from dissect.base.checks import as_list, as_path, check_kind
 from dissect.base.errors import DissectError, look_up, shown
-from dissect.base.ranks import all_reduce_sum_
+from dissect.base.ranks import all_reduce_sum_, shareable
 from dissect.base.storage import read_tensors, tensors_of, with_folder, write_bytes
 
 Activations = Float[Tensor, "window position *unit"]
@@ -89,6 +89,7 @@ class UnitStats:
         return UnitStats(self.count + other.count, sums)
 
 
+@shareable
 @dataclass(frozen=True, eq=False)
 class Stats(Mapping[str, UnitStats]):
     """The statistics of several sites over one data set: `stats["mlp"]`; `stats + stats` merges two parts."""

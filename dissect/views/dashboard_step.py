@@ -39,7 +39,7 @@ def point(line: Line, step: int) -> tuple[float, float]:
 def curve_title(line: Line, step: int) -> str:
     """The title of the curve: what is lost at a step."""
     retain, forget = (_change(-drop) for drop in point(line, step))
-    return f"Step {step}: {100 * line.run.history[step]['pruned']:.1f}% pruned<br>forget {forget}, retain {retain}"
+    return f"Step {step}: {100 * line.run.history[step].pruned:.1f}% pruned<br>forget {forget}, retain {retain}"
 
 
 def _change(percent: float) -> str:

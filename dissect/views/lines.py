@@ -93,12 +93,12 @@ class Line:
         sides = [self.side("forget"), self.side("retain")]
         return [
             (
-                line["step"],
-                100 * line["pruned"],
-                line["units"],
-                *(line["metrics"][side][metric] for metric in ("top1", "perplexity") for side in sides),
+                step.step,
+                100 * step.pruned,
+                step.units,
+                *(step.metrics[side][metric] for metric in ("top1", "perplexity") for side in sides),
             )
-            for line in run.history
+            for step in run.history
         ]
 
 

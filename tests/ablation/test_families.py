@@ -122,7 +122,7 @@ def test_a_run_goes_through(load, family, tmp_path):
         model, **sides, site="mlp=0.1,value=0.1", fraction=0.1, steps=2, out=tmp_path / "run", progress=False
     )
     assert run.finished
-    assert run.history[1]["metrics"]["forget"]["loss"] != run.history[0]["metrics"]["forget"]["loss"]
+    assert run.history[1].metrics["forget"]["loss"] != run.history[0].metrics["forget"]["loss"]
     assert our_hooks(model) == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -148,7 +149,7 @@ def test_a_stopped_run_ends_with_the_same_history(folder_of, tmp_path, monkeypat
         with pytest.raises(KeyboardInterrupt):
             dissect.prune(model(), **options, out=tmp_path / "stopped")
     run = dissect.prune(model(), **options, out=tmp_path / "stopped")
-    assert [line | {"seconds": 0} for line in run.history] == [line | {"seconds": 0} for line in whole.history]
+    assert [replace(step, seconds=0) for step in run.history] == [replace(step, seconds=0) for step in whole.history]
     assert run.mask() == whole.mask()
 
 

@@ -147,7 +147,7 @@ def test_a_run_keeps_its_batches(tmp_path):
     model.reset_hooks()
     run = dissect.prune(model, **options)
     whole = dissect.prune(tiny_transformer(), **options | {"out": tmp_path / "whole"})
-    assert [line["metrics"] for line in run.history] == [line["metrics"] for line in whole.history]
+    assert [line.metrics for line in run.history] == [line.metrics for line in whole.history]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a limit on a process's memory")

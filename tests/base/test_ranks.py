@@ -71,7 +71,7 @@ def on_ranks(server, size, job, **arguments):
 
 
 def numbers(history):
-    return [value for line in history for side in line["metrics"].values() for value in side.values()]
+    return [value for step in history for side in step.metrics.values() for value in side.values()]
 
 
 def assert_same(ours, theirs):
@@ -109,7 +109,7 @@ def test_many_processes_are_one(server, tmp_path, size, options):
     assert_same(many, one)
     for _, output in ended:  # every rank has the run that is on the main one's disk
         history, pruned_at = json.loads(output)
-        assert history == many.history
+        assert history == [step.as_json() for step in many.history]
         assert pruned_at == {site: at.tolist() for site, at in many.pruned_at.items()}
 
 
@@ -124,7 +124,7 @@ def test_a_masked_model_and_the_command_line(server, command, tmp_path):
     arguments = [*command("roberta"), "--steps", "2", "--kl", "--out"]
     (code, output), silent = on_ranks(server, 2, "command", args=[*arguments, str(tmp_path / "many")])
     assert code == silent[0] == 0, output + silent[1]
-    for line in ("statistics", "evaluation", "step  2/2", f"run: {tmp_path / 'many'}"):
+    for line in ("step  2/2", f"run: {tmp_path / 'many'}"):
         assert line in output
         assert line not in silent[1]
     assert server.do("command", args=[*arguments, str(tmp_path / "one")])[0] == 0
@@ -187,7 +187,7 @@ def test_torchrun(server, command, tmp_path):
     os.kill(process_of_rank(job.pid, 1), signal.SIGKILL)
     _, errors = job.communicate(timeout=60)
     assert job.returncode != 0
-    assert f"finished steps are kept in {out}, and the same call or command goes on from there" in errors
+    assert f"finished steps are kept in {out}, and the same call or command resumes from there" in errors
     assert errors.count("Loading weights: 100%") == 1  # others' progress bars too are the main rank's alone
     assert 2 < len(Run.load(out).history) < 21
     assert server.do("command", args=[*arguments, "--out", str(out)])[0] == 0

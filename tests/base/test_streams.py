@@ -165,7 +165,7 @@ def test_prune_in_python_with_any_standard_output(tmp_path, monkeypatch, stream)
     monkeypatch.setattr(sys, "stderr", STREAMS[stream]())
     run = small_run(tmp_path / "run", steps=2, progress=True)
     assert run.finished
-    assert [line["metrics"] for line in run.history] == [line["metrics"] for line in plain.history]
+    assert [line.metrics for line in run.history] == [line.metrics for line in plain.history]
 
 
 def test_what_a_narrow_stream_has_no_code_for_is_spelled_out(monkeypatch):

@@ -17,6 +17,7 @@ from typing import Any
 
 import dissect
 from dissect import Windows
+from dissect.runs.records import Step
 
 CORPORA = {"forget": "python-stdlib", "retain": "wiki-en"}
 STEPS_FILE = Path(__file__).with_name("taker_steps.py")
@@ -48,7 +49,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def our_steps(options: argparse.Namespace, model: Any, windows: dict, folder: Path) -> tuple[float, list[dict]]:
+def our_steps(options: argparse.Namespace, model: Any, windows: dict, folder: Path) -> tuple[float, list[Step]]:
     """Seconds of the whole run, and its history."""
     start = time.perf_counter()
     how = {"fraction": 0.02, "steps": options.steps, "first_position": True}  # as taker counts
@@ -88,13 +89,13 @@ def edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
 
 
-def show(options: argparse.Namespace, theirs: list[dict], seconds: float, ours: list[dict]) -> None:
+def show(options: argparse.Namespace, theirs: list[dict], seconds: float, ours: list[Step]) -> None:
     """Steps side by side; the whole run, for which taker's is its mean step times the number of steps."""
     print("step  taker (s)  dissect (s)   top-1 on forget, retain: taker, dissect")
     for number, step in enumerate(theirs, 1):
         line = ours[number]
-        accuracy = [f"{step['top1'][side] / 100:.3f} {line['metrics'][side]['top1']:.3f}" for side in CORPORA]
-        print(f"{number:>4}  {step['seconds']:9.1f}  {line['seconds']:11.1f}   {'   '.join(accuracy)}")
+        accuracy = [f"{step['top1'][side] / 100:.3f} {line.metrics[side]['top1']:.3f}" for side in CORPORA]
+        print(f"{number:>4}  {step['seconds']:9.1f}  {line.seconds:11.1f}   {'   '.join(accuracy)}")
     whole = options.steps * sum(step["seconds"] for step in theirs) / len(theirs)
     print(
         f"\n{options.steps} steps: taker {whole:.0f} s, dissect {seconds:.0f} s, {whole / seconds:.2f} times as quick"

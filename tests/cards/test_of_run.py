@@ -10,7 +10,7 @@ import torch
 
 import dissect
 from dissect import DissectError, PruneConfig, Run, Unit
-from dissect.base.digests import sealed
+from dissect.base.checksums import with_checksum
 from dissect.cards.of_run import top_cards, top_units
 from dissect.cli.main import main
 from dissect.runs.prune import run_config
@@ -123,7 +123,7 @@ def changed(run, path, change):
     record = json.loads((path / "config.json").read_text())
     del record["sha256"]
     change(record)
-    (path / "config.json").write_text(json.dumps(sealed(record)))
+    (path / "config.json").write_text(json.dumps(with_checksum(record)))
     return Run.load(path)
 
 

@@ -40,7 +40,7 @@ def test_code_neurons_can_be_cut_from_a_real_model(model, tmp_path):
     assert selective.summary().difference > 0.40
     for forget, retain in zip(random.drops("forget"), random.drops("retain"), strict=True):
         assert abs(forget - retain) < 0.10
-    assert selective.history[0]["metrics"] == random.history[0]["metrics"]
+    assert selective.history[0].metrics == random.history[0].metrics
     assert our_hooks(model) == 0
     assert torch.equal(model(prompt), before)
     page = dissect.write_report([selective, random], tmp_path / "page.html")

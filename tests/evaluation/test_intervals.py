@@ -181,17 +181,17 @@ def run(tmp_path_factory):
 
 
 def test_history_has_the_intervals_of_its_steps(run):
-    assert run.history[0]["intervals"]["difference"] == [0, 0]
+    assert run.history[0].intervals["difference"] == [0, 0]
     for side in ("forget", "retain"):
         assert len(run.documents(side).sums) == 16
-        assert run.documents(side).metrics() == run.history[0]["metrics"][side]
+        assert run.documents(side).metrics() == run.history[0].metrics[side]
         for name in ("top1", "top10", "loss"):
             for line, (low, high) in zip(run.history, run.intervals(side, name), strict=True):
-                assert low < line["metrics"][side][name] < high
+                assert low < line.metrics[side][name] < high
         for drop, (low, high) in zip(run.drops(side), run.intervals(side), strict=True):
             assert low <= drop <= high
     summary = run.summary()
-    assert list(summary.interval) == run.history[summary.step]["intervals"]["difference"]
+    assert list(summary.interval) == run.history[summary.step].intervals["difference"]
     assert summary.forget_interval == run.intervals("forget")[summary.step]
 
 
@@ -201,7 +201,7 @@ def test_the_summary_shows_them(run):
 
 
 def test_where_there_are_too_few_documents_there_are_none(run):
-    few = dataclasses.replace(run, history=[line | {"intervals": NONE} for line in run.history])
+    few = dataclasses.replace(run, history=[dataclasses.replace(step, intervals=NONE) for step in run.history])
     assert few.summary().difference == run.summary().difference
     assert few.summary().interval is None
     assert few.intervals("forget") == [None] * 5

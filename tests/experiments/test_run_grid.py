@@ -16,6 +16,7 @@ from dissect.experiments.paper import PAPER_MODELS, paper_grids
 from dissect.experiments.run_grid import run_grid
 from dissect.experiments.tables import summary_table, table_2
 from tests.support import tiny
+from tests.support.runs import steps_of
 
 
 @pytest.fixture(scope="module")
@@ -189,11 +190,7 @@ def test_bad_grids_run_nothing(texts, tmp_path, changes, message):
 
 def run_with(forget, retain, **config):
     config = PruneConfig(**{"model": "m", "forget": "code", "retain": "prose"} | config)
-    history = [
-        {"step": k, "metrics": {"forget": {"top1": f}, "retain": {"top1": r}}}
-        for k, (f, r) in enumerate(zip(forget, retain, strict=True))
-    ]
-    return Run(Path("nowhere"), config, record={}, history=history)
+    return Run(Path("nowhere"), config, record={}, history=steps_of(forget, retain))
 
 
 def test_table_2_has_the_best_importance_of_each_site(monkeypatch):
@@ -239,10 +236,7 @@ def test_figure_3_has_freq_for_feed_forward_neurons_alone(tmp_path):
 
 def finished(cell, forget=0.3):
     """A run of a grid's cell, with made-up accuracies."""
-    history = [
-        {"step": k, "metrics": {"forget": {"top1": f}, "retain": {"top1": 0.4}}} for k, f in ((0, 0.5), (1, forget))
-    ]
-    history[1]["intervals"] = {"difference": [0.3, 0.55]}
+    history = steps_of((0.5, forget), (0.4, 0.4), {"difference": [0.3, 0.55]})
     return Run(Path("nowhere"), cell, record={}, history=history)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 
+from dissect.base.checksums import checksum_of_file
 from dissect.base.errors import DissectError
 from dissect.models import architectures, devices, gguf, hub, names, wheels
 from dissect.models import load as models
@@ -293,7 +294,7 @@ def fake_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any
         archive.writestr("thing/data.json", '{"a": 1}')
         archive.writestr("thing/__init__.py", "raise RuntimeError('never imported')")
     monkeypatch.setenv("DISSECT_CACHE", str(tmp_path / "cache"))
-    facts: dict[str, Any] = {"sum": wheels.sha256_of(wheel), "cache": tmp_path / "cache", "downloads": 0}
+    facts: dict[str, Any] = {"sum": checksum_of_file(wheel), "cache": tmp_path / "cache", "downloads": 0}
 
     def download(requirement: str, folder: Path) -> Path:
         facts["downloads"] += 1

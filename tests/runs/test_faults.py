@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from dissect import DissectError, Run, Stats
 from dissect.base.storage import LOCK, locked, write_text
 from dissect.evaluation.documents import DocumentSums
+from dissect.runs.reader import read_masks
 from tests.support.fault_server import wait_for
 from tests.support.faults import Server, needs_fork
 from tests.support.runs import files_of, small_run
@@ -123,7 +124,7 @@ def test_the_same_command_goes_on(server, arguments, tmp_path, by):
     assert len(Run.load(stopped).history) == 2
     if by == signal.SIGINT:
         assert code == 130
-        message = f"finished steps are kept in {stopped}, and the same call or command goes on from there"
+        message = f"finished steps are kept in {stopped}, and the same call or command resumes from there"
         assert output.strip().splitlines()[-1] == f"dissect: interrupted; {message}"
         assert set(files_of(stopped)) == set(FILES)
     else:
@@ -150,10 +151,10 @@ def test_ctrl_c_leaves_nothing_half_done(server, tmp_path, n):
 
 
 def test_ctrl_c_before_there_is_a_folder(tmp_path, monkeypatch):
-    def interrupted(*args):
+    def interrupted(*args, **corpora):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dissect.runs.prune._record", interrupted)
+    monkeypatch.setattr("dissect.runs.prune.reading", interrupted)
     with pytest.raises(KeyboardInterrupt, match="before the first step; nothing was written"):
         small_run(tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -373,7 +374,7 @@ def folder(finished, tmp_path):
 def content_of(path):
     """Everything that a run folder means, and the seconds."""
     run = Run.load(path)
-    history = [{name: value for name, value in line.items() if name != "seconds"} for line in run.history]
+    history = [step.as_json() | {"seconds": 0} for step in run.history]
     pruned = {site: steps.tolist() for site, steps in run.pruned_at.items()}
     stats = {
         side: {site: {name: sums.tolist() for name, sums in each.moments.items()} | {"count": each.count}}
@@ -490,13 +491,12 @@ def test_a_run_is_read_while_it_is_written(folder, monkeypatch):
     history, masks = ((folder / name).read_bytes() for name in FILES[1:3])
     early = b"".join(line + b"\n" for line in history.splitlines()[:2])
     (folder / "history.jsonl").write_bytes(early)
-    stored = Run._stored_masks
 
-    def meanwhile(run):
+    def meanwhile(path, shapes):
         (folder / "history.jsonl").write_bytes(history)
-        return stored(run)
+        return read_masks(path, shapes)
 
-    monkeypatch.setattr(Run, "_stored_masks", meanwhile)
+    monkeypatch.setattr("dissect.runs.reader.read_masks", meanwhile)
     assert len(Run.load(folder).history) == 5
     assert load_file(folder / "pruned_at.safetensors")["mlp"].max() == 4
     assert masks == (folder / "pruned_at.safetensors").read_bytes()

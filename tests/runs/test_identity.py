@@ -12,12 +12,11 @@ from safetensors.torch import load_file, save_file
 
 import dissect
 from dissect import DissectError, Grid, PruneConfig, Run, Windows, prune, run_grid
-from dissect.base.digests import sealed
+from dissect.base.checksums import with_checksum
 from dissect.base.storage import read_json, write_json
 from dissect.data.corpora import CORPORA, Corpus, Table
 from dissect.experiments.grid import Cluster
 from dissect.runs import inputs as loading
-from dissect.runs import prune as pruning
 from dissect.runs.config import run_name
 from dissect.runs.prune import run_config
 from dissect.runs.run import CONFIG
@@ -71,12 +70,11 @@ def by_name(model="./step1/model", **changes):
 def no_weights(monkeypatch):
     """From here on weights may not be read."""
     refused = lambda *args, **options: pytest.fail("the weights were read")  # noqa: E731
-    for module in (loading, pruning):
-        monkeypatch.setattr(module, "load_model", refused)
+    monkeypatch.setattr(loading, "load_model", refused)
 
 
 def loss(run):
-    return run.history[0]["metrics"]["forget"]["loss"]
+    return run.history[0].metrics["forget"]["loss"]
 
 
 # An unnamed folder
@@ -145,7 +143,7 @@ def as_before(path):
     for side in record["data"].values():
         for windows in side.values():
             windows["fingerprint"] = windows.pop("tokens_fingerprint")
-    write_json(path / CONFIG, sealed({name: part for name, part in record.items() if name != "sha256"}))
+    write_json(path / CONFIG, with_checksum({name: part for name, part in record.items() if name != "sha256"}))
 
 
 def cut_off(path):
@@ -393,7 +391,7 @@ def test_the_same_text_in_other_documents_is_still_the_same_text():
     windows = random_windows(4, 9)
     other = renumbered(windows, torch.zeros_like(windows.tokens))
     pairs = {"forget": (windows, windows), "retain": (other, other)}
-    assert "are the same text" in dissect.data.shared.warning(pairs)
+    assert "are the same text" in dissect.data.shared.notes(pairs)[0]
 
 
 # What identifies a model that is loaded by name

@@ -86,7 +86,7 @@ def test_history_is_what_the_masks_do(tmp_path):
     for step in range(5):
         with dissect.ablated(model, run.mask(step)):
             for side, (_, test) in guessable_sides().items():
-                assert dissect.evaluate(model, test) == run.history[step]["metrics"][side]
+                assert dissect.evaluate(model, test) == run.history[step].metrics[side]
     assert our_hooks(model) == 0
 
 
@@ -111,7 +111,7 @@ def test_one_shot_is_cumulative_by_base_scores(tmp_path):
 def test_random_takes_as_many_and_differs_by_seed(tmp_path):
     runs = [small_run(tmp_path / str(seed), selector="random", seed=seed) for seed in (3, 4)]
     again = small_run(tmp_path / "again", selector="random", seed=3)
-    assert [line["units"] for line in runs[0].history] == [0, 6, 12, 18, 24]
+    assert [line.units for line in runs[0].history] == [0, 6, 12, 18, 24]
     assert runs[0].mask() == again.mask()
     assert runs[0].mask() != runs[1].mask()
     assert not runs[0].has_stats
@@ -119,15 +119,15 @@ def test_random_takes_as_many_and_differs_by_seed(tmp_path):
 
 def test_all_units_go_in_the_end(tmp_path):
     run = small_run(tmp_path / "run", fraction=0.07, steps=14)
-    assert run.history[-1]["units"] == round(0.98 * 60)
+    assert run.history[-1].units == round(0.98 * 60)
     run = small_run(tmp_path / "all", fraction=0.02, steps=50, selector="random")
-    assert run.history[-1]["units"] == 60
+    assert run.history[-1].units == 60
 
 
 def test_sites_are_ranked_by_themselves(tmp_path):
     run = small_run(tmp_path / "run", site={"mlp": 0.1, "pre_out": 0.05})
     assert [len(units) for units in (run.mask(1).units("mlp"), run.mask(1).units("pre_out"))] == [6, 4]
-    assert run.history[1]["per_layer"] == [a + b for a, b in zip(*run.history[1]["sites"].values(), strict=True)]
+    assert run.history[1].per_layer == [a + b for a, b in zip(*run.history[1].sites.values(), strict=True)]
 
 
 def test_layer_random_matches_a_run_layer_by_layer(tmp_path):
@@ -149,9 +149,9 @@ def test_mean_ablation_in_a_run(tmp_path):
     run = small_run(tmp_path / "run", model, value="mean")
     with dissect.ablated(model, run.mask(), value="mean", stats=run.stats("retain")):
         test = guessable_sides()["forget"][1]
-        assert dissect.evaluate(model, test) == run.history[-1]["metrics"]["forget"]
+        assert dissect.evaluate(model, test) == run.history[-1].metrics["forget"]
     zero = small_run(tmp_path / "zero", model)
-    assert run.history[1]["metrics"] != zero.history[1]["metrics"]
+    assert run.history[1].metrics != zero.history[1].metrics
     assert small_run(tmp_path / "random", model, value="mean", selector="random").finished
 
 
@@ -161,24 +161,24 @@ def test_svd_in_a_run(tmp_path, windows):
     rotated, plain = (small_run(tmp_path / str(svd), model, site="value", svd=svd) for svd in (True, False))
     assert torch.equal(model(windows.tokens), before)
     for side in ("forget", "retain"):
-        first, second = (run.history[0]["metrics"][side] for run in (rotated, plain))
+        first, second = (run.history[0].metrics[side] for run in (rotated, plain))
         assert first == pytest.approx(second, rel=1e-4)
     assert rotated.mask(1) != plain.mask(1)
 
 
 def test_kl_on_retain(tmp_path):
     run = small_run(tmp_path / "run", kl=True)
-    divergences = [line["metrics"]["retain"]["kl"] for line in run.history]
+    divergences = [line.metrics["retain"]["kl"] for line in run.history]
     assert divergences[0] == pytest.approx(0, abs=1e-6)
     assert all(later > 1e-4 for later in divergences[1:])
-    assert "kl" not in run.history[1]["metrics"]["forget"]
+    assert "kl" not in run.history[1].metrics["forget"]
 
 
 @pytest.mark.parametrize("head", ["mean", "median"])
 def test_heads_in_a_run(tmp_path, head):
     run = small_run(tmp_path / "run", site="head", fraction=0.25, head=head)
     assert run.mask(1) == run.scores()["head"].top(0.25)
-    assert run.history[-1]["units"] == 12
+    assert run.history[-1].units == 12
 
 
 def test_freq_on_attention_can_be_forced(tmp_path):

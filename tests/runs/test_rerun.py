@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,10 +16,10 @@ import dissect
 from dissect import DissectError, PruneConfig, Run, rerun
 from dissect.base.storage import write_text
 from dissect.cli.main import main
-from dissect.runs import origin
+from dissect.runs import origin, writer
 from dissect.runs.command import command, typed
 from dissect.runs.prune import run_config
-from dissect.runs.run import HISTORY
+from dissect.runs.records import HISTORY
 from dissect.scoring.stats import Stats, UnitStats
 from tests.support import tiny
 from tests.support.models import tiny_transformer
@@ -60,22 +61,28 @@ def test_the_same_machine_gives_the_same_bits(run, capsys):
 
 def altered(run, *, line=None, chosen=None, stats=None):
     """The run with another past: what each function changes is written as a run would have written it."""
-    lines, masks = run.history, [run.mask(0), *(run.mask(step) - run.mask(step - 1) for step in (1, 2))]
+    lines, masks = list(run.history), [run.mask(0), *(run.mask(step) - run.mask(step - 1) for step in (1, 2))]
     sums = {side: run.stats(side) for side in ("forget", "retain")}
     for change, value in ((line, lines), (chosen, masks), (stats, sums)):
         if change:
             change(value)
     for side in sums:
-        run.save_stats(side, sums[side])
+        writer.save_base(run, side, sums[side])
     run.history = []
     run.pruned_at = {site: torch.full_like(steps, -1) for site, steps in run.pruned_at.items()}
     for line, mask in zip(lines, masks, strict=True):
-        run.commit({name: value for name, value in line.items() if name not in ("digests", "sha256")}, mask)
+        writer.commit(run, line, mask)
     return Run.load(run.path)
 
 
+def with_top1(step, more):
+    """The step with another top-1 accuracy on the retain side."""
+    retain = step.metrics["retain"]
+    return replace(step, metrics=step.metrics | {"retain": retain | {"top1": retain["top1"] + more}})
+
+
 def worse(lines):
-    lines[2]["metrics"]["retain"]["top1"] += 0.125
+    lines[2] = with_top1(lines[2], 0.125)
 
 
 def later(masks, count=2):
@@ -122,7 +129,7 @@ def on_another_machine(monkeypatch):
 @pytest.mark.parametrize(("apart", "same"), [(0.005, True), (0.125, False)])
 def test_another_machine_is_within_tolerance(run, monkeypatch, apart, same):
     def a_little_worse(lines):
-        lines[1]["metrics"]["retain"]["top1"] += apart
+        lines[1] = with_top1(lines[1], apart)
 
     altered(run, line=a_little_worse)
     assert again(run).first.what == "metrics.retain.top1"  # on the same machine it would be a difference

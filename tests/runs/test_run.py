@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from dissect import DissectError, Run
 from dissect.runs.summary import drop_at
-from tests.support.runs import small_run
+from tests.support.runs import small_run, steps_of
 
 
 @pytest.fixture
@@ -20,10 +20,7 @@ def run(tmp_path):
 
 def with_history(run, forget, retain):
     """The run with another history of top-1 accuracies."""
-    run.history = [
-        {"step": k, "pruned": 0.1 * k, "metrics": {"forget": {"top1": f}, "retain": {"top1": r}}}
-        for k, (f, r) in enumerate(zip(forget, retain, strict=True))
-    ]
+    run.history = steps_of(forget, retain)
     return run
 
 

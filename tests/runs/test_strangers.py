@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import dissect
 from dissect import DissectError, Mask, Run, Stats, views
-from dissect.base.digests import digest_of_file, sealed
+from dissect.base.checksums import checksum_of_file, with_checksum
 from dissect.base.storage import LOCK, MOST_JSON
 from dissect.cli import main as cli
 from tests.support import tiny
@@ -41,7 +41,7 @@ def rewrite(folder, change, name="config.json", line=-1):
     lines = [json.loads(line) for line in (folder / name).read_text().splitlines()] if "jsonl" in name else None
     records = lines or [json.loads((folder / name).read_text())]
     change(records[line])
-    records[line] = sealed({key: value for key, value in records[line].items() if key != "sha256"})
+    records[line] = with_checksum({key: value for key, value in records[line].items() if key != "sha256"})
     (folder / name).write_text("\n".join(map(json.dumps, records)) + "\n")
 
 
@@ -113,20 +113,41 @@ def test_a_history_of_another_kind_is_named(folder, path, values):
         assert "sha256" not in str(caught.value)
 
 
-def test_sealed_digests_of_another_kind_are_named(folder):
-    path = folder / "history.jsonl"
-    *lines, last = path.read_text().splitlines()
-    line = {name: value for name, value in json.loads(last).items() if name != "sha256"}
-    for digests, named in ((3, path), ({"pruned_at": 3}, folder / "pruned_at.safetensors")):
-        changed = json.dumps(sealed(line | {"digests": digests}))
-        path.write_text("\n".join([*lines, changed]) + "\n")
-        with pytest.raises(DissectError, match=f"{named} is damaged"):
-            Run.load(folder)
+@pytest.mark.parametrize(
+    ("checksums", "message"),
+    [
+        (3, r"history\.jsonl is damaged: in line 3, digests: .* got 3"),
+        ({"pruned_at": 3}, r"history\.jsonl is damaged: in line 3, digests\.pruned_at: .* got 3"),
+        ({"pruned_at": "3"}, r"pruned_at\.safetensors is damaged"),
+        ({}, r"pruned_at\.safetensors is damaged"),
+    ],
+)
+def test_checksums_of_another_kind_are_named(folder, checksums, message):
+    rewrite(folder, put("digests", value=checksums), "history.jsonl")
+    with pytest.raises(DissectError, match=message):
+        Run.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put("per_layer", value=[1, "2", 3]), r"in line 3, per_layer\.1: .* got '2'"),
+        (put("metrics", "retain", "loss", value=True), r"in line 3, metrics: .*retain\.loss must be a finite number"),
+        (put("intervals", "difference", value=[0.5]), r"in line 3, intervals\.difference.* got \[0\.5\]"),
+        (put("more", value=1), r"in line 3, more: .* got 1"),
+        (lambda line: line.pop("intervals"), r"in line 3, intervals: Field required"),
+    ],
+)
+def test_the_field_of_a_line_is_named(folder, change, message):
+    rewrite(folder, change, "history.jsonl")
+    with pytest.raises(DissectError, match=message) as caught:
+        Run.load(folder)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_infinite_perplexity_is_one(folder):
     rewrite(folder, put("metrics", "retain", "perplexity", value=float("inf")), "history.jsonl")
-    assert Run.load(folder).history[-1]["metrics"]["retain"]["perplexity"] == float("inf")
+    assert Run.load(folder).history[-1].metrics["retain"]["perplexity"] == float("inf")
 
 
 @pytest.mark.parametrize("name", ["config.json", "history.jsonl", "pruned_at.safetensors", "stats-forget.safetensors"])
@@ -217,7 +238,7 @@ def test_statistics_that_are_none(tmp_path, change, message):
 def test_statistics_of_another_shape_than_the_run(folder):
     other = {name: sums[:, :7].contiguous() if sums.ndim else sums for name, sums in load_stats(folder).items()}
     save_file(other, folder / "stats-forget.safetensors")
-    theirs = digest_of_file(folder / "stats-forget.safetensors")
+    theirs = checksum_of_file(folder / "stats-forget.safetensors")
     rewrite(folder, put("digests", "stats-forget", value=theirs), "history.jsonl", line=0)
     with pytest.raises(DissectError, match=r"its mlp units are \(3, 7\), the run's \(3, 20\)"):
         Run.load(folder).scores()
@@ -273,7 +294,7 @@ def test_viewing_a_run_looks_at_nothing_that_it_names(folder, tmp_path, monkeypa
 
     rewrite(folder, hostile)
     looked = []
-    for where in ("pruning.load_model", "windows.read_documents", "pruning.find_source"):
+    for where in ("runs.inputs.load_model", "data.windows.read_documents", "runs.prune.find_source"):
         monkeypatch.setattr(f"dissect.{where}", lambda *given, **options: looked.append(given))
     for function in ("lstat", "stat", "open", "scandir"):
         real = getattr(os, function)

@@ -188,7 +188,11 @@ def ranked(environment: dict[str, str], name: str, arguments: dict[str, Any]) ->
 def seen(out: str, **changes: Any) -> None:
     """A run; print what this process then has of it in memory."""
     result = small_run(Path(out), **changes)
-    print(json.dumps([result.history, {site: at.tolist() for site, at in result.pruned_at.items()}]))
+    print(
+        json.dumps(
+            [[step.as_json() for step in result.history], {site: at.tolist() for site, at in result.pruned_at.items()}]
+        )
+    )
 
 
 def alone(out: str) -> None:

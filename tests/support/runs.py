@@ -10,6 +10,7 @@ import torch
 
 from dissect import Windows, prune
 from dissect.base.storage import LOCK
+from dissect.runs.records import Step
 from tests.support.models import D_VOCAB, tiny_transformer
 from tests.support.windows import predictable_windows, random_windows
 
@@ -59,6 +60,12 @@ def guessable_sides():
 def small_run(out, model=None, **changes):
     options = {"fraction": 0.1, "steps": 4, "seed": 3, "progress": False}
     return prune(model or tiny_transformer(), **guessable_sides() | {"out": out} | options | changes)
+
+
+def steps_of(forget, retain, intervals=None):
+    """A history with these top-1 accuracies and little else."""
+    metrics = ({"forget": {"top1": f}, "retain": {"top1": r}} for f, r in zip(forget, retain, strict=True))
+    return [Step(k, 0.1 * k, k, [k], 0.0, each, intervals or {}) for k, each in enumerate(metrics)]
 
 
 def files_of(path):

@@ -16,7 +16,7 @@ from plotly import graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from dissect import DissectError, Mask, PruneConfig, Run, Scores, Stats, UnitStats, neuron_cards, views
-from dissect.base.digests import sealed
+from dissect.base.checksums import with_checksum
 from dissect.cards.html import card_body
 from dissect.runs.tables import SUMMARY_COLUMNS, summary_rows
 from dissect.scoring.scores import SiteScores
@@ -57,7 +57,7 @@ def trace(figure, name):
 
 
 def drops(run, side):
-    values = [line["metrics"][side]["top1"] for line in run.history]
+    values = [line.metrics[side]["top1"] for line in run.history]
     return [100 * (1 - value / values[0]) for value in values]
 
 
@@ -75,7 +75,7 @@ def test_the_curve_is_the_history(runs, draw):
         assert list(drawn.x) == pytest.approx(drops(run, "retain"))
         assert list(drawn.y) == pytest.approx(drops(run, "forget"))
         for step, details in enumerate(drawn.customdata):
-            metrics = run.history[step]["metrics"]
+            metrics = run.history[step].metrics
             assert details[0] == step
             assert details[2] == len(run.mask(step))
             assert list(details[3:5]) == [metrics["forget"]["top1"], metrics["retain"]["top1"]]
@@ -106,7 +106,7 @@ def test_perplexity_is_relative_to_the_base_model(runs):
     for run in runs:
         drawn = trace(figure, run.label)
         for axis, side in (("x", "retain"), ("y", "forget")):
-            values = [line["metrics"][side]["perplexity"] for line in run.history]
+            values = [line.metrics[side]["perplexity"] for line in run.history]
             assert list(drawn[axis]) == pytest.approx([value / values[0] for value in values])
 
 
@@ -400,7 +400,7 @@ def renamed(run, **config):
     record = json.loads((run.path / "config.json").read_text())
     del record["sha256"]
     record["config"] |= config
-    (run.path / "config.json").write_text(json.dumps(sealed(record)))
+    (run.path / "config.json").write_text(json.dumps(with_checksum(record)))
     return Run.load(run.path)
 
 

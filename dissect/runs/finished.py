@@ -1,0 +1,88 @@
+"""Whether a run that is there is of the model and the text that there are now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dissect.base.errors import DissectError
+from dissect.base.progress import say
+from dissect.data.tables import HubError
+from dissect.runs.differences import record_differences
+from dissect.runs.inputs import Corpus, Load, describe, model_record
+from dissect.runs.matched import counts_checksum
+from dissect.runs.run import Run
+
+T = TypeVar("T")
+
+
+def check_same(run: Run, record: Mapping[str, Any]) -> None:
+    """Raise `DissectError` unless a run is of the model, the text and the run to match that a record of now is of."""
+    for first in record_differences(run.record, record):
+        part = first.what.partition(".")[0]
+        raise DissectError(
+            f"{run.path} began with another {part} than there is now; choose another --out "
+            f"({first.what}: {first.there} then, {first.here} now)"
+        )
+
+
+def check_finished(run: Run, load: Load, corpora: Mapping[str, Corpus]) -> None:
+    """Raise unless a finished run is of the model, the text and the run to match that there are now.
+
+    Weights are not read where their files have the checksum they had. What is not available is not compared, and a
+    note says so: a run is not lost with its model or with the hub.
+
+    Raises:
+        DissectError: It is of another.
+    """
+    parts = {
+        "model": lambda: _model_now(run, load),
+        "data": lambda: _data_now(run, load, corpora),
+        "matched": lambda: _matched_now(run),
+    }
+    for part, now in parts.items():
+        try:
+            here = now()
+        except NotAvailable as error:
+            say(f"note: {run.path} is finished, and its {part} was not compared with what there is now: {error}")
+        else:
+            check_same(run, {part: here} if here is not None else {})
+
+
+class NotAvailable(DissectError):
+    """What a finished run is of is no longer there."""
+
+
+def _available(find: Callable[[], T], kind: type[DissectError] = DissectError) -> T:
+    try:
+        return find()
+    except kind as error:
+        raise NotAvailable(str(error)) from error
+
+
+def _model_now(run: Run, load: Load) -> dict[str, Any] | None:
+    """What the model would be recorded as; None where its files are what they were."""
+    checksum = _available(lambda: load.checksum(run.config))
+    if checksum is not None and checksum == run.record["began"].get("checksum"):
+        return None
+    return model_record(load(run.config), run.pruned_at)
+
+
+def _data_now(run: Run, load: Load, corpora: Mapping[str, Corpus]) -> dict[str, Any]:
+    if any(isinstance(corpus, str) for corpus in corpora.values()):
+        _available(lambda: load.checksum(run.config))  # text by name is read with the model's tokenizer
+    return {
+        side: _available(partial(load.describe, run.config, side), HubError)
+        if isinstance(text, str)
+        else describe(text)
+        for side, text in corpora.items()
+    }
+
+
+def _matched_now(run: Run) -> str | None:
+    if run.config.match is None:
+        return None
+    folder = Path(run.config.match)
+    return counts_checksum(_available(lambda: Run.load(folder)), run.config.steps)
