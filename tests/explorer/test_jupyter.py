@@ -37,7 +37,8 @@ import sys, warnings
 warnings.simplefilter("ignore")
 sys.path.insert(0, {root!r})
 import dissect
-from tests.conftest import our_hooks, random_windows
+from tests.support.models import our_hooks
+from tests.support.windows import random_windows
 model = dissect.load_model({model!r}, dtype="float32")
 sides = [random_windows(4, 17, seed=seed, d_vocab=300) for seed in (0, 1)]
 for side in sides:
@@ -107,7 +108,7 @@ def environment(folder):
 
 
 def wait_for(address, server):
-    for _ in range(240):
+    for _ in range(720):
         try:
             urllib.request.urlopen(address).close()
         except OSError:
@@ -115,7 +116,7 @@ def wait_for(address, server):
             time.sleep(0.25)
         else:
             return
-    raise AssertionError("JupyterLab did not answer in a minute")
+    raise AssertionError("JupyterLab did not answer in three minutes")
 
 
 @pytest.fixture(scope="module")

@@ -75,11 +75,11 @@ def test_killed_at_every_boundary(server, tmp_path):
 
 
 @needs_fork
-def test_killed_at_random_moments(server, tmp_path):
-    """Ten runs, each killed three times: somewhere after a number of steps that is drawn."""
+def test_killed_at_random_moments(server, tmp_path, long):
+    """Ten runs (a hundred in `make test-long`), each killed three times: somewhere after a number of drawn steps."""
     options = {"steps": 9, "svd": True, "site": "value"}
     draw, found = random.Random(0), []
-    for number in range(10):
+    for number in range(100 if long else 10):
         out = tmp_path / str(number)
         for steps in sorted(draw.sample(range(9), 3)):
             pid = server.start("run", out=out, **options)
@@ -136,8 +136,11 @@ def test_the_same_command_goes_on(server, arguments, tmp_path, by):
 
 
 @needs_fork
-@pytest.mark.parametrize("n", range(1, 60, 6))
-def test_ctrl_c_leaves_nothing_half_done(server, tmp_path, n):
+@pytest.mark.parametrize("n", range(1, 61))
+def test_ctrl_c_leaves_nothing_half_done(server, tmp_path, n, long):
+    """At every sixth boundary in the quick suite."""
+    if n % 6 != 1 and not long:
+        pytest.skip("make test-long")
     options = {**SHORT, "site": "value", "svd": True}
     out = tmp_path / "run"
     code, output = server.do("stop_at", out=out, n=n, by=signal.SIGINT, **options)

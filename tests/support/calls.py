@@ -180,8 +180,8 @@ class Made:
                 {"model": model, "sites": "mlp", "stats": None, "theme": "light", "new_tokens": 2, "batch_size": 2}
                 | sides,
             ),
-            "Explorer": (self._explorer, {"site": "mlp", "importance": "abs", "fraction": 0.1}),
-            "Explorer.try_prompt": (self._try_prompt, {"prompt": "the river"}),
+            "Explorer": (self._move, {"site": "mlp", "importance": "abs", "fraction": 0.1}),
+            "Explorer.try_prompt": (lambda prompt: self.explorer.try_prompt(prompt), {"prompt": "the river"}),
             "summary_table": (dissect.summary_table, {"runs": [run]}),
             "table_2": (dissect.table_2, {"runs": [run]}),
             "neurons": (dissect.neurons, {"scores": scores, "run": run}),
@@ -225,7 +225,6 @@ class Made:
             ),
             "views.write_figures": (views.write_figures, {"runs": [run], "folder": self.folder}),
             "write_report": (dissect.write_report, self._page() | {"samples": None, "theme": "light"}),
-            "views.write_report": (views.write_report, self._page() | {"samples": None, "theme": "light"}),
             "stability": (
                 functools.partial(dissect.stability, progress=False),
                 {"model": model, "batch_size": 2, "tokens": 9, "context": 9, "dtype": None, "device": None}
@@ -266,23 +265,15 @@ class Made:
     def _explore(self, **given: Any) -> None:
         dissect.explore(**given).close()
 
-    def _explorer(self, **values: Any) -> None:
-        """Its controls, moved in Python."""
-        explorer = dissect.explore(self.model, self.forget, self.retain, stats=self.stats, sites=("mlp", "value"))
-        try:
-            for control, value in values.items():
-                with contextlib.suppress(TraitError):  # the widget's own refusal
-                    getattr(explorer, control).value = value
-            explorer.measure()
-        finally:
-            explorer.close()
+    @functools.cached_property
+    def explorer(self) -> dissect.Explorer:
+        return dissect.explore(self.loaded, self.for_loaded, self.for_loaded, sites=("mlp", "value"), new_tokens=2)
 
-    def _try_prompt(self, prompt: Any) -> None:
-        explorer = dissect.explore(self.loaded, self.for_loaded, self.for_loaded, sites="mlp", new_tokens=2)
-        try:
-            explorer.try_prompt(prompt)
-        finally:
-            explorer.close()
+    def _move(self, **values: Any) -> None:
+        """Controls of the explorer, moved in Python."""
+        for control, value in values.items():
+            with contextlib.suppress(TraitError):  # the widget's own refusal
+                getattr(self.explorer, control).value = value
 
     def _ablated(self, **given: Any) -> None:
         with dissect.ablated(**given):
