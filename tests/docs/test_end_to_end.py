@@ -46,9 +46,10 @@ def test_the_notebook_runs_top_to_bottom_and_leaves_the_model_as_it_was(notebook
     assert_shows_the_same_forms(notebook, NAMES[0])
 
 
-def test_code_neurons_can_be_cut_from_a_real_model(runs):
+def test_code_neurons_can_be_cut_from_a_real_model(runs, long):
+    """500 predictions of a side, 2,000 in the full notebook; a random choice loses about as much on both sides."""
     selective, random = runs
-    assert selective.summary().difference > 0.40
+    assert selective.summary().difference > (0.40 if long else 0.30)
     for forget, retain in zip(random.drops("forget"), random.drops("retain"), strict=True):
         assert abs(forget - retain) < 0.10
     assert selective.history[0]["metrics"] == random.history[0]["metrics"]
