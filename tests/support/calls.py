@@ -201,7 +201,10 @@ class Made:
             "Run.figure": (run.figure, {"theme": "light"}),
             "Stability.enough": (self.stability.enough, {"levels": (0.8, 0.9)}),
             "Stability.figure": (self.stability.figure, {"theme": "light"}),
-            "Unit": (lambda unit: dissect.neuron_cards(model, [Unit(*unit)], **sides), {"unit": ("mlp", 0, (1,))}),
+            "Unit": (
+                lambda **given: dissect.neuron_cards(model, [Unit(**given)], **sides),
+                {"site": "mlp", "layer": 0, "index": (1,)},
+            ),
             "UnitStats": (UnitStats, {"count": 3, "moments": self.stats[0]["mlp"].moments}),
             "UnitStats[]": (self.stats[0]["mlp"].__getitem__, {"moment": "sum_abs"}),
             "UnitStats +": (lambda other: self.stats[0]["mlp"] + other, {"other": self.stats[1]["mlp"]}),
