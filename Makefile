@@ -1,12 +1,12 @@
 # Two commands do everything on a machine that has Python (3.10 or later) and make:
 #   make demo   environment, install, prune SmolLM2's code neurons, write the page and say where
-#   make test   environment, install, ruff, pyright, import-linter, pytest
+#   make test   environment, install, ruff, pyright, import-linter, pytest (minutes; `make test-long`: everything, in full)
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test coverage lint docs bench assets notebooks clean
+.PHONY: demo test test-long coverage lint docs bench assets notebooks clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/dissect demo
@@ -16,6 +16,10 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loa
 
 test: lint
 	$(PYTEST)
+
+# The same tests with whole notebooks, ten times as many random examples, every place to press Ctrl-C.
+test-long: lint
+	$(PYTEST) --long
 
 # The same tests, and which branches of the package they take. Not those of Ray, whose own processes would be measured too.
 coverage: $(VENV)/test.installed

@@ -12,20 +12,42 @@ from transformer_lens import HookedTransformer
 
 from dissect import Windows
 from tests.support import tiny
+from tests.support.amounts import register_profiles
 from tests.support.models import tiny_transformer
 from tests.support.windows import random_windows
 
-settings.register_profile("untimed", deadline=None)  # a shared machine is slow at times
-settings.load_profile("untimed")
+register_profiles()
+
+# By the time they take, the longest first; one with a notebook or a browser waits for processes of its own.
+LONGEST = (
+    "test_jupyter.py",
+    "test_end_to_end.py",
+    "test_notebooks.py",
+    "test_faults.py",
+    "test_examples.py",
+)
 
 torch.set_num_threads(1)  # tiny tensors; threads would only wait for each other
 
-LONGEST = ("test_notebooks.py", "test_jupyter.py", "test_faults.py")
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="whole notebooks, and many more random examples and kills")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--long"):
+        settings.load_profile("long")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: of several processes one then has them while the others do the rest."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    """The longest files first: the processes then end at about the same time."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+@pytest.fixture(scope="session")
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether there is time: `make test-long`."""
+    return request.config.getoption("--long")
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,16 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from dissect.backend.sites import get_sites
-from dissect.base.checks import check_batch_size, check_fraction, check_kind, check_model, check_seed, check_whole
-from dissect.base.errors import DissectError
+from dissect.base.checks import (
+    as_list,
+    check_batch_size,
+    check_fraction,
+    check_kind,
+    check_model,
+    check_seed,
+    check_whole,
+)
+from dissect.base.errors import DissectError, shown
 from dissect.base.progress import hidden, say
 from dissect.data.corpora import find_source
 from dissect.data.shared import text_notes
@@ -66,7 +74,13 @@ class Stability:
         """The smallest measured number of predictions from which on the mean agreement is at least each level.
 
         A row for each `site` and `importance`, a column for each level; missing where no number reaches it.
+
+        Raises:
+            DissectError: A level is no number in (0, 1].
         """
+        for level in (levels := as_list("levels", levels, "numbers")):
+            if isinstance(level, bool) or not isinstance(level, (int, float)) or not 0 < level <= 1:
+                raise DissectError(f"levels must be numbers in (0, 1], got {shown(level)}")
         rows = []
         for _, group in self.means().groupby(["site", "importance"], sort=False):
             first = group.iloc[0]

@@ -136,8 +136,10 @@ class Explorer:
 
         Raises:
             DissectError: The controls choose nothing, the model cannot continue a text (`why_not`), the prompt is
-                empty or too long, or the explorer is closed.
+                no text, empty or too long, or the explorer is closed.
         """
+        if not isinstance(prompt, str):
+            raise DissectError(f"prompt must be text, got {shown(prompt)}")
         with self._busy() as tick:
             trial = try_prompt(self._evaluator, self.choice, prompt, self._new_tokens, tick)
             self.trials.append(trial)

@@ -57,6 +57,10 @@ class UnitStats:
     moments: Mapping[str, Float64[Tensor, " layer *unit"]]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.moments, Mapping):
+            raise DissectError(f"moments must be a dict of tensors by name, got {shown(self.moments)}")
+        for name, sums in self.moments.items():
+            check_kind(f"moment {shown(name)}", sums, Tensor, "a tensor")
         # Copies: what the caller does to the originals later must not change the sums.
         object.__setattr__(self, "moments", {name: sums.clone() for name, sums in self.moments.items()})
 

@@ -154,7 +154,7 @@ def test_a_run_keeps_its_batches(tmp_path):
 def test_real_memory():
     code = """
 import resource, torch, dissect, dissect.backend.fast
-from tests.conftest import tiny_transformer
+from tests.support.models import tiny_transformer
 model = tiny_transformer(n_heads=16, n_ctx=4096)
 long = dissect.Windows.from_tokens(torch.randint(3, 50, (2, 4000)))
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

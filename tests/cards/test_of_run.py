@@ -2,45 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-
 import pytest
 import torch
 
 import dissect
-from dissect import DissectError, PruneConfig, Run, Unit
-from dissect.base.checksums import with_checksum
+from dissect import DissectError, Unit
 from dissect.cards.of_run import top_cards, top_units
 from dissect.cli.main import main
-from dissect.runs.prune import run_config
-from tests.support import tiny
+from tests.support.named_runs import changed, run_of
 from tests.support.runs import small_run
-
-WORDS = {"code": "def f(x): return x\n", "prose": "the cat sat on a mat. "}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Two corpora of short documents, and a tiny model."""
-    folder = tmp_path_factory.mktemp("named")
-    for name, words in WORDS.items():
-        (folder / name).mkdir()
-        for number in range(40):
-            (folder / name / f"{number}.txt").write_text(f"{number} " + words * (3 + number % 5))
-    tiny.save_tiny("llama", folder / "model")
-    return folder
-
-
-def run_of(folder, name, **changes):
-    options = {"fraction": 0.1, "steps": 2, "tokens": 60, "context": 16, "dtype": "float32"}
-    names = {"model": str(folder / "model"), "forget": str(folder / "code"), "retain": str(folder / "prose")}
-    return run_config(PruneConfig(**names | options | changes), out=folder / name, progress=False)
-
-
-@pytest.fixture(scope="module")
-def run(folder):
-    return run_of(folder, "run")
 
 
 def importance_of(run, unit, side):
@@ -115,16 +85,6 @@ def test_the_report_command_makes_cards(folder, run, capsys):
         assert f'href="#mlp-{unit.layer}-{unit.index[0]}"' in text
     assert main(["report", str(run.path), "-o", str(page)]) == 0
     assert "<section" not in page.read_text()
-
-
-def changed(run, path, change):
-    """A copy of a run with another record."""
-    shutil.copytree(run.path, path)
-    record = json.loads((path / "config.json").read_text())
-    del record["sha256"]
-    change(record)
-    (path / "config.json").write_text(json.dumps(with_checksum(record)))
-    return Run.load(path)
 
 
 @pytest.mark.parametrize(

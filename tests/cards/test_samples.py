@@ -14,10 +14,10 @@ from dissect.cards.samples import Sample, Samples, beginnings, run_samples
 from dissect.cli.main import main
 from dissect.data.packing import beginning
 from dissect.evaluation.continuation import Reading, read_on
-from tests.cards.test_of_run import changed, folder, run, run_of  # noqa: F401 (fixtures)
 from tests.support import tiny
 from tests.support.hostile import HOSTILE
 from tests.support.models import our_hooks
+from tests.support.named_runs import changed, run_of
 from tests.support.runs import small_run
 
 
@@ -25,7 +25,7 @@ def model_of(given):
     return dissect.load_model(given.config.model, dtype="float32")
 
 
-def test_samples_are_what_both_models_say(run):  # noqa: F811
+def test_samples_are_what_both_models_say(run):
     found = run_samples(run, 1, prompt_tokens=6, new_tokens=5, progress=False)
     assert [sample.side for sample in found.samples] == ["forget", "retain"]
     step = run.summary().step or len(run.history) - 1
@@ -58,7 +58,7 @@ def prompts_of(given, model):
         yield from [(side, ids) for ids in parts if len(ids) == 7 and ids.count(bos) == 1][:1]
 
 
-def test_the_same_samples_each_time_and_the_model_as_it_was(run):  # noqa: F811
+def test_the_same_samples_each_time_and_the_model_as_it_was(run):
     model = model_of(run)
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     first, second = (run_samples(run, 1, model=model, new_tokens=3, progress=False) for _ in range(2))
@@ -68,7 +68,7 @@ def test_the_same_samples_each_time_and_the_model_as_it_was(run):  # noqa: F811
 
 
 @pytest.mark.parametrize("changes", [{"value": "mean"}, {"site": "value", "svd": True}, {"selector": "random"}])
-def test_samples_of_other_kinds_of_run(folder, changes):  # noqa: F811
+def test_samples_of_other_kinds_of_run(folder, changes):
     kind = run_of(folder, "-".join(changes), **changes)
     found = run_samples(kind, 1, step=2, prompt_tokens=5, new_tokens=4, progress=False)
     model = model_of(kind)
@@ -96,7 +96,7 @@ def test_beginnings_are_of_documents_that_begin():
     assert beginnings(windows, 9, 3) == [[9, 3, 4, 5], [9, 1, 2], [9, 8], [9, 2]]
 
 
-def test_a_masked_model_has_none_and_the_page_says_why(tmp_path, folder, capsys):  # noqa: F811
+def test_a_masked_model_has_none_and_the_page_says_why(tmp_path, folder, capsys):
     tiny.save_tiny("roberta", tmp_path / "masked")
     masked = run_of(folder, "masked", model=str(tmp_path / "masked"))
     found = run_samples(masked, 2, progress=False)
@@ -106,7 +106,7 @@ def test_a_masked_model_has_none_and_the_page_says_why(tmp_path, folder, capsys)
     assert "No continuations: a masked model fills gaps" in (tmp_path / "page.html").read_text()
 
 
-def test_the_report_command_shows_samples(run, tmp_path):  # noqa: F811
+def test_the_report_command_shows_samples(run, tmp_path):
     page = tmp_path / "page.html"
     assert main(["report", str(run.path), "--samples", "1", "-o", str(page)]) == 0
     text = page.read_text()
@@ -117,7 +117,7 @@ def test_the_report_command_shows_samples(run, tmp_path):  # noqa: F811
     assert 'id="samples"' not in page.read_text()
 
 
-def test_what_others_wrote_is_text_in_samples(run, tmp_path):  # noqa: F811
+def test_what_others_wrote_is_text_in_samples(run, tmp_path):
     reading = Reading(HOSTILE, (1.0, 2.0, 3.0, 4.0), 2)
     samples = Samples(HOSTILE[0], 1, 5, (Sample("forget", reading, dataclasses.replace(reading, n_prompt=1)),))
     page = dissect.write_report([run], tmp_path / "page.html", samples=samples).read_text()
@@ -128,13 +128,13 @@ def test_what_others_wrote_is_text_in_samples(run, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize("cell", ["n", "prompt_tokens", "new_tokens"])
-def test_numbers_that_are_none(run, cell):  # noqa: F811
+def test_numbers_that_are_none(run, cell):
     for wrong in (0, -1, True):
         with pytest.raises(DissectError, match="must be a whole number, 1 or more"):
             run_samples(run, **{"n": 1, cell: wrong})
 
 
-def test_runs_without_samples(run, tmp_path, capsys):  # noqa: F811
+def test_runs_without_samples(run, tmp_path, capsys):
     with pytest.raises(DissectError, match="were given as Windows"):
         run_samples(small_run(tmp_path / "windows"), 1)
     begun = small_run(tmp_path / "begun")
@@ -150,7 +150,7 @@ def test_runs_without_samples(run, tmp_path, capsys):  # noqa: F811
     assert "samples must be a whole number, 0 or more, got -1" in capsys.readouterr().err
 
 
-def test_the_run_that_is_shown(folder, run, tmp_path):  # noqa: F811
+def test_the_run_that_is_shown(folder, run, tmp_path):
     """Layer by layer the first one; unit by unit the first that has scores, and the page says which that is."""
     random = run_of(folder, "random", selector="random")
     page = dissect.write_report([random, run], tmp_path / "page.html").read_text()

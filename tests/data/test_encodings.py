@@ -20,7 +20,7 @@ from dissect.data.corpora import read_documents
 from dissect.data.decoding import MARK, MARKED, Repaired
 from dissect.data.readings import written_out
 from dissect.data.splits import SPLITS
-from tests.data.test_texts import run_of
+from tests.support.named_runs import run_of_texts
 from tests.support.tokenizers import byte_tokenizer, stand_in, word_tokenizer
 
 TEXTS = [f"Überall größere Mengen, Nummer {number}. 漢字 😀" for number in range(60)]
@@ -207,7 +207,7 @@ def test_prune_and_stability_say_it_once(tmp_path, folder_of, capfd):
             raw = [b"<s> " + text for text in raw]  # the tiny tokenizer's own
         paths[side] = tmp_path / f"{side}.txt"
         paths[side].write_bytes(b"\n\n".join(raw))
-    run = run_of(str(paths["forget"]), str(paths["retain"]), tmp_path / "run", folder_of)
+    run = run_of_texts(str(paths["forget"]), str(paths["retain"]), tmp_path / "run", folder_of)
     data, said = run.record["data"], capfd.readouterr()
     for kind, words in (("replaced", "characters are not UTF-8"), ("special_tokens", "documents have special tokens")):
         counted = [part[kind] for side in data.values() for part in side.values() if kind in part]

@@ -7,10 +7,15 @@ import json
 import pytest
 import torch
 
-import dissect
 from dissect import DissectError, Run, load_windows
 from dissect.data.splits import side
+from tests.support.named_runs import run_of_texts
 from tests.support.tokenizers import BOS, byte_tokenizer, stand_in, word_tokenizer
+
+
+@pytest.fixture
+def model():
+    return stand_in(word_tokenizer(bos_token="<s>"))
 
 
 def documents(path, texts):
@@ -69,29 +74,24 @@ def test_a_vocabulary_larger_than_the_embedding_is_no_matter_until_it_is_used(tm
         load_windows(large, stand_in(tokenizer, d_vocab=60), tokens=30, context=8)
 
 
-def run_of(forget, retain, out, folder_of):
-    options = {"tokens": 60, "context": 16, "steps": 1, "fraction": 0.1, "dtype": "float32", "progress": False}
-    return dissect.prune(str(folder_of("llama")), forget=forget, retain=retain, out=out, **options)
-
-
 def test_documents_on_both_sides_are_counted_and_said_once(tmp_path, folder_of, capfd):
     shared, mine, theirs = some(0, 30) + some(0, 30, "test"), some(30, 60), some(60, 90)
     forget = documents(tmp_path / "f.jsonl", [*shared, *mine, *some(30, 60, "test")])
     retain = documents(tmp_path / "r.jsonl", [*theirs, *shared, *some(60, 90, "test")])
-    run = run_of(forget, retain, tmp_path / "run", folder_of)
+    run = run_of_texts(forget, retain, tmp_path / "run", folder_of)
     counts = Run.load(run.path).record["shared_documents"]
     assert 0 < counts["train"] <= len(some(0, 30))
     assert 0 < counts["test"] <= len(some(0, 30, "test"))
     said = capfd.readouterr()
     assert (said.out + said.err).count("documents are on both sides") == 1
-    run_of(forget, retain, tmp_path / "run", folder_of)
+    run_of_texts(forget, retain, tmp_path / "run", folder_of)
     said = capfd.readouterr()
     assert "both sides" not in said.out + said.err
 
 
 def test_forget_that_is_retain_scores_one_and_says_so(tmp_path, folder_of, capfd):
     corpus = documents(tmp_path / "f.jsonl", some(0, 100) + some(0, 100, "test"))
-    run = run_of(corpus, corpus, tmp_path / "run", folder_of)
+    run = run_of_texts(corpus, corpus, tmp_path / "run", folder_of)
     said = capfd.readouterr()
     assert (said.out + said.err).count("forget and retain are the same text") == 1
     scores = run.scores(eps=0.0)["mlp"].values
@@ -100,7 +100,7 @@ def test_forget_that_is_retain_scores_one_and_says_so(tmp_path, folder_of, capfd
 
 def test_text_that_is_on_one_side_only_is_not_mentioned(tmp_path, folder_of, capfd):
     sides = [documents(tmp_path / f"{k}.jsonl", some(k, k + 100) + some(k, k + 100, "test")) for k in (0, 150)]
-    run = run_of(*sides, tmp_path / "run", folder_of)
+    run = run_of_texts(*sides, tmp_path / "run", folder_of)
     assert run.record["shared_documents"] == {"train": 0, "test": 0}
     said = capfd.readouterr()
     assert "note:" not in said.out + said.err

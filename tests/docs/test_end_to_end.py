@@ -1,47 +1,60 @@
-"""The main path on a real model and real text, as the README gives it."""
+"""The main path on a real model and real text, as the first notebook gives it."""
 
 from __future__ import annotations
 
-import os
-
+import nbformat
 import pytest
-import torch
 
 import dissect
+from tests.support.notebooks import NAMES, assert_shows_the_same_forms, run, to_run
+
+# Around the notebook's own cells: what the unpruned model predicts, and that it predicts the same at the end.
+FIRST = """
+import torch
 from tests.support.models import our_hooks
+code = model.tokenizer("def add(a, b):\\n    return", return_tensors="pt").input_ids
+before = model(code)
+"""
+LAST = """
+assert our_hooks(model) == 0
+assert torch.equal(model(code), before)
+"""
 
 
 @pytest.fixture(scope="module")
-def model():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
-    yield dissect.load_model("smollm2-135m")
-    torch.set_num_threads(threads)
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("notebook")
 
 
-def run_of(model, out, selector):
-    return dissect.prune(
-        model,
-        forget="python-stdlib",
-        retain="wiki-en",
-        steps=4,
-        tokens=4_000,
-        context=256,
-        selector=selector,
-        out=out,
-        progress=False,
-    )
+@pytest.fixture(scope="module")
+def notebook(folder, long):
+    """The first notebook after its run, without the cells that are added to it."""
+    notebook = to_run(NAMES[0], full=long)
+    after_loading = 1 + next(at for at, cell in enumerate(notebook.cells) if "load_model" in cell.source)
+    notebook.cells.insert(after_loading, nbformat.v4.new_code_cell(FIRST))
+    notebook.cells.append(nbformat.v4.new_code_cell(LAST))
+    return run(notebook, folder)
 
 
-def test_code_neurons_can_be_cut_from_a_real_model(model, tmp_path):
-    prompt = model.tokenizer("def add(a, b):\n    return", return_tensors="pt").input_ids
-    before = model(prompt)
-    selective, random = (run_of(model, tmp_path / selector, selector) for selector in ("score", "random"))
-    assert selective.summary().difference > 0.40
+@pytest.fixture(scope="module")
+def runs(notebook, folder):
+    """The runs that it made: pruned by score, and at random."""
+    return [dissect.Run.load(folder / "runs/notebook-1" / selector) for selector in ("score", "random")]
+
+
+def test_the_notebook_runs_top_to_bottom_and_leaves_the_model_as_it_was(notebook):
+    assert_shows_the_same_forms(notebook, NAMES[0])
+
+
+def test_code_neurons_can_be_cut_from_a_real_model(runs, long):
+    """500 predictions of a side, 2,000 in the full notebook; a random choice loses about as much on both sides."""
+    selective, random = runs
+    assert selective.summary().difference > (0.40 if long else 0.30)
     for forget, retain in zip(random.drops("forget"), random.drops("retain"), strict=True):
         assert abs(forget - retain) < 0.10
     assert selective.history[0].metrics == random.history[0].metrics
-    assert our_hooks(model) == 0
-    assert torch.equal(model(prompt), before)
-    page = dissect.write_report([selective, random], tmp_path / "page.html")
+
+
+def test_a_report_of_the_runs_is_one_file_to_send(runs, tmp_path):
+    page = dissect.write_report(runs, tmp_path / "page.html")
     assert 1_000_000 < page.stat().st_size < 6_000_000

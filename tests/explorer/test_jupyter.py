@@ -108,7 +108,7 @@ def environment(folder):
 
 
 def wait_for(address, server):
-    for _ in range(240):
+    for _ in range(720):
         try:
             urllib.request.urlopen(address).close()
         except OSError:
@@ -116,7 +116,7 @@ def wait_for(address, server):
             time.sleep(0.25)
         else:
             return
-    raise AssertionError("JupyterLab did not answer in a minute")
+    raise AssertionError("JupyterLab did not answer in three minutes")
 
 
 @pytest.fixture(scope="module")

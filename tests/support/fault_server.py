@@ -156,11 +156,11 @@ def peak_of_collect(predictions: int) -> None:
     """Print the process's peak memory in kilobytes while `predictions` are collected, and what it was before."""
     from dissect import Windows, collect
 
-    model = tiny_transformer(n_layers=1)
-    tokens = torch.randint(0, 50, (1_000_000 // 63, 64), generator=torch.Generator().manual_seed(0))
+    model = tiny_transformer(n_layers=1, d_mlp=500)
+    tokens = torch.randint(0, 50, (40_000 // 63, 64), generator=torch.Generator().manual_seed(0))
     everything = Windows.from_tokens(tokens)  # of the same size for every number of predictions
     windows = everything[: predictions // 63]
-    collect(model, everything[:100], progress=False)
+    collect(model, everything[:32], progress=False)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from now
     before = memory()
     collect(model, windows, progress=False)

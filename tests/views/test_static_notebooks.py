@@ -17,7 +17,7 @@ from dissect import views
 from dissect.views import notebook
 from dissect.views.notebook import NotebookFigure
 from tests.support.browser import CHROMIUM
-from tests.views.test_views import FIGURES, random_scores, runs  # noqa: F401 (a fixture)
+from tests.support.figures import FIGURES, random_scores
 
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (extra notebook)")
 pytest.importorskip("nbconvert", reason="nbconvert is not installed (extra notebook)")
@@ -30,9 +30,9 @@ import sys, warnings
 warnings.simplefilter("ignore")
 sys.path.insert(0, {str(ROOT)!r})
 import dissect
-from tests.conftest import tiny_transformer
-from tests.runs.test_prune import guessable_sides
-from tests.views.test_views import random_scores
+from tests.support.figures import random_scores
+from tests.support.models import tiny_transformer
+from tests.support.runs import guessable_sides
 model, sides, scores = tiny_transformer(), guessable_sides(), random_scores()
 """,
     "dissect.explore(model, **sides)",
@@ -106,7 +106,7 @@ def test_without_scripts_a_figure_says_what_it_is(converted):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_view_shows_itself_so(runs, name, monkeypatch):  # noqa: F811
+def test_every_view_shows_itself_so(runs, name, monkeypatch):
     figure = FIGURES[name](runs, "light")
     assert isinstance(figure, NotebookFigure)
     monkeypatch.setattr(notebook, "_bringer", ("a cell", "a run of it"))

@@ -19,7 +19,6 @@ from dissect import DissectError, Mask, PruneConfig, Run, Scores, Stats, UnitSta
 from dissect.base.checksums import with_checksum
 from dissect.cards.html import card_body
 from dissect.runs.tables import SUMMARY_COLUMNS, summary_rows
-from dissect.scoring.scores import SiteScores
 from dissect.style.theme import FORGET, RETAIN
 from dissect.views import (
     compare,
@@ -36,15 +35,10 @@ from dissect.views import (
 )
 from dissect.views.lines import data_of
 from dissect.views.typed_arrays import packed, unpacked
+from tests.support.figures import FIGURES, random_scores
 from tests.support.models import tiny_transformer
 from tests.support.runs import guessable_sides, small_run
 from tests.support.windows import random_windows
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs")
-    return [small_run(folder / "score"), small_run(folder / "random", selector="random")]
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +53,6 @@ def trace(figure, name):
 def drops(run, side):
     values = [line.metrics[side]["top1"] for line in run.history]
     return [100 * (1 - value / values[0]) for value in values]
-
-
-def random_scores(n_layers=4, n_units=50, seed=0, site="mlp"):
-    generator = torch.Generator().manual_seed(seed)
-    forget, retain = (torch.rand(n_layers, n_units, generator=generator, dtype=torch.float64) for _ in range(2))
-    return SiteScores(site, "abs", 1e-3, forget / (retain + 1e-3), forget, retain)
 
 
 @pytest.mark.parametrize("draw", [lambda runs: dashboard(*runs), curves])
@@ -297,18 +285,6 @@ def test_no_view_asks_for_webgl():
     sources = {path.name: path.read_text() for path in Path(views.__file__).parent.glob("*.py")}
     assert len(sources) > 20
     assert [name for name, source in sources.items() if re.search(r"[a-z]gl\(|Scatter3d|Surface|Mesh3d", source)] == []
-
-
-FIGURES = {
-    "dashboard": lambda runs, theme: dashboard(*runs, theme=theme),
-    "curves": lambda runs, theme: curves(runs, theme=theme),
-    "perplexity": lambda runs, theme: perplexity(runs, theme=theme),
-    "compare": lambda runs, theme: compare(runs, theme=theme),
-    "specialization": lambda runs, theme: specialization(runs[0].scores(), runs[0].mask(), theme=theme),
-    "pruned_by_layer": lambda runs, theme: pruned_by_layer(runs[0], theme=theme),
-    "importance": lambda runs, theme: importance(runs[0].scores()["mlp"], theme=theme, fraction=0.1),
-    "overlap": lambda runs, theme: overlap({"a": runs[0].mask()}, theme=theme),
-}
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -1,0 +1,19 @@
+"""How much of what is random, or has many cases, is tried: much more in `make test-long`."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+QUICK = 100  # examples of a test that says no number, as hypothesis has it
+
+
+def register_profiles() -> None:
+    """`quick` draws the same examples each time. No deadlines: a shared machine is slow at times."""
+    settings.register_profile("quick", deadline=None, max_examples=QUICK, derandomize=True, database=None)
+    settings.register_profile("long", deadline=None, max_examples=10 * QUICK)
+    settings.load_profile("quick")
+
+
+def examples(number: int) -> settings:
+    """So many random examples in the quick suite."""
+    return settings(max_examples=number * settings().max_examples // QUICK)

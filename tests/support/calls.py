@@ -1,0 +1,352 @@
+"""Good arguments for every public name and every command; bad input is one of them with something else in its place.
+
+A new public name, parameter or command without an entry here makes `tests/test_bad_input.py` fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from traitlets import TraitError
+
+import dissect
+from dissect import DissectError, Mask, PruneConfig, Run, Stats, Unit, UnitStats, Windows, views
+from dissect.backend.sites import SITES
+from dissect.experiments.cost import cost_table
+from dissect.experiments.grid import Cluster, all_cells
+from dissect.experiments.paper import paper_grids
+from tests.support import tiny
+from tests.support.models import tiny_transformer
+from tests.support.runs import guessable_sides, small_run
+
+# What a user reads and never makes, with no method that takes an argument of a user's own.
+RESULTS = ("DocumentSums", "Exported", "HeadCard", "NeuronCard", "Repetition", "Samples", "Summary", "WeightEdit")
+# A dict to add to; what is looked up in it is an argument of the functions.
+REGISTRIES = ("CORPORA", "IMPORTANCE", "METRICS", "MODELS", "SITES")
+# Raised, or a folder of names, or without an argument.
+WITHOUT_ARGUMENTS = ("DissectError", "distributed", "views")
+# `models` takes no word, and the one of `demo` is a path: tests/base/test_paths.py.
+WITHOUT_GOOD_WORDS = ("models", "demo")
+
+
+def name_of(key: str) -> str:
+    """The public name that a key begins with: `views.curves`, or `Mask` of `Mask.load` and of `Mask | other`."""
+    return re.match(r"(views\.)?\w+", key)[0]
+
+
+class Made:
+    """One good thing of every kind, and some of the right kind that do not fit."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.model = folder, tiny_transformer()
+        self.forget, self.retain = (pair[0][:2] for pair in guessable_sides().values())
+        self.stats = tuple(
+            dissect.collect(self.model, side, sites=SITES, progress=False) for side in (self.forget, self.retain)
+        )
+        self.scores = dissect.score(forget=self.stats[0], retain=self.stats[1])
+        self.mask = self.scores["mlp"].top(0.1)
+        self.run = small_run(folder / "run", steps=2)
+        self.llama = tiny.save_tiny("llama", folder / "llama")
+        self.loaded = dissect.load_model(self.llama, dtype="float32")
+        self.text = folder / "text.txt"
+        self.text.write_text("\n\n".join(f"the river {number} rose above the town" for number in range(200)))
+        self.named = {"forget": str(self.text), "retain": str(self.text), "tokens": 50, "context": 16}
+        self.named_run = dissect.prune(
+            self.loaded, out=folder / "named", fraction=0.1, steps=1, device="cpu", progress=False, **self.named
+        )
+        self.mask.save(folder / "good-mask")
+        self.for_loaded = dissect.load_windows(self.text, self.loaded, tokens=50, context=16)
+        self.misfits = [
+            Windows.from_tokens(torch.full((2, 3), 10**9)),
+            Windows.from_tokens(torch.zeros(2, 200).long()),
+            Windows.from_tokens(torch.zeros(2, 3).long(), torch.zeros(2, 3) > 0),
+            Mask({}),
+            Mask({"mlp": torch.zeros(9, 9) > 0}),
+            Stats({}),
+            Stats({"mlp": UnitStats(3, {"sum": torch.ones(2, 2).double()})}),
+            Stats({"mlp": UnitStats(0, self.stats[0]["mlp"].moments)}),
+            *(self.forget, (self.forget, self.forget), self.mask, self.stats[0], self.scores, self.scores["mlp"]),
+            *(self.run, self.model),
+        ]
+        self.stability = dissect.stability(self.model, **self._halves(), progress=False)
+        self.cards = dissect.neuron_cards(self.model, [("mlp", 0, 1)], self.forget, self.retain, progress=False)
+        self.calls = self._calls()
+
+    def of(self, name: str) -> list[tuple[Callable, dict[str, Any]]]:
+        """The calls of a public name: its key begins with it."""
+        return [call for key, call in self.calls.items() if name_of(key) == name]
+
+    def _halves(self) -> dict[str, Any]:
+        sides = {"forget": self.forget, "retain": self.retain}
+        return sides | {"sites": ("mlp",), "importances": ("abs",), "fraction": 0.1, "splits": 1, "seed": 0}
+
+    def _calls(self) -> dict[str, tuple[Callable, dict[str, Any]]]:
+        model, mask, sides = self.model, self.mask, {"forget": self.forget, "retain": self.retain}
+        text, run, scores = str(self.text), self.run, self.scores
+        pairs = {side: (windows, windows) for side, windows in sides.items()}
+        cut = {"model": model, "mask": mask, "value": "mean", "stats": self.stats[1]}
+        options = dict.fromkeys(("eps", "match", "eval_tokens", "dtype", "device", "batch_size"))
+        flags = dict.fromkeys(("svd", "force", "kl", "first_position"), False) | {"iterative": True}
+        choices = {"site": "mlp", "importance": "abs", "selector": "score", "head": "mean", "value": "zero", "seed": 0}
+        return {
+            "load_windows": (
+                dissect.load_windows,
+                {"corpus": text, "model": self.loaded, "tokens": 50, "context": 16, "split": "train", "seed": 0},
+            ),
+            "Windows.from_tokens": (
+                Windows.from_tokens,
+                {"tokens": self.forget.tokens, "keep": self.forget.keep} | {"documents": None, "attention_mask": None},
+            ),
+            "Windows.batches": (lambda size: list(self.forget.batches(size)), {"size": 2}),
+            "collect": (
+                dissect.collect,
+                {"model": model, "windows": self.forget, "sites": ("mlp",), "moments": None, "batch_size": 2}
+                | {"first_position": False},
+            ),
+            "score": (
+                dissect.score,
+                {"forget": self.stats[0], "retain": self.stats[1], "importance": "abs", "eps": 0.1, "sites": "mlp"}
+                | {"head": "mean", "force": False},
+            ),
+            "Scores[].top": (scores["mlp"].top, {"fraction": 0.1, "count": None, "exclude": None}),
+            "Scores[]": (scores.__getitem__, {"site": "mlp"}),
+            "Stats[]": (self.stats[0].__getitem__, {"site": "mlp"}),
+            "Stats +": (lambda other: self.stats[0] + other, {"other": self.stats[1]}),
+            "Stats.load": (Stats.load, {"path": run.path / "stats-forget.safetensors"}),
+            "Stats.save": (self.stats[0].save, {"path": self.folder / "stats"}),
+            "Mask": (Mask, {"by_site": {"mlp": mask["mlp"]}}),
+            "Mask of a site": (lambda pruned: Mask({"mlp": pruned}), {"pruned": mask["mlp"]}),
+            "Mask.none": (Mask.none, {"model": model, "sites": "mlp"}),
+            "Mask.of": (Mask.of, {"model": model, "site": "mlp", "units": [(0, 1)]}),
+            "Mask.of a unit": (lambda unit: Mask.of(model, "mlp", [unit]), {"unit": (0, 1)}),
+            "Mask.load": (Mask.load, {"path": self.folder / "good-mask"}),
+            "Mask.save": (mask.save, {"path": self.folder / "mask"}),
+            "Mask |": (lambda other: mask | other, {"other": mask}),
+            "Mask -": (lambda other: mask - other, {"other": mask}),
+            "Mask[]": (mask.__getitem__, {"site": "mlp"}),
+            "Mask.per_layer": (mask.per_layer, {"site": "mlp"}),
+            "Mask.as_pre_out": (Mask.none(model, "value").as_pre_out, {"model": model}),
+            "ablate": (lambda **given: dissect.ablate(**given).remove(), cut),
+            "ablated": (self._ablated, cut),
+            "bake": (lambda **given: dissect.bake(**given).restore(), cut),
+            "rotate_to_svd": (lambda model: dissect.rotate_to_svd(model).restore(), {"model": model}),
+            "evaluate": (
+                dissect.evaluate,
+                {"model": model, "windows": self.forget, "reference": None, "seed": 0, "batch_size": 2},
+            ),
+            "evaluate_documents": (
+                dissect.evaluate_documents,
+                {"model": model, "windows": self.forget, "reference": None, "seed": 0, "batch_size": 2},
+            ),
+            "prune": (
+                self._prune,
+                {"model": model, "fraction": 0.1, "steps": 1} | pairs | choices | options | flags,
+            ),
+            "prune by name": (self._prune, {"model": self.loaded} | self.named | {"eval_tokens": 40, "seed": 0}),
+            "prune to": (lambda out: self._prune(self.model, out=out, **pairs), {"out": self.folder / "to"}),
+            "export": (self._export, {"model_or_run": self.loaded, "step": None, "shrink": False}),
+            "export to": (lambda path: dissect.export(self.loaded, path), {"path": self.folder}),
+            "neuron_cards": (
+                lambda **given: dissect.neuron_cards(**given)._repr_html_(),
+                {"model": model, "units": [("mlp", 0, 1)], "contexts": 2, "around": 4, "tokens": 3}
+                | {"ablation_tokens": 4, "batch_size": None, **sides},
+            ),
+            "head_cards": (
+                lambda **given: dissect.head_cards(**given)._repr_html_(),
+                {"model": model, "heads": [(0, 1)], "ablation_tokens": 4, "batch_size": None, **sides},
+            ),
+            "neuron_card": (
+                dissect.neuron_card,
+                {"model": model, "unit": ("mlp", 0, 1), "contexts": 2, "ablation_tokens": 4, **sides},
+            ),
+            "head_card": (dissect.head_card, {"model": model, "layer": 0, "head": 1, "ablation_tokens": 4, **sides}),
+            "top_cards": (
+                dissect.top_cards,
+                {"run": self.named_run, "n": 2, "model": self.loaded, "tokens": 10, "ablation_tokens": 10},
+            ),
+            "run_samples": (
+                dissect.run_samples,
+                {"run": self.named_run, "n": 1, "model": self.loaded, "step": 1, "prompt_tokens": 2, "new_tokens": 2},
+            ),
+            "explore": (
+                self._explore,
+                {"model": model, "sites": "mlp", "stats": None, "theme": "light", "new_tokens": 2, "batch_size": 2}
+                | sides,
+            ),
+            "Explorer": (self._move, {"site": "mlp", "importance": "abs", "fraction": 0.1}),
+            "Explorer.try_prompt": (lambda prompt: self.explorer.try_prompt(prompt), {"prompt": "the river"}),
+            "summary_table": (dissect.summary_table, {"runs": [run]}),
+            "table_2": (dissect.table_2, {"runs": [run]}),
+            "neurons": (dissect.neurons, {"scores": scores, "run": run}),
+            "units_of": (dissect.units_of, {"table": dissect.neurons(scores)}),
+            "load_model": (
+                dissect.load_model,
+                {"name_or_path": self.llama, "dtype": "float32", "device": "cpu"} | {"n_devices": 1},
+            ),
+            "Run.load": (Run.load, {"path": run.path}),
+            "Run.mask": (run.mask, {"step": 1}),
+            "Run.stats": (run.stats, {"side": "forget"}),
+            "Run.scores": (run.scores, {"importance": "abs", "eps": None}),
+            "Run.drops": (run.drops, {"side": "forget", "metric": "top1"}),
+            "Run.intervals": (run.intervals, {"side": "forget", "name": "drop"}),
+            "Run.loss_rises": (run.loss_rises, {"side": "forget"}),
+            "Run.documents": (run.documents, {"side": "forget"}),
+            "Run.figure": (run.figure, {"theme": "light"}),
+            "Stability.enough": (self.stability.enough, {"levels": (0.8, 0.9)}),
+            "Stability.figure": (self.stability.figure, {"theme": "light"}),
+            "Unit": (
+                lambda **given: dissect.neuron_cards(model, [Unit(**given)], **sides),
+                {"site": "mlp", "layer": 0, "index": (1,)},
+            ),
+            "UnitStats": (UnitStats, {"count": 3, "moments": self.stats[0]["mlp"].moments}),
+            "UnitStats[]": (self.stats[0]["mlp"].__getitem__, {"moment": "sum_abs"}),
+            "UnitStats +": (lambda other: self.stats[0]["mlp"] + other, {"other": self.stats[1]["mlp"]}),
+            "Mask.check": (mask.check, {"model": model}),
+            "Mask.units": (mask.units, {"site": "mlp"}),
+            "Site.hook_name": (SITES["mlp"].hook_name, {"layer": 1}),
+            "views.dashboard": (views.dashboard, {"run": run, "theme": "light"}),
+            "views.dashboard of others": (lambda others: views.dashboard(run, others), {"others": run}),
+            "views.stability_figure": (views.stability_figure, {"result": self.stability, "theme": "light"}),
+            "views.write_page": (views.write_page, {"figures": [run.figure()], "path": self.folder / "figures.html"}),
+            **{
+                f"views.{draw.__name__}": (draw, {"runs": [run], "theme": "light"})
+                for draw in (views.compare, views.curves, views.perplexity)
+            },
+            "views.importance": (views.importance, {"scores": scores["mlp"], "fraction": 0.1, "theme": "light"}),
+            "views.overlap": (views.overlap, {"masks": {"a": mask}, "theme": "light"}),
+            "views.pruned_by_layer": (views.pruned_by_layer, {"run": run, "theme": "light"}),
+            "views.specialization": (
+                views.specialization,
+                {"scores": scores["mlp"], "mask": mask, "sort": True} | {"theme": "light"},
+            ),
+            "views.write_figures": (views.write_figures, {"runs": [run], "folder": self.folder}),
+            "write_report": (dissect.write_report, self._page() | {"samples": None, "theme": "light"}),
+            "stability": (
+                functools.partial(dissect.stability, progress=False),
+                {"model": model, "batch_size": 2, "tokens": 9, "context": 9, "dtype": None, "device": None}
+                | self._halves(),
+            ),
+            "stability by name": (
+                functools.partial(dissect.stability, progress=False, sites="mlp", importances="abs", splits=1),
+                {"model": self.loaded, "forget": text, "retain": text, "tokens": 60, "context": 16, "seed": 0},
+            ),
+            "PruneConfig of a cost": (
+                cost_table,
+                {"cells": [PruneConfig("opt-125m", "a", "b")], "gpus": (1, 2), "operations_per_second": 1e12},
+            ),
+            "Grid of an experiment": (
+                self._cost,
+                {"what": "claims", "models": ("opt-125m",), "tokens": 100, "steps": 2, "context": 16}
+                | {"offline": True, "first_position": False},
+            ),
+            "rerun": (self._rerun, {"run": run, "model": model, "device": None} | guessable_sides()),
+            "rerun to": (lambda out: self._rerun(run, model=model, out=out, **guessable_sides()), {"out": "again"}),
+            "Cluster": (
+                lambda **given: Cluster(**given).check(),
+                {"address": None, "cpus_per_run": 1.0, "gpus_per_run": 0.5},
+            ),
+            "run_grid": (
+                functools.partial(dissect.run_grid, progress=False),
+                {
+                    "grid": dissect.Grid(self._config(), forget=("nowhere",)),
+                    "cluster": None,
+                    "out": self.folder / "grid",
+                },
+            ),
+            "Grid": (
+                lambda **given: all_cells(dissect.Grid(**given), self.folder),
+                {"base": self._config(), "models": ("m",), "sites": ("mlp",), "importances": ("abs",)}
+                | {"selectors": ("random",), "seeds": (0,), "random_seeds": 1, "both_directions": False},
+            ),
+        }
+
+    def _config(self) -> PruneConfig:
+        text = str(self.text)
+        return PruneConfig(str(self.llama), text, text, fraction=0.1, steps=1, tokens=40, context=16, dtype="float32")
+
+    def _page(self) -> dict[str, Any]:
+        return {"runs": [self.run], "path": self.folder / "page", "cards": self.cards}
+
+    def _explore(self, **given: Any) -> None:
+        dissect.explore(**given).close()
+
+    @functools.cached_property
+    def explorer(self) -> dissect.Explorer:
+        return dissect.explore(self.loaded, self.for_loaded, self.for_loaded, sites=("mlp", "value"), new_tokens=2)
+
+    def _move(self, **values: Any) -> None:
+        """Controls of the explorer, moved in Python."""
+        for control, value in values.items():
+            with contextlib.suppress(TraitError):  # the widget's own refusal
+                getattr(self.explorer, control).value = value
+
+    def _ablated(self, **given: Any) -> None:
+        with dissect.ablated(**given):
+            self.model(self.forget.tokens)
+
+    def _prune(self, model: Any, **given: Any) -> None:
+        """Where it is refused there is no folder."""
+        fresh = Path(tempfile.mkdtemp(dir=self.folder)) / "run"
+        try:
+            dissect.prune(model, **{"out": fresh, "steps": 1, "fraction": 0.1, "progress": False} | given)
+        except DissectError:
+            assert not fresh.exists()
+            raise
+
+    def _cost(self, what: Any, models: Any, **given: Any) -> None:
+        cost_table(all_cells(paper_grids(what, models, **given), self.folder))
+
+    def _rerun(self, run: Any, **given: Any) -> None:
+        given.setdefault("out", Path(tempfile.mkdtemp(dir=self.folder)) / "again")
+        dissect.rerun(run, progress=False, **given)
+
+    def _export(self, model_or_run: Any, **given: Any) -> None:
+        fresh = Path(tempfile.mkdtemp(dir=self.folder)) / "model"
+        try:
+            dissect.export(model_or_run, fresh, **given)
+        except DissectError:
+            assert not list(fresh.parent.iterdir())
+            raise
+
+
+def commands(made: Made, out: Path) -> dict[str, list[str]]:
+    """Good command lines, each an option and its value in turn after the command."""
+    model, text = str(made.llama), str(made.text)
+    small = ["--steps", "1", "--tokens", "40", "--context", "16"]
+    corpora = ["--forget", text, "--retain", text]
+    numbers = ["--fraction", "0.1", "--eval-tokens", "30", "--seed", "0", "--eps", "0.1", "--batch-size", "4"]
+    names = ["--site", "mlp", "--importance", "abs", "--selector", "random", "--value", "zero", "--head", "mean"]
+    machine = ["--dtype", "float32", "--device", "cpu", "--out", str(out)]
+    halves = "--sites mlp --importances abs --fraction 0.1 --tokens 60 --context 16 --splits 1 --seed 0".split()
+    halves += "--batch-size 4 --dtype float32 --device cpu".split()
+    grid = [
+        "--models",
+        model,
+        *corpora,
+        "--sites",
+        "mlp",
+        "--importances",
+        "abs",
+        "--selectors",
+        "score",
+        "--seeds",
+        "0",
+    ]
+    lines = [
+        ["prune", "--model", model, *corpora, *small, *numbers, *names, *machine],
+        ["compare", *grid, *small, "--fraction", "0.1", "--eps", "0.1", "--head", "mean", "--out", str(out)],
+        ["reproduce", "fig1", "--models", model, *small, "--batch-size", "4", "--seed", "0", "--out", str(out)],
+        ["cost", "fig1", "--models", "opt-125m", *small, "--gpus", "1", "--operations-per-second", "1e12"],
+        ["stability", "--model", model, *corpora, *halves, "--out", str(out)],
+        ["rerun", str(made.named_run.path), "--device", "cpu", "--out", str(out)],
+        ["export", str(made.named_run.path), "--step", "1", "--out", str(out)],
+        ["report", str(made.named_run.path), "--cards", "0", "--samples", "0", "--out", str(out)],
+    ]
+    return {line[0]: line for line in lines}

@@ -1,0 +1,31 @@
+"""Runs of a model and of text that are named, so that they can be loaded again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+from dissect import PruneConfig, Run, prune
+from dissect.base.checksums import with_checksum
+from dissect.runs.prune import run_config
+
+
+def run_of(folder, name, **changes):
+    options = {"fraction": 0.1, "steps": 2, "tokens": 60, "context": 16, "dtype": "float32"}
+    names = {"model": str(folder / "model"), "forget": str(folder / "code"), "retain": str(folder / "prose")}
+    return run_config(PruneConfig(**names | options | changes), out=folder / name, progress=False)
+
+
+def changed(run, path, change):
+    """A copy of a run with another record."""
+    shutil.copytree(run.path, path)
+    record = json.loads((path / "config.json").read_text())
+    del record["sha256"]
+    change(record)
+    (path / "config.json").write_text(json.dumps(with_checksum(record)))
+    return Run.load(path)
+
+
+def run_of_texts(forget, retain, out, folder_of):
+    options = {"tokens": 60, "context": 16, "steps": 1, "fraction": 0.1, "dtype": "float32", "progress": False}
+    return prune(str(folder_of("llama")), forget=forget, retain=retain, out=out, **options)
