@@ -19,6 +19,7 @@ NAMES = """ablate ablated collect evaluate load_model load_windows prune score
 CORPORA IMPORTANCE METRICS MODELS SITES
 DissectError Mask PruneConfig Run Scores Site Stats Summary UnitStats Windows""".split()
 
+
 def test_every_public_name_is_there():
     assert set(NAMES) <= set(dir(dissect))
     for name in dir(dissect):

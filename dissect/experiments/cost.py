@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 H100_OPERATIONS = 0.4 * 989e12  # a second: 40% of an H100's dense bfloat16 peak, an assumption
-ASKED_OF_MASKED = 0.15  # of the tokens, see `questions`
+ASKED_OF_MASKED = 0.15  # of the tokens, see `targets_of`
 SIDES = 2
 
 

@@ -28,7 +28,7 @@ from dissect.data.corpora import find_source
 from dissect.data.shared import notes, shared_documents
 from dissect.data.tables import HubError
 from dissect.data.windows import Windows
-from dissect.evaluation.evaluate import Reference, remember
+from dissect.evaluation.evaluate import Reference, reference_of
 from dissect.models.fingerprint import model_fingerprint, versions
 from dissect.models.load import load_model, name_of
 from dissect.runs.config import PruneConfig, default_out, parse_sites, run_name
@@ -348,7 +348,7 @@ def _how_to_go_on(path: Path | None) -> str:
 
 def _reference(work: Work) -> Reference:
     windows = work.windows["retain"][1]
-    return remember(work.model, windows, seed=work.config.seed, batch_size=work.batch_size(windows))
+    return reference_of(work.model, windows, seed=work.config.seed, batch_size=work.batch_size(windows))
 
 
 def _matched(config: PruneConfig, record: dict[str, Any], begun: Run | None) -> Run | None:

@@ -18,7 +18,6 @@ def stats_of(z):
     builder = StatsBuilder(SHAPE, tuple(MOMENTS))
     for layer in range(SHAPE[0]):
         builder.update(layer, z[None, :, layer])
-    builder.count = len(z)
     return builder.finish()
 
 
