@@ -209,7 +209,7 @@ def _per_unit(site: Site, values: Tensor, head: HeadScore = "mean") -> Tensor:
     """Average over what a unit spans: a head's `d_head`, nothing elsewhere."""
     if head not in get_args(HeadScore):
         raise unknown("way to score heads", head, get_args(HeadScore))
-    if len(site.unit) == len(site.read):
+    if site.is_neuron:
         return values
     spread = values.flatten(1 + len(site.unit))
     return spread.mean(-1) if head == "mean" else spread.quantile(0.5, dim=-1)
