@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dissect.ablation.by_hooks import check_cut, read_mask, replacement
 from dissect.ablation.weight_edit import WeightEdit
-from dissect.backend.sites import get_site, hook_points
+from dissect.backend.sites import SITES, hook_points
 from dissect.backend.weights import UnitWeights, weights_of
 from dissect.base.errors import DissectError
 from dissect.base.options import Value
@@ -46,7 +46,7 @@ def bake(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None =
             point or changes values on their way (`check_values_add_up`).
     """
     check_cut(model, mask, value)
-    sites = [get_site(name) for name in mask.sites]
+    sites = [SITES[name] for name in mask.sites]
     for site in sites:
         hook_points(model, site)
     if value == "mean" and any(site.mixed for site in sites):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from dissect.backend.sites import Site
@@ -20,7 +20,7 @@ class UnitWeights:
     Attributes:
         inputs: What makes activations of the residual stream, each `... d_model unit`.
         input_biases: Each `*unit`.
-        output: What activations are multiplied by, `*unit d_model`. There may be several heads in it for each of the
+        output: What activations are multiplied by, `*row d_model`. There may be several heads in it for each of the
             units', which serve them in order: grouped queries.
         output_bias: `d_model`.
         norm: The norm between what is written and the residual stream; None where there is none.
@@ -28,7 +28,7 @@ class UnitWeights:
 
     inputs: tuple[Tensor, ...]
     input_biases: tuple[Tensor, ...]
-    output: Float[Tensor, "*unit d_model"]
+    output: Float[Tensor, "*row d_model"]
     output_bias: Float[Tensor, " d_model"]
     norm: Any = None
 
@@ -36,7 +36,7 @@ class UnitWeights:
         """True where the inputs make `units` and no others: value weights may be shared by several heads' units."""
         return all(bias.shape == units.shape for bias in self.input_biases)
 
-    def at_output(self, units: Float[Tensor, "*unit"]) -> Float[Tensor, "*out"]:
+    def at_output(self, units: Shaped[Tensor, " *unit"]) -> Shaped[Tensor, " *row"]:
         """A mask or values of `units`, for the rows of `output`: once for each head that they serve."""
         return units.repeat_interleave(len(self.output) // len(units), 0)
 

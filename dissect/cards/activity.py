@@ -14,7 +14,7 @@ from torch import Tensor
 from dissect.backend.finite import not_finite
 from dissect.backend.forward import Part
 from dissect.backend.hooked_pass import Reader, Reporting, in_parts, read_all
-from dissect.backend.sites import get_site, hook_points
+from dissect.backend.sites import SITES, hook_points
 from dissect.backend.units import Unit
 from dissect.cards.contexts import Context, Peak, PeakFinder, check_kept
 from dissect.cards.histograms import Histogram, HistogramBuilder
@@ -148,7 +148,7 @@ def _readers(model: Any, windows: Windows, watchers: Mapping[Unit, _Watcher]) ->
         watchers[unit].update(part[0].start, tokens, mine, keep)
 
     for unit in watchers:
-        yield hook_points(model, get_site(unit.site))[unit.layer], partial(read, unit)
+        yield hook_points(model, SITES[unit.site])[unit.layer], partial(read, unit)
 
 
 def _of_unit(unit: Unit, z: Float[Tensor, "window position *read"], units: Tensor | None) -> Tensor:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dissect.backend.forward import is_masked
-from dissect.backend.sites import get_site
+from dissect.backend.sites import SITES
 from dissect.backend.units import Unit
 from dissect.backend.weights import output_weights, weights_of
 from dissect.data.token_text import token_text
@@ -48,7 +48,7 @@ def direction(model: Any, unit: Unit, k: int = 10) -> Direction | None:
     None for whole heads, which write in many directions, for sites without weights, and for models whose head is not
     linear.
     """
-    site = get_site(unit.site)
+    site = SITES[unit.site]
     if not site.is_neuron or site.weights is None or is_masked(model):
         return None
     with torch.no_grad():

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from dissect.backend.sites import get_site
+from dissect.backend.sites import SITES
 from dissect.backend.units import Unit, as_units
 from dissect.base.checks import check_batch_size, check_model, check_whole
 from dissect.base.errors import DissectError
@@ -94,7 +94,7 @@ def neuron_cards(
     check_model(model)
     units = as_units(units, model.cfg)
     for unit in units:
-        if not get_site(unit.site).is_neuron:
+        if not SITES[unit.site].is_neuron:
             raise DissectError(
                 f"{unit} is a head, not a neuron; use head_card(model, {unit.layer}, {unit.index[0]}, ...)"
             )

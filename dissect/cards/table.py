@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dissect.backend.sites import get_site
+from dissect.backend.sites import SITES
 from dissect.backend.units import Unit
 from dissect.base.checks import check_kind
 from dissect.base.errors import DissectError
@@ -82,7 +82,7 @@ def _site_table(scores: SiteScores, run: Run | None) -> DataFrame:
 def _places(shape: tuple[int, ...], site: str) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Layer, head and unit of every row; None for what the site does not have."""
     layer, *index = (axis.flatten() for axis in np.indices(shape))
-    in_heads = get_site(site).unit[0] in ("head", "value_head")
+    in_heads = SITES[site].unit[0] in ("head", "value_head")
     heads, units = (index[:1], index[1:]) if in_heads else ([], index)
     return layer, next(iter(heads), None), next(iter(units), None)
 

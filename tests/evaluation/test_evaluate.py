@@ -92,7 +92,7 @@ def test_ablation_shows(model, windows):
 
 def test_nothing_to_evaluate(model):
     tokens = torch.zeros(1, 4, dtype=torch.int64)
-    with pytest.raises(DissectError, match="no question in 0 kept positions"):
+    with pytest.raises(DissectError, match="no target in 0 kept positions"):
         evaluate(model, Windows.from_tokens(tokens, keep=torch.zeros(1, 4, dtype=torch.bool)))
 
 
