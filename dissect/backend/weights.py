@@ -44,9 +44,9 @@ class UnitWeights:
 def feed_forward_weights(block: Any) -> UnitWeights:
     """Of a layer's feed-forward neurons."""
     mlp = block.mlp
-    present = {name: getattr(mlp, name, None) for name in ("W_in", "W_gate", "b_in")}
-    inputs = tuple(present[name] for name in ("W_in", "W_gate") if present[name] is not None)
-    biases = () if present["b_in"] is None else (present["b_in"],)
+    gate, bias = getattr(mlp, "W_gate", None), getattr(mlp, "b_in", None)
+    inputs = (mlp.W_in,) if gate is None else (mlp.W_in, gate)
+    biases = () if bias is None else (bias,)
     return UnitWeights(inputs, biases, mlp.W_out, mlp.b_out, getattr(block, "ln2_post", None))
 
 
