@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from dissect.backend.hooks import Handle, Hook, Zero, attach
-from dissect.backend.sites import Site, get_site, hook_points
-from dissect.base.checks import check_kind, check_model
+from dissect.backend.sites import SITES, Site, hook_points
+from dissect.base.checks import check_kind
 from dissect.base.errors import DissectError, unknown
 from dissect.base.options import Value
 from dissect.base.undo import undoing
@@ -84,7 +84,6 @@ def replacement(site: Site, value: str, stats: Stats | None, cfg: Any) -> Float6
 
 def check_cut(model: Any, mask: Any, value: Any) -> None:
     """Raise `DissectError` unless this is a model, a mask of its units, and something to set them to."""
-    check_model(model)
     check_kind("mask", mask, Mask, "a Mask, such as scores['mlp'].top(0.02)")
     mask.check(model)
     if not isinstance(value, str) or value not in get_args(Value):
@@ -94,7 +93,7 @@ def check_cut(model: Any, mask: Any, value: Any) -> None:
 def _pairs(model: Any, mask: Mask, value: Value, stats: Stats | None) -> list[tuple[Any, Hook]]:
     """What to attach where. Everything is checked before the first hook is."""
     check_cut(model, mask, value)
-    return [pair for name in mask.sites for pair in _of_site(model, get_site(name), mask[name], value, stats)]
+    return [pair for name in mask.sites for pair in _of_site(model, SITES[name], mask[name], value, stats)]
 
 
 def _of_site(model: Any, site: Site, pruned: Tensor, value: Value, stats: Stats | None) -> Iterator[tuple[Any, Hook]]:

@@ -14,8 +14,9 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from dissect.ablation.in_weights import check_values_add_up, value_parameters
+from dissect.ablation.in_weights import check_values_add_up
 from dissect.ablation.weight_edit import WeightEdit
+from dissect.backend.weights import value_parameters
 from dissect.base.checks import check_model
 from dissect.base.ranks import as_on_main_
 
@@ -60,7 +61,7 @@ def _rotate_layer(edit: WeightEdit, attention: Any) -> None:
 def _balanced_svd(
     reading: Float[Tensor, "value d_model d_head"], writing: Float[Tensor, "value d_head written"]
 ) -> tuple[Float[Tensor, "value d_model d_head"], Float[Tensor, "value d_head written"]]:
-    """U√S and √S Vᵀ of the product, through the small core that is left of it behind two QR decompositions."""
+    """U√S and √S Vᵀ of the product, through the small core that is left of it after two QR decompositions."""
     q_read, r_read = torch.linalg.qr(reading)
     q_write, r_write = torch.linalg.qr(writing.mT)
     u, s, vh = torch.linalg.svd(r_read @ r_write.mT)

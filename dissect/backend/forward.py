@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dissect.backend import fast
 from dissect.backend.fresh import fresh
-from dissect.base.checks import check_batch_size, check_kind, check_model
+from dissect.base.checks import check_kind, check_model
 from dissect.base.errors import DissectError
 from dissect.base.ranks import from_main
 from dissect.data.padding import seems_padded
@@ -19,18 +19,19 @@ from dissect.data.windows import Windows
 
 TOKENS_PER_BATCH = 2048  # on a CPU; fewer make the products slow, more push activations out of its cache
 TOKENS_PER_GPU_BATCH = 32_768  # more make nothing quicker
-PART_UNWANTED = 1 / 8  # of the tokens of a full batch: more would cost more than another pass
-PART_OF_GPU = 1 / 8  # of its memory that a batch may take
+FRACTION_UNWANTED = 1 / 8  # of the tokens of a full batch: more would cost more than another pass
+FRACTION_OF_GPU = 1 / 8  # of its memory that a batch may take
 ROWS_PER_PRODUCT = 512  # logits in memory at once, in the model's dtype
 ROWS_PER_SLICE = 16  # and of these in float32
 
 Part = tuple[slice, slice]  # of a data set: windows, and their first positions
+Residual = Float[Tensor, "window position d_model"]
 
 
 def default_batch_size(model: Any, context: int) -> int:
     """Windows per batch for windows of `context` tokens: on a CPU about 2,048 tokens together, on a GPU what fits.
 
-    It goes by the GPU's whole memory, not by what is free now: a run that goes on later has the same batches then.
+    It goes by all memory of the GPU, not by what is free now: a run that is resumed later has the same batches then.
     """
     device = torch.device(model.cfg.device)
     tokens = TOKENS_PER_BATCH
@@ -40,7 +41,7 @@ def default_batch_size(model: Any, context: int) -> int:
 
 
 def tokens_that_fit(cfg: Any, context: int, memory: int) -> int:
-    """How many tokens of windows of `context` go through a layer in a part of `memory` bytes.
+    """How many tokens of windows of `context` go through a layer in a fraction of `memory` bytes.
 
     Counted are a layer's activations in the model's dtype, attention scores and pattern (which only the plain pass
     has), and what statistics write in float32.
@@ -49,7 +50,7 @@ def tokens_that_fit(cfg: Any, context: int, memory: int) -> int:
     activations = size * (8 * cfg.d_model + 4 * cfg.d_mlp)
     pattern = (size + 4) * cfg.n_heads * context
     statistics = 8 * cfg.d_mlp
-    return min(TOKENS_PER_GPU_BATCH, int(PART_OF_GPU * memory / (activations + pattern + statistics)))
+    return min(TOKENS_PER_GPU_BATCH, int(FRACTION_OF_GPU * memory / (activations + pattern + statistics)))
 
 
 def passes(model: Any, wanted: Bool[Tensor, "window position"], batch_size: int | None) -> list[Part]:
@@ -57,18 +58,14 @@ def passes(model: Any, wanted: Bool[Tensor, "window position"], batch_size: int 
 
     At most `batch_size` windows go together (None: `default_batch_size`), in their order, and only as far as one of
     them needs. A window that needs much less than those before it, like the last of a data set, goes by itself.
-
-    Raises:
-        DissectError: `batch_size` is no whole number from 1 on.
     """
-    check_batch_size(batch_size)
     size = from_main(batch_size or default_batch_size(model, wanted.shape[1]))
     needed = fast.needed_lengths(model, wanted)
-    spare = PART_UNWANTED * size * wanted.shape[1]
+    bearable = FRACTION_UNWANTED * size * wanted.shape[1]
     found, start = [], 0
     for stop in range(1, len(needed) + 1):
         following = needed[start : stop + 1]
-        if stop == len(needed) or stop - start == size or len(following) * max(following) - sum(following) > spare:
+        if stop == len(needed) or stop - start == size or len(following) * max(following) - sum(following) > bearable:
             found.append((slice(start, stop), slice(max(needed[start:stop]))))
             start = stop
     return found
@@ -105,8 +102,8 @@ def _check_padding(model: Any, windows: Windows) -> None:
 
 def _check_is_marked(windows: Windows, tokenizer: Any, *, looks_ahead: bool) -> None:
     tokens, keep = windows.tokens, windows.keep
-    behind = seems_padded(tokens.flip(1), keep.flip(1), tokenizer) & (keep[:, -1] | looks_ahead)
-    found = (seems_padded(tokens, keep, tokenizer) | behind) & keep.any(1)
+    after = seems_padded(tokens.flip(1), keep.flip(1), tokenizer) & (keep[:, -1] | looks_ahead)
+    found = (seems_padded(tokens, keep, tokenizer) | after) & keep.any(1)
     if found.any():
         raise DissectError(
             f"window {int(found.int().argmax())} seems to hold padding that its tokens see, or that counts; mark it as "
@@ -116,7 +113,7 @@ def _check_is_marked(windows: Windows, tokenizer: Any, *, looks_ahead: bool) -> 
 
 
 def _knows_padding(model: Any) -> bool:
-    """True where padding behind a window's tokens changes nothing about them: it is masked, or not looked at."""
+    """True where padding after a window's tokens changes nothing about them: it is masked, or not looked at."""
     return is_masked(model) or not (_looks_ahead(model) or model.cfg.use_dynamic_ntk_rope)
 
 
@@ -129,21 +126,27 @@ def is_masked(model: Any) -> bool:
     return hasattr(model, "mlm_head")
 
 
-def run_part(model: Any, data: Any, part: Part) -> Float[Tensor, "window position d_model"]:
-    """As `run_blocks`, of a part of `data`, which is `Windows` or `Questions`."""
+def plan_of(model: Any) -> fast.Plan | None:
+    """What `run_blocks` and `unembed` need to know of the hooks on a model, asked once; a masked one needs nothing."""
+    return None if is_masked(model) else fast.plan_of(model)
+
+
+def run_part(model: Any, data: Any, part: Part, plan: fast.Plan | None = None) -> Residual:
+    """As `run_blocks`, of a part of `data`, which is `Windows` or `Targets`."""
     mask = data.attention_mask
-    return run_blocks(model, data.tokens[part], None if mask is None else mask[part])
+    return run_blocks(model, data.tokens[part], None if mask is None else mask[part], plan)
 
 
 def run_blocks(
     model: Any,
     tokens: Int64[Tensor, "window position"],
     attention_mask: Bool[Tensor, "window position"] | None = None,
-) -> Float[Tensor, "window position d_model"]:
+    plan: fast.Plan | None = None,
+) -> Residual:
     """The residual stream after the last block: every hook up to there fires, nothing is unembedded.
 
-    `attention_mask` is False at padding behind a window's tokens. A causal model needs none: no token sees what is
-    behind it.
+    `attention_mask` is False at padding after a window's tokens. A causal model needs none: no token sees what comes
+    after it. `plan` is that of a pass with several batches (`plan_of`).
     """
     device = torch.device(model.cfg.device)
     tokens = _moved(tokens, device)
@@ -151,7 +154,7 @@ def run_blocks(
         seen = None if attention_mask is None or attention_mask.all() else attention_mask.long().to(device)
         return model.encoder_output(tokens, one_zero_attention_mask=seen)
     with fresh(model, tokens.shape[1]):
-        quick = fast.run_blocks(model, tokens)
+        quick = fast.run_blocks(model, tokens, plan or fast.plan_of(model))
         return model(tokens, return_type=None, stop_at_layer=model.cfg.n_layers) if quick is None else quick
 
 
@@ -162,14 +165,17 @@ def _moved(tokens: Int64[Tensor, "window position"], device: torch.device) -> In
     return tokens.to(device, non_blocking=device.type == "cuda")
 
 
-def unembed(model: Any, residual: Float[Tensor, "row d_model"]) -> Iterator[Float[Tensor, "row vocab"]]:
+def unembed(
+    model: Any, residual: Float[Tensor, "row d_model"], plan: fast.Plan | None = None
+) -> Iterator[Float[Tensor, "row vocab"]]:
     """float32 logits of rows of the final residual stream, in order, some rows at a time.
 
     The product wants many rows, to read the vocabulary's matrix seldom; what is done with the logits wants few, to
     find them in the processor's cache.
     """
+    plan = plan or plan_of(model)
     for rows in residual.split(ROWS_PER_PRODUCT):
-        for logits in _logits(model, rows).split(logits_per_slice(residual)):
+        for logits in _logits(model, rows, plan).split(logits_per_slice(residual)):
             yield _soft_capped(logits.float(), model.cfg.output_logits_soft_cap)
 
 
@@ -178,10 +184,10 @@ def logits_per_slice(residual: Tensor) -> int:
     return ROWS_PER_SLICE if residual.device.type == "cpu" else ROWS_PER_PRODUCT
 
 
-def _logits(model: Any, residual: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
-    if is_masked(model):
+def _logits(model: Any, residual: Float[Tensor, "row d_model"], plan: fast.Plan | None) -> Float[Tensor, "row vocab"]:
+    if plan is None:
         return model.unembed(model.mlm_head(residual[None]))[0]
-    return fast.logits(model, residual)
+    return fast.logits(model, residual, plan)
 
 
 def _soft_capped(logits: Tensor, cap: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Passes for which there is too little memory: made again with half the windows, or an error that says what to do."""
+"""Passes that need too much memory: repeated with half the windows, or an error that says what to do."""
 
 from __future__ import annotations
 

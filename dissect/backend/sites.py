@@ -1,6 +1,7 @@
-"""Where units live in a TransformerLens model: the hook point a site is read at and cut at.
+"""Where units are in a TransformerLens model: the hook point at which a site is read and cut, and its weights.
 
-Hook names stand in this file alone, so that a port to another model class is one file.
+To add a site, add an entry to `SITES`. Hook names stand in this file alone, so that a port to another model class is
+one file.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ class Site:
     Attributes:
         name: The site's name in `SITES`, masks, statistics and run folders.
         hook: The hook point of one layer; its activation has shape `window position *read`.
-        read: The dimensions of that activation behind `window position`, as names (see `sizes`).
+        read: The dimensions of that activation after `window position`, as names (see `sizes`).
         unit: The dimensions of one layer's units; a prefix of `read`, so a head is cut as all its d_head.
         eps: The paper's default for `score = importance(forget) / (importance(retain) + eps)`.
         signed: True where no activation function maps negatives to zero, so `freq` says little.
+        weights: Which of a block's weights its units are in, see `dissect.backend.weights.WEIGHTS`; None for a site
+            that only hooks can prune.
+        mixed: True where attention mixes the positions of its activations before they are written.
     """
 
     name: str
@@ -32,6 +36,13 @@ class Site:
     unit: tuple[str, ...]
     eps: float
     signed: bool
+    weights: str | None = None
+    mixed: bool = False
+
+    @property
+    def is_neuron(self) -> bool:
+        """True where a unit is one number of the activation, False for whole heads."""
+        return self.unit == self.read
 
     def hook_name(self, layer: int) -> str:
         """The full name of the hook point in `layer`, e.g. `blocks.3.mlp.hook_post`."""
@@ -52,7 +63,8 @@ class Site:
 
 def sizes(cfg: Any) -> dict[str, int]:
     """The sizes that sites are made of."""
-    return {"d_mlp": cfg.d_mlp, "d_head": cfg.d_head, "head": cfg.n_heads, "value_head": n_value_heads(cfg)}
+    heads = {"d_head": cfg.d_head, "head": cfg.n_heads, "value_head": n_value_heads(cfg)}
+    return {"d_model": cfg.d_model, "d_mlp": cfg.d_mlp, **heads}
 
 
 def n_value_heads(cfg: Any) -> int:
@@ -72,10 +84,27 @@ RESIDUAL = "blocks.{layer}.hook_resid_post"  # what a layer leaves, `window posi
 PATTERN = "blocks.{layer}.attn.hook_pattern"  # where heads look, `window head position key`; not a site
 
 SITES: dict[str, Site] = {
-    "mlp": Site("mlp", MLP_POST, read=("d_mlp",), unit=("d_mlp",), eps=1e-3, signed=False),
-    "value": Site("value", VALUE, ("value_head", "d_head"), ("value_head", "d_head"), eps=1e-4, signed=True),
-    "pre_out": Site("pre_out", Z, ("head", "d_head"), ("head", "d_head"), eps=1e-4, signed=True),
-    "head": Site("head", Z, ("head", "d_head"), ("head",), eps=1e-4, signed=True),
+    "mlp": Site("mlp", MLP_POST, read=("d_mlp",), unit=("d_mlp",), eps=1e-3, signed=False, weights="feed_forward"),
+    "value": Site(
+        "value",
+        VALUE,
+        read=("value_head", "d_head"),
+        unit=("value_head", "d_head"),
+        eps=1e-4,
+        signed=True,
+        weights="attention",
+        mixed=True,
+    ),
+    "pre_out": Site(
+        "pre_out",
+        Z,
+        read=("head", "d_head"),
+        unit=("head", "d_head"),
+        eps=1e-4,
+        signed=True,
+        weights="attention",
+    ),
+    "head": Site("head", Z, read=("head", "d_head"), unit=("head",), eps=1e-4, signed=True, weights="attention"),
 }
 
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from dissect.backend.forward import default_batch_size, run_blocks
-from dissect.backend.hooks import Hook, hooked
-from dissect.backend.memory import within_memory
-from dissect.backend.sites import get_site, hook_points
+from dissect.backend.finite import not_finite
+from dissect.backend.forward import Part
+from dissect.backend.hooked_pass import Reader, Reporting, in_parts, read_all
+from dissect.backend.sites import SITES, hook_points
 from dissect.backend.units import Unit
-from dissect.base.errors import DissectError
-from dissect.base.progress import hidden
 from dissect.cards.contexts import Context, Peak, PeakFinder, check_kept
 from dissect.cards.histograms import Histogram, HistogramBuilder
 from dissect.data.token_text import token_text
@@ -32,7 +30,7 @@ class Activity:
         n: Number of positions.
         mean: Their mean.
         mean_abs: Their mean absolute value, importance `abs`.
-        above_zero: The part of them above zero, importance `freq`.
+        above_zero: The fraction of them above zero, importance `freq`.
         lowest: The lowest.
         highest: The highest.
         histogram: Their distribution.
@@ -59,9 +57,16 @@ class _Watcher:
     lowest: float = float("inf")
     highest: float = -float("inf")
 
-    def update(self, first: int, batch: Windows, z: Float[Tensor, "window position"]) -> None:
-        kept = z[batch.keep].double()
-        self.finder.update(first, batch.tokens, z, batch.keep)
+    def update(
+        self,
+        first: int,
+        tokens: Int64[Tensor, "window position"],
+        z: Float[Tensor, "window position"],
+        keep: Bool[Tensor, "window position"],
+    ) -> None:
+        """Take in the activations of windows of which the first has number `first` in the data set."""
+        kept = z[keep].double()
+        self.finder.update(first, tokens, z, keep)
         if kept.numel():
             self.histogram.update(kept.numpy())
             sums = [torch.ones_like(kept), kept, kept.abs(), (kept > 0).double()]
@@ -99,11 +104,11 @@ def activities(
     """The activity of every unit over `windows`, in one pass.
 
     Args:
-        model: A TransformerLens model, ablated or whole.
+        model: A TransformerLens model, ablated or not.
         units: Single neurons, of any site but `head`.
         windows: The data set.
         contexts: How many of the strongest contexts to keep.
-        around: How many tokens of text before a peak; half as many behind.
+        around: How many tokens of text before a peak; half as many after it.
         batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU, fewer where memory
             is short.
         progress: Show a progress bar.
@@ -112,48 +117,42 @@ def activities(
         DissectError: Nothing is kept, the model lacks a hook point, or an activation is not finite.
     """
     check_kept(model, windows)
+    reporting = Reporting("cards", progress)
 
-    def measure(size: int) -> list[_Watcher]:
-        watchers = [_Watcher(PeakFinder(contexts, around)) for _ in units]
-        _watch(model, units, windows, watchers, size, progress)
-        return watchers
+    def measure(parts: list[Part]) -> list[_Watcher]:
+        watchers = {unit: _Watcher(PeakFinder(contexts, around)) for unit in units}
+        readers = _readers(model, windows, watchers)
+        read_all(model, windows, parts, readers, counted=windows.keep, reporting=reporting)
+        return list(watchers.values())
 
-    shape = windows.tokens.shape
-    watchers = within_memory(measure, batch_size, default_batch_size(model, shape[1]), shape)
+    wanted = _with_following(windows.keep, around // 2)
+    watchers = in_parts(measure, model, wanted, batch_size=batch_size, on_every_rank=True)
     return [watcher.finish(model.tokenizer) for watcher in watchers]
 
 
-def _watch(
-    model: Any, units: Sequence[Unit], windows: Windows, watchers: list[_Watcher], size: int, progress: bool
-) -> None:
-    """One pass over `windows`, `size` at a time, that each unit's watcher sees."""
-    seen: dict[Unit, Tensor] = {}
-    bar = tqdm(total=windows.n_kept, unit="tok", unit_scale=True, desc="cards", leave=False, disable=hidden(progress))
-    with torch.no_grad(), bar, hooked(_hooks(model, units, seen)):
-        for number, batch in enumerate(windows.batches(size)):
-            run_blocks(model, batch.tokens, batch.attention_mask)
-            for unit, watcher in zip(units, watchers, strict=True):
-                watcher.update(number * size, batch, _finite(unit, seen[unit], batch.keep))
-            bar.update(batch.n_kept)
+def _with_following(keep: Bool[Tensor, "window position"], count: int) -> Bool[Tensor, "window position"]:
+    """True up to `count` positions after the last of each window that is kept."""
+    place = torch.arange(keep.shape[1])
+    last = (place * keep).amax(1, keepdim=True)
+    return keep.any(1, keepdim=True) & (place <= last + count)
 
 
-def _hooks(model: Any, units: Sequence[Unit], seen: dict[Unit, Tensor]) -> Iterator[tuple[Any, Hook]]:
-    """Hooks that put each unit's activation of the batch in flight into `seen`, `window position` in float32."""
-    by_point: dict[tuple[str, int], list[Unit]] = {}
-    for unit in units:
-        by_point.setdefault((unit.site, unit.layer), []).append(unit)
-    for (site, layer), here in by_point.items():
+def _readers(model: Any, windows: Windows, watchers: Mapping[Unit, _Watcher]) -> Iterator[tuple[Any, Reader]]:
+    """On the hook point of each unit, what gives its activations to its watcher."""
 
-        def watch(z: Tensor, here: list[Unit] = here) -> None:
-            for unit in here:
-                seen[unit] = z[(..., *unit.index)].float().cpu()
+    def read(unit: Unit, z: Tensor, units: Tensor | None, part: Part) -> None:
+        mine = _of_unit(unit, z, units).float().cpu()
+        tokens, keep = windows.tokens[part], windows.keep[part]
+        if not mine[keep].isfinite().all():
+            raise not_finite(f"activations of {unit} are not finite")
+        watchers[unit].update(part[0].start, tokens, mine, keep)
 
-        yield hook_points(model, get_site(site))[layer], watch
+    for unit in watchers:
+        yield hook_points(model, SITES[unit.site])[unit.layer], partial(read, unit)
 
 
-def _finite(
-    unit: Unit, z: Float[Tensor, "window position"], keep: Bool[Tensor, "window position"]
-) -> Float[Tensor, "window position"]:
-    if not z[keep].isfinite().all():
-        raise DissectError(f"activations of {unit} are not finite; load the model with dtype='float32'")
-    return z
+def _of_unit(unit: Unit, z: Float[Tensor, "window position *read"], units: Tensor | None) -> Tensor:
+    """A unit's activations, `window position`: zero where it is pruned and was left out (`units`, see `Read`)."""
+    if units is None:
+        return z[(..., *unit.index)]
+    return z[..., units == unit.index[0]].sum(-1)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from dissect.backend.forward import default_batch_size, run_blocks
-from dissect.backend.hooks import Hook, hooked
-from dissect.backend.memory import within_memory
+from dissect.backend.finite import not_finite
+from dissect.backend.forward import Part
+from dissect.backend.hooked_pass import Reader, Reporting, in_parts, read_all
 from dissect.backend.sites import PATTERN
 from dissect.backend.units import Unit
 from dissect.base.errors import DissectError
-from dissect.base.progress import hidden
+from dissect.base.ranks import all_reduce_sum_
 from dissect.cards.contexts import check_kept
 from dissect.data.windows import Windows
 
@@ -36,7 +36,7 @@ class Attention:
         previous: To the position before.
         first: To the window's first position, mostly BOS.
         same: To earlier positions that hold the same token.
-        after_same: To positions right behind an earlier one that holds the same token: what an induction head does.
+        after_same: To positions right after an earlier one that holds the same token: what an induction head does.
         distances: By distance back, from 0 to 15 positions.
         entropy: Mean entropy of the pattern, in nats; 0 looks at one position only.
     """
@@ -60,28 +60,17 @@ def attentions(
         DissectError: Nothing is kept, the model has no attention pattern to read, or one is not finite.
     """
     check_kept(model, windows)
-    shape = windows.tokens.shape
-    default = max(1, default_batch_size(model, shape[1]) // 4)  # patterns are kept
-    sums = within_memory(lambda size: _summed(model, heads, windows, size, progress), batch_size, default, shape)
+    reporting = Reporting("attention", progress)
+
+    def measure(parts: list[Part]) -> Float64[Tensor, "head measure"]:
+        sums = torch.zeros(len(heads), 4 + DISTANCES, dtype=torch.float64)
+        readers = _readers(model, heads, windows, sums)
+        read_all(model, windows, parts, readers, counted=windows.keep, reporting=reporting)
+        return sums
+
+    # A fourth of the usual windows, since patterns are computed.
+    sums = all_reduce_sum_(in_parts(measure, model, windows.keep, batch_size=batch_size, share=4))
     return [_attention(row, windows.n_kept) for row in (sums / windows.n_kept).tolist()]
-
-
-def _summed(
-    model: Any, heads: Sequence[Unit], windows: Windows, size: int, progress: bool
-) -> Float64[Tensor, "head measure"]:
-    """As `_sums`, of each head over all windows, `size` at a time."""
-    sums = torch.zeros(len(heads), 4 + DISTANCES, dtype=torch.float64)
-    seen: dict[Unit, Tensor] = {}
-    bar = tqdm(
-        total=windows.n_kept, unit="tok", unit_scale=True, desc="attention", leave=False, disable=hidden(progress)
-    )
-    with torch.no_grad(), bar, hooked(_hooks(model, heads, seen)):
-        for batch in windows.batches(size):
-            run_blocks(model, batch.tokens, batch.attention_mask)
-            for row, head in enumerate(heads):
-                sums[row] += _sums(_finite(head, seen[head], batch.keep), batch.tokens, batch.keep)
-            bar.update(batch.n_kept)
-    return sums
 
 
 def _attention(means: list[float], n: int) -> Attention:
@@ -89,27 +78,23 @@ def _attention(means: list[float], n: int) -> Attention:
     return Attention(n, distances[0], distances[1], first, same, after_same, tuple(distances), entropy)
 
 
-def _hooks(model: Any, heads: Sequence[Unit], seen: dict[Unit, Tensor]) -> Iterator[tuple[Any, Hook]]:
-    for layer in sorted({head.layer for head in heads}):
-        here = [head for head in heads if head.layer == layer]
-        name = PATTERN.format(layer=layer)
+def _readers(
+    model: Any, heads: Sequence[Unit], windows: Windows, sums: Float64[Tensor, "head measure"]
+) -> Iterator[tuple[Any, Reader]]:
+    """On the pattern of each head, what adds to its row of `sums`."""
+
+    def read(row: int, z: Tensor, units: Tensor | None, part: Part) -> None:
+        pattern, keep = z[:, heads[row].index[0]].float().cpu(), windows.keep[part]
+        # Rows of a pattern sum to one; TransformerLens puts 0 where it is not a number.
+        if not (pattern[keep].sum(-1) > 0.5).all():
+            raise not_finite(f"the attention of {heads[row]} is not finite")
+        sums[row] += _sums(pattern, windows.tokens[part], keep)
+
+    for row, head in enumerate(heads):
+        name = PATTERN.format(layer=head.layer)
         if name not in model.hook_dict:
             raise DissectError(f"head cards need hook point {name!r}, which {model.cfg.model_name!r} does not have")
-
-        def watch(pattern: Tensor, here: list[Unit] = here) -> None:
-            for head in here:
-                seen[head] = pattern[:, head.index[0]].float().cpu()
-
-        yield model.hook_dict[name], watch
-
-
-def _finite(
-    head: Unit, pattern: Float[Tensor, "window position key"], keep: Bool[Tensor, "window position"]
-) -> Float[Tensor, "window position key"]:
-    """The pattern, whose rows sum to one; TransformerLens puts 0 where it is not a number."""
-    if not (pattern[keep].sum(-1) > 0.5).all():
-        raise DissectError(f"the attention of {head} is not finite; load the model with dtype='float32'")
-    return pattern
+        yield model.hook_dict[name], partial(read, row)
 
 
 def _sums(

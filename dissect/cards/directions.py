@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dissect.backend.forward import is_masked
-from dissect.backend.sites import n_value_heads
+from dissect.backend.sites import SITES
 from dissect.backend.units import Unit
+from dissect.backend.weights import output_weights, weights_of
 from dissect.data.token_text import token_text
 
 
@@ -44,12 +45,15 @@ class Direction:
 def direction(model: Any, unit: Unit, k: int = 10) -> Direction | None:
     """The k tokens that a unit promotes most, and the k that it suppresses most, directly (not through later layers).
 
-    None for whole heads, which write in many directions, and for models whose head is not linear.
+    None for whole heads, which write in many directions, for sites without weights, and for models whose head is not
+    linear.
     """
-    if unit.site == "head" or is_masked(model):
+    site = SITES[unit.site]
+    if not site.is_neuron or site.weights is None or is_masked(model):
         return None
     with torch.no_grad():
-        weights = token_weights(model, output_weights(model, unit), unit.layer, attention=unit.site != "mlp")
+        written = output_weights(site, model, unit.layer, unit.index)
+        weights = token_weights(model, written, weights_of(site, model, unit.layer).norm)
     order = torch.sort(weights, descending=True, stable=True).indices
     words = [
         tuple(TokenWeight(token_text(model.tokenizer, token), weights[token].item()) for token in tokens.tolist())
@@ -58,33 +62,13 @@ def direction(model: Any, unit: Unit, k: int = 10) -> Direction | None:
     return Direction(*words)
 
 
-def output_weights(model: Any, unit: Unit) -> Float[Tensor, " d_model"]:
-    """What one unit of activation adds to the residual stream, in float32.
-
-    `mlp` is its W_out row, `pre_out` its W_O row. A `value` neuron is read by every query head of its group: the
-    sum of their W_O rows, which is what it adds where all of them attend to its token alone.
-    """
-    block = model.blocks[unit.layer]
-    if unit.site == "mlp":
-        return block.mlp.W_out[unit.index[0]].float()
-    head, place = unit.index
-    rows = block.attn.W_O[:, place].float()
-    if unit.site == "pre_out":
-        return rows[head]
-    group = len(rows) // n_value_heads(model.cfg)
-    return rows[head * group : (head + 1) * group].sum(0)
-
-
-def token_weights(
-    model: Any, written: Float[Tensor, " d_model"], layer: int, *, attention: bool
-) -> Float[Tensor, " vocab"]:
-    """`written` through the layer's norm behind it (if the model has one), the final norm and the unembedding.
+def token_weights(model: Any, written: Float[Tensor, " d_model"], norm: Any) -> Float[Tensor, " vocab"]:
+    """`written` through the layer's norm after it (if the model has one), the final norm and the unembedding.
 
     A norm's division by its scale is left out: it depends on the token and changes no order.
     """
-    block = model.blocks[layer]
-    for norm in (getattr(block, "ln1_post" if attention else "ln2_post", None), getattr(model, "ln_final", None)):
-        written = _normed(written, norm, model.cfg.normalization_type)
+    for each in (norm, getattr(model, "ln_final", None)):
+        written = _normed(written, each, model.cfg.normalization_type)
     return written @ model.unembed.W_U.float()
 
 

@@ -23,7 +23,7 @@ class Effect:
     """The mean loss with and without a unit, in nats, over the same predictions.
 
     Attributes:
-        whole: Of the model as it is.
+        whole: Of the model as it is, without the ablation.
         ablated: With the unit set to zero.
         n: The number of predictions.
     """
@@ -43,7 +43,7 @@ def effects(
 ) -> list[Effect | None]:
     """The effect of each unit on the first windows that hold at least `tokens` predictions; None for 0 `tokens`.
 
-    One forward pass over them for each unit, and one for the whole model.
+    One forward pass over them for each unit, and one for the unpruned model.
     """
     if tokens == 0:
         return [None] * len(units)

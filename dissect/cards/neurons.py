@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from dissect.backend.sites import SITES
 from dissect.backend.units import Unit, as_units
 from dissect.base.checks import check_batch_size, check_model, check_whole
 from dissect.base.errors import DissectError
@@ -79,7 +80,7 @@ def neuron_cards(
         forget: The data set to forget.
         retain: The data set to retain.
         contexts: How many of the strongest contexts to show of each data set.
-        around: How many tokens to show before the peak of a context; half as many behind it.
+        around: How many tokens to show before the peak of a context; half as many after it.
         tokens: How many promoted and suppressed tokens to show.
         ablation_tokens: Predictions of each data set on which each unit alone is ablated; 0 leaves that out.
         batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU, fewer where memory
@@ -93,7 +94,7 @@ def neuron_cards(
     check_model(model)
     units = as_units(units, model.cfg)
     for unit in units:
-        if unit.site == "head":
+        if not SITES[unit.site].is_neuron:
             raise DissectError(
                 f"{unit} is a head, not a neuron; use head_card(model, {unit.layer}, {unit.index[0]}, ...)"
             )

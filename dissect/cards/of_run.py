@@ -27,7 +27,7 @@ def top_cards(
 ) -> Cards:
     """Cards of the `n` units with the highest scores among those that `run` pruned first.
 
-    They show the whole model on the run's own train documents. With several sites, these take turns.
+    They show the unpruned model on the run's own train documents. With several sites, these take turns.
 
     Args:
         run: A run that kept statistics, as every run does that scores.
@@ -64,7 +64,7 @@ def top_units(run: Run, n: int) -> list[Unit]:
         raise DissectError(f"{run.path} kept no statistics to choose units by; {BY_HAND}")
     table = neurons(run.scores(), run).dropna(subset="step")
     if table.empty:
-        raise DissectError(f"{run.path} has pruned nothing yet; give its command again to go on with it")
+        raise DissectError(f"{run.path} has pruned nothing yet; give its command again to resume it")
     return units_of(table.sort_values(["step", "rank"], kind="stable").head(n))
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dissect.backend.sites import SITES
 from dissect.backend.units import Unit
 from dissect.base.checks import check_kind
 from dissect.base.errors import DissectError
@@ -81,9 +82,9 @@ def _site_table(scores: SiteScores, run: Run | None) -> DataFrame:
 def _places(shape: tuple[int, ...], site: str) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Layer, head and unit of every row; None for what the site does not have."""
     layer, *index = (axis.flatten() for axis in np.indices(shape))
-    if len(index) == 2:
-        return layer, index[0], index[1]
-    return (layer, index[0], None) if site == "head" else (layer, None, index[0])
+    in_heads = SITES[site].unit[0] in ("head", "value_head")
+    heads, units = (index[:1], index[1:]) if in_heads else ([], index)
+    return layer, next(iter(heads), None), next(iter(units), None)
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Padding: what fills a window up and is no text. It stands behind a window's tokens, and none of them reads it."""
+"""Padding: what makes windows equally long and is no text. It comes after a window's tokens, and none reads it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def at_first(mask: Bool[Tensor, "window position"]) -> Bool[Tensor, "window posi
 
 
 def to_front(values: Tensor, mask: Bool[Tensor, "window position"]) -> Tensor:
-    """`values`, `window position`, with what stands at padding in front of a window's tokens moved behind them."""
+    """`values`, `window position`, with what is at padding before a window's tokens moved after them."""
     begin = mask.int().argmax(1, keepdim=True)
     return values.gather(1, (torch.arange(mask.shape[1]) + begin) % mask.shape[1])
 
@@ -52,7 +52,7 @@ def check_is_behind(mask: Tensor, keep: Bool[Tensor, "window position"]) -> None
     fits = mask.dtype == torch.bool and mask.shape == keep.shape
     if not fits or not mask[:, 0].all() or (mask[:, 1:] & ~mask[:, :-1]).any():
         raise DissectError(
-            "attention_mask must be bool and True up to a window's last token, with padding behind it alone; "
+            "attention_mask must be bool and True up to a window's last token, with padding after it alone; "
             "Windows.from_tokens(tokens, attention_mask=...) moves it there"
         )
     if (keep & ~mask).any():

@@ -1,4 +1,4 @@
-"""What is noted of the documents that windows are made of: what they are known by, and what was not read as written."""
+"""Notes on the documents that windows are made of: their digests, and what was not read as it was written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Reading(NamedTuple):
     """A document that was read.
 
     Attributes:
-        digest: What its text is known by.
+        digest: Identifies its text.
         characters: How long it is.
         replaced: How many of them are U+FFFD, for what could not be decoded.
         file: The file they are in, if any.

@@ -44,7 +44,7 @@ def _with_escapes(raw: bytes) -> str:
 
 @cache
 def _byte_of() -> dict[str, int]:
-    """GPT-2's table from printable characters to bytes: those that are printable stand for themselves."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+    """The bytes behind the characters of byte-level BPE, which GPT-2 began with."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode  # transformers takes seconds to import
+
+    return {character: byte for byte, character in bytes_to_unicode().items()}

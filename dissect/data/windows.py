@@ -86,8 +86,8 @@ class Windows:
                 and at padding. Tokens that do not count are context of those that do.
             documents: The number of the document that each token is of, integers from 0 on, of the same shape: what
                 intervals resample. By default each window is a document.
-            attention_mask: 0 or False at padding, of the same shape, as tokenizers give it. Padding in front of a
-                window's tokens is moved behind them, in the windows and in what else is given here.
+            attention_mask: 0 or False at padding, of the same shape, as tokenizers give it. Padding before a
+                window's tokens is moved after them, in the windows and in what else is given here.
 
         Raises:
             DissectError: They are not of these types, shapes and ranges.
@@ -176,9 +176,9 @@ def load_windows(
 ) -> Windows:
     """Windows of a corpus in which exactly `tokens` positions count.
 
-    Documents are packed one behind the other, with BOS between them, into windows that each begin with BOS
+    Documents are packed one after the other, with BOS between them, into windows that each begin with BOS
     (end-of-text where the tokenizer has no BOS). Every position but a window's first counts, until there are
-    `tokens`; what is left of the last window is filled with further text, or with padding where there is no more.
+    `tokens`; what is left of the last window is further text, or padding where there is no more.
 
     Special tokens that a text has written out, as a stored chat may, are read as the characters they are: where there
     are any, `provenance["special_tokens"]` counts the documents that have some. Characters that are not UTF-8 are read
@@ -248,7 +248,7 @@ def _counted(pieces: Iterator[Piece], tally: Counter[str]) -> Iterator[Piece]:
 
 
 def _collect(windows: Iterator[Row], tokens: int, label: str) -> list[Row]:
-    """The first windows that together have `tokens` positions behind their BOS, or all of them."""
+    """The first windows that together have `tokens` positions after their BOS, or all of them."""
     rows: list[Row] = []
     missing = tokens
     with tqdm(total=tokens, unit="tok", unit_scale=True, desc=label, leave=False, delay=1, disable=hidden()) as bar:

@@ -1,1 +1,1 @@
-"""What a model predicts of a data set: metrics, targets, sums by document, intervals."""
+"""What a model predicts of a data set: targets, metrics, sums by document, intervals."""

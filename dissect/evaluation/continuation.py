@@ -1,4 +1,4 @@
-"""How a causal model goes on with a text, greedily, and what each token costs it."""
+"""How a causal model continues a text, greedily, and the loss of each token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dissect.data.token_text import token_text
 
 @dataclass(frozen=True)
 class Reading:
-    """A prompt as a model reads it, and how it goes on greedily.
+    """A prompt as a model reads it, and its greedy continuation.
 
     Attributes:
         tokens: The prompt's tokens as text, then those of the continuation; without BOS.
@@ -48,14 +48,14 @@ class Reading:
 
 
 def why_not(model: Any) -> str:
-    """The reason why a model cannot go on with a text; empty where it can."""
+    """The reason why a model cannot continue a text; empty where it can."""
     if is_masked(model):
         return "a masked model fills gaps from both sides; it does not continue a text"
     return "" if model.tokenizer is not None else "the model has no tokenizer to read a prompt with"
 
 
 def encode_prompt(model: Any, prompt: str, tokens: int) -> list[int]:
-    """The prompt's token ids behind BOS, with room for `tokens` more.
+    """The prompt's token ids after BOS, with room for `tokens` more.
 
     Raises:
         DissectError: There is no room, no prompt, or no way to continue it.

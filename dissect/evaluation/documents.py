@@ -1,4 +1,4 @@
-"""What a model's predictions come to, document by document: sums, from which the metrics and their intervals follow."""
+"""Sums of metrics, document by document: the metrics and their intervals follow from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dissect.base.storage import read_tensors, write_bytes
 
 @dataclass(frozen=True, eq=False)
 class DocumentSums:
-    """Sums of metrics over the predictions of each document of which anything was asked.
+    """Sums of metrics over the predictions of each document with a target.
 
     Attributes:
         names: The metrics, one a column.

@@ -5,7 +5,7 @@ To add a metric, add an entry to `METRICS`: a number for each prediction, averag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
@@ -13,18 +13,16 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from dissect.backend.finite import not_finite
-from dissect.backend.forward import Part, default_batch_size, logits_per_slice, passes, run_part, unembed
-from dissect.backend.memory import within_memory
-from dissect.base.checks import check_batch_size, check_kind
+from dissect.backend.finite import logits_not_finite
+from dissect.backend.forward import Part, logits_per_slice, passes
+from dissect.backend.hooked_pass import Batch, Reporting, hooked_pass, in_parts
+from dissect.base.checks import check_kind
 from dissect.base.errors import DissectError
-from dissect.base.progress import hidden
-from dissect.base.ranks import all_reduce_sum_, sharded
+from dissect.base.ranks import all_reduce_sum_
 from dissect.data.windows import Windows
 from dissect.evaluation.documents import DocumentSums
-from dissect.evaluation.targets import Questions, questions
+from dissect.evaluation.targets import Targets, targets_of
 
 COMMON = 50  # the paper's skip50: accuracy without the most common tokens of a data set
 
@@ -79,16 +77,16 @@ def evaluate(
     """Metrics of what `model` predicts of `windows`.
 
     A causal model predicts every kept token from those before it; a masked one 15% of them from both sides
-    (see `questions`).
+    (see `targets_of`).
 
     Args:
-        model: A TransformerLens model, ablated or whole.
+        model: A TransformerLens model, ablated or not.
         windows: The data set.
-        reference: What `remember` kept of the whole model on the same windows, for the KL divergence from it.
-        seed: Of the tokens a masked model is asked for.
+        reference: What `reference_of` kept of the unpruned model on the same windows, for the KL divergence from it.
+        seed: Decides which tokens a masked model predicts.
         batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU, fewer where memory
             is short.
-        progress: Show a progress bar (of the main rank's part, inside `distributed`).
+        progress: Show a progress bar (of the main rank's share, inside `distributed`).
 
     Returns:
         `top1` and `top10` accuracy in [0, 1], mean `loss` in nats, `perplexity` = exp(mean loss), both accuracies
@@ -111,60 +109,35 @@ def evaluate_documents(
     seed: int = 0,
     batch_size: int | None = None,
     progress: bool = True,
+    tick: Callable[[int], None] | None = None,
 ) -> DocumentSums:
     """As `evaluate`, document by document: its `metrics()` are what `evaluate` gives.
 
-    The documents are those of which anything is asked, in the order of their numbers in `windows.documents`.
+    The documents are those with a target, in the order of their numbers in `windows.documents`. `tick` is called after
+    each batch, with its number of windows.
     """
-    asked = questions(model, windows, seed=seed)
+    targets = targets_of(model, windows, seed=seed)
     names = tuple(name for name in METRICS if name != "kl" or reference is not None)
-    documents = torch.zeros_like(asked.documents)
-    documents[asked.at] = asked.documents[asked.at].unique(return_inverse=True)[1]
-    both = _within_memory(
-        model, asked, batch_size, lambda parts: _sums(model, asked, documents, names, reference, parts, progress)
-    )
-    sums, counts = all_reduce_sum_(both)
+    documents = torch.zeros_like(targets.documents)
+    documents[targets.at] = targets.documents[targets.at].unique(return_inverse=True)[1]
+    common = most_common(targets.right[targets.at], COMMON)
+    reporting = Reporting("evaluation", progress, tick)
+
+    def measure(parts: list[Part]) -> Float64[Tensor, "sums_and_counts document metric"]:
+        sums, counts = both = torch.zeros(2, int(documents.max()) + 1, len(names), dtype=torch.float64)
+        bases = _reference_rows(reference, [int(targets.at[part].sum()) for part in parts])
+        with hooked_pass(model, targets, parts, counted=targets.at, reporting=reporting) as batches:
+            for batch, base in zip(batches, bases, strict=False):
+                numbers, counted = _measured(_predicted(batch, targets, common, base), names)
+                numbered = documents[batch.part][targets.at[batch.part]]
+                sums.index_add_(0, numbered, numbers)
+                counts.index_add_(0, numbered, counted)
+        return both
+
+    sums, counts = all_reduce_sum_(in_parts(measure, model, targets.at, batch_size=batch_size))
     if not sums.isfinite().all():
-        raise not_finite(model, asked, passes(model, asked.at, batch_size))
+        raise logits_not_finite(model, targets, passes(model, targets.at, batch_size))
     return DocumentSums(names, sums, counts)
-
-
-def _within_memory(
-    model: Any, asked: Questions, batch_size: int | None, measure: Callable[[list[Part]], Tensor]
-) -> Tensor:
-    """What `measure` gives for the passes over all questions."""
-    check_batch_size(batch_size)
-    shape = asked.tokens.shape
-
-    def of_size(size: int) -> Tensor:
-        return measure(passes(model, asked.at, size))
-
-    return within_memory(of_size, batch_size, default_batch_size(model, shape[1]), shape)
-
-
-@torch.no_grad()
-def _sums(
-    model: Any,
-    asked: Questions,
-    documents: Int64[Tensor, "window position"],
-    names: tuple[str, ...],
-    reference: Reference | None,
-    parts: list[Part],
-    progress: bool,
-) -> Float64[Tensor, "sums_and_counts document metric"]:
-    """This rank's sums of the metrics by document, and over how many predictions."""
-    sums, counts = both = torch.zeros(2, int(documents.max()) + 1, len(names), dtype=torch.float64)
-    mine = [(asked.at[part], documents[part]) for part in sharded(parts)]
-    total = sum(int(at.sum()) for at, _ in mine)
-    _check_reference(reference, total)
-    bar = tqdm(total=total, unit="tok", unit_scale=True, desc="evaluation", leave=False, disable=hidden(progress))
-    with bar:
-        for (at, numbered), predictions in zip(mine, _predictions(model, asked, reference, parts), strict=True):
-            numbers, counted = _measured(predictions, names)
-            sums.index_add_(0, numbered[at], numbers)
-            counts.index_add_(0, numbered[at], counted)
-            bar.update(len(numbers))
-    return both
 
 
 def _measured(
@@ -181,7 +154,7 @@ def _measured(
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The whole model's final residual stream at every prediction, in its own dtype: what its logits are made of.
+    """The unpruned model's final residual stream at every prediction, in its own dtype: its logits follow from it.
 
     It holds predictions x d_model numbers: 115 MB for 100,000 predictions of SmolLM2 in bfloat16. Inside `distributed`
     a rank holds those of the batches that it evaluates.
@@ -190,59 +163,53 @@ class Reference:
     rows: Float[Tensor, "row d_model"]
 
 
-def remember(model: Any, windows: Windows, *, seed: int = 0, batch_size: int | None = None) -> Reference:
-    """Keep what `model` now predicts of `windows`, for `evaluate(..., reference=)` after it is pruned.
+def reference_of(model: Any, windows: Windows, *, seed: int = 0, batch_size: int | None = None) -> Reference:
+    """What `model` predicts of `windows` now, for `evaluate(..., reference=)` after it is pruned.
 
     Raises:
         DissectError: As `evaluate`.
     """
-    asked = questions(model, windows, seed=seed)
-    rows = _within_memory(model, asked, batch_size, lambda parts: _remembered(model, asked, parts))
+    targets = targets_of(model, windows, seed=seed)
+
+    def measure(parts: list[Part]) -> Float[Tensor, "row d_model"]:
+        with hooked_pass(model, targets, parts, counted=targets.at, reporting=Reporting()) as batches:
+            found = [_rows(batch, targets)[0] for batch in batches]
+        return torch.cat(found) if found else torch.empty(0, model.cfg.d_model, dtype=model.cfg.dtype)
+
+    rows = in_parts(measure, model, targets.at, batch_size=batch_size)
     if all_reduce_sum_((~rows.isfinite()).sum()):
-        raise not_finite(model, asked, passes(model, asked.at, batch_size))
+        raise logits_not_finite(model, targets, passes(model, targets.at, batch_size))
     return Reference(rows)
 
 
-@torch.no_grad()
-def _remembered(model: Any, asked: Questions, parts: list[Part]) -> Float[Tensor, "row d_model"]:
-    found = [rows for rows, _ in _asked_rows(model, asked, parts)]
-    return torch.cat(found) if found else torch.empty(0, model.cfg.d_model, dtype=model.cfg.dtype)
+def _rows(batch: Batch, targets: Targets) -> tuple[Float[Tensor, "row d_model"], Int64[Tensor, " row"]]:
+    """The final residual stream of a batch where the model predicts, and the right tokens."""
+    at, device = targets.at[batch.part], batch.residual.device
+    return batch.residual[at.to(device)], targets.right[batch.part][at].to(device)
 
 
-def _check_reference(reference: Any, total: int) -> None:
+def _reference_rows(reference: Any, counts: list[int]) -> Iterable[Float[Tensor, "row d_model"] | None]:
+    """The reference's rows of each part, of `counts` predictions; None for each without a reference."""
     if reference is None:
-        return
-    check_kind("reference", reference, Reference, "what dissect.evaluation.evaluate.remember(model, windows) gave")
-    if len(reference.rows) != total:
+        return repeat(None)
+    check_kind("reference", reference, Reference, "what dissect.evaluation.evaluate.reference_of(model, windows) gave")
+    if len(reference.rows) != sum(counts):
         raise DissectError(
-            f"reference is of {len(reference.rows)} predictions, the windows ask for {total}; "
-            "remember the same windows with the same seed"
+            f"reference is of {len(reference.rows)} predictions, the windows have {sum(counts)}; "
+            "make it of the same windows with the same seed"
         )
+    return reference.rows.split(counts)
 
 
-def _asked_rows(
-    model: Any, asked: Questions, parts: list[Part]
-) -> Iterator[tuple[Float[Tensor, "row d_model"], Int64[Tensor, " row"]]]:
-    """The final residual stream where the model is asked, and the answers, a batch at a time."""
-    for part in sharded(parts):
-        residual = run_part(model, asked, part)
-        at = asked.at[part]
-        yield residual[at.to(residual.device)], asked.answers[part][at].to(residual.device)
-
-
-def _predictions(model: Any, asked: Questions, reference: Reference | None, parts: list[Part]) -> Iterator[Predictions]:
-    common = most_common(asked.answers[asked.at], COMMON)
-    start = 0
-    for rows, targets in _asked_rows(model, asked, parts):
-        wanted = targets.split(logits_per_slice(rows))
-        base = repeat(None)
-        if reference is not None:
-            base = unembed(model, reference.rows[start : start + len(rows)])
-        judged = [_judge(*some) for some in zip(unembed(model, rows), wanted, base, strict=False)]
-        rank, loss, kl = (torch.cat(parts) for parts in zip(*judged, strict=True))
-        is_common = torch.isin(targets, common.to(targets.device))
-        yield Predictions(rank, loss, is_common, kl)
-        start += len(rows)
+def _predicted(
+    batch: Batch, targets: Targets, common: Int64[Tensor, " common"], base: Float[Tensor, "row d_model"] | None
+) -> Predictions:
+    """What is predicted in a batch, some rows at a time; `base` is the reference model's residual stream."""
+    rows, right = _rows(batch, targets)
+    references = repeat(None) if base is None else batch.unembed(base)
+    few = zip(batch.unembed(rows), right.split(logits_per_slice(rows)), references, strict=False)
+    rank, loss, kl = (torch.cat(slices) for slices in zip(*(_judge(*some) for some in few), strict=True))
+    return Predictions(rank, loss, torch.isin(right, common.to(right.device)), kl)
 
 
 def most_common(tokens: Int64[Tensor, " row"], count: int) -> Int64[Tensor, " common"]:

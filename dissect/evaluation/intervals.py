@@ -1,7 +1,7 @@
 """95% intervals of what is measured: the bootstrap over documents, a library's (`scipy.stats.bootstrap`).
 
 Documents are drawn anew, with all predictions of theirs, since predictions in one document resemble each other. The
-accuracy is then the ratio of two sums, and so on; drops are paired, the pruned and the whole model on the same
+accuracy is then the ratio of two sums, and so on; drops are paired, the pruned and the unpruned model on the same
 documents; forget and retain documents are drawn independently. The interval is the percentile one (Efron, 1981): with
 documents of unequal length it covered the truth more often than the basic and the BCa interval did, and it is also
 defined where nothing varies.
@@ -24,11 +24,11 @@ Interval = tuple[float, float] | None  # lower and upper end
 
 
 def intervals(now: Mapping[str, DocumentSums], base: Mapping[str, DocumentSums]) -> dict[str, Any]:
-    """Intervals of what a model predicts `now`, and of what it lost since it was whole (`base`).
+    """Intervals of what a model predicts `now`, and of what it lost since it was unpruned (`base`).
 
     Args:
         now: Of each side, its documents' sums.
-        base: The whole model's, of the same documents.
+        base: The unpruned model's, of the same documents.
 
     Returns:
         For each side None where it has fewer than 10 documents, else the lower and upper ends for `top1`, `top10`,
@@ -56,7 +56,7 @@ def intervals(now: Mapping[str, DocumentSums], base: Mapping[str, DocumentSums])
 
 
 def in_brackets(interval: Interval) -> str:
-    """An interval of a part in percent, to stand behind it, as ` [17.0, 22.2]`; nothing for None."""
+    """An interval of a fraction in percent, to write after it, as ` [17.0, 22.2]`; nothing for None."""
     return "" if interval is None else " [{:.1f}, {:.1f}]".format(*(100 * end for end in interval))
 
 
@@ -81,7 +81,7 @@ def _bootstrap(statistic: Any, sizes: Sequence[int]) -> tuple[np.ndarray, np.nda
 
 
 def _table(now: DocumentSums, base: DocumentSums) -> np.ndarray:
-    """What each document adds to the totals: predictions, three metrics' sums, and two of the whole model's."""
+    """What each document adds to the totals: predictions, three metrics' sums, and two of the unpruned model's."""
     columns = [now.counts[:, now.names.index("top1")]]
     columns += [now.sums[:, now.names.index(name)] for name in ("top1", "top10", "loss")]
     columns += [base.sums[:, base.names.index(name)] for name in ("top1", "loss")]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 H100_OPERATIONS = 0.4 * 989e12  # a second: 40% of an H100's dense bfloat16 peak, an assumption
-TARGETS_OF_MASKED = 0.15  # the fraction of tokens that a masked model predicts, see `evaluation/targets.py`
+TARGETS_OF_MASKED = 0.15  # the fraction of tokens that a masked model predicts, see `targets_of`
 SIDES = 2
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 from dissect.ablation.by_hooks import ablated
-from dissect.backend.hooks import Read, hooked
-from dissect.backend.sites import get_site, hook_points
 from dissect.data.windows import Windows
 from dissect.evaluation.documents import DocumentSums
 from dissect.evaluation.evaluate import evaluate_documents
@@ -105,13 +103,11 @@ class Evaluator:
         if known is not None:
             return known
         todo = [side for side in SIDES if side not in self.base]
-        with ticking(
-            self.model, choice.settings.site, _fractions(tick, self._n_windows(todo) + self._n_windows(SIDES))
-        ):
-            for side in todo:
-                self.base[side] = self._evaluate(side)
-            with self.pruned(choice):
-                found = {side: self._evaluate(side) for side in SIDES}
+        count = _fractions(tick, self._n_windows(todo) + self._n_windows(SIDES))
+        for side in todo:
+            self.base[side] = self._evaluate(side, count)
+        with self.pruned(choice):
+            found = {side: self._evaluate(side, count) for side in SIDES}
         point = self._point(choice, found)
         self.points.append(point)
         return point
@@ -131,8 +127,9 @@ class Evaluator:
         stats = keep if choice.settings.value == "mean" else None
         return ablated(self.model, choice.mask, value=choice.settings.value, stats=stats)
 
-    def _evaluate(self, side: str) -> DocumentSums:
-        return evaluate_documents(self.model, self.windows[side], batch_size=self.batch_size, progress=False)
+    def _evaluate(self, side: str, count: Callable[[int], None]) -> DocumentSums:
+        options = {"batch_size": self.batch_size, "progress": False, "tick": count}
+        return evaluate_documents(self.model, self.windows[side], **options)
 
     def _n_windows(self, sides: list[str] | tuple[str, ...]) -> int:
         return sum(len(self.windows[side]) for side in sides)
@@ -154,14 +151,6 @@ class Evaluator:
             retain_interval,
             self.now,
         )
-
-
-@contextmanager
-def ticking(model: Any, site: str, tick: Callable[[int], None]) -> Iterator[None]:
-    """Call `tick(windows)` inside a `with` block each time that many windows reach the last layer of a site."""
-    last = hook_points(model, get_site(site))[-1]
-    with hooked([(last, Read(lambda z, units: tick(len(z))))]):
-        yield
 
 
 def _fractions(tick: Tick, total: int) -> Callable[[int], None]:

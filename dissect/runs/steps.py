@@ -16,7 +16,7 @@ from dissect.base.ranks import from_main, is_main, together
 from dissect.data.splits import SIDES
 from dissect.data.windows import Windows
 from dissect.evaluation.documents import DocumentSums
-from dissect.evaluation.evaluate import Reference, evaluate_documents, remember
+from dissect.evaluation.evaluate import Reference, evaluate_documents, reference_of
 from dissect.evaluation.intervals import intervals
 from dissect.runs.config import PruneConfig
 from dissect.runs.records import Step
@@ -140,7 +140,7 @@ def measure(work: Work, side: str) -> DocumentSums:
 def unpruned_reference(work: Work) -> Reference:
     """What the unpruned model predicts on the retain corpus's test windows, for the KL divergence from it."""
     windows = work.windows["retain"][1]
-    return remember(work.model, windows, seed=work.config.seed, batch_size=work.batch_size(windows))
+    return reference_of(work.model, windows, seed=work.config.seed, batch_size=work.batch_size(windows))
 
 
 def save_base_stats(work: Work) -> None:

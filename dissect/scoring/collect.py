@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from dissect.backend.forward import check_readable, default_batch_size, passes, run_part
-from dissect.backend.hooks import Hook, Read, hooked
-from dissect.backend.memory import within_memory
+from dissect.backend.finite import not_finite
+from dissect.backend.forward import Part, check_readable
+from dissect.backend.hooked_pass import Reader, Reporting, in_parts, read_all
 from dissect.backend.sites import Site, get_sites, hook_points
-from dissect.base.checks import check_batch_size, check_kind
-from dissect.base.errors import DissectError
-from dissect.base.progress import hidden
-from dissect.base.ranks import sharded
+from dissect.base.checks import check_kind
 from dissect.data.windows import Windows
 from dissect.scoring.stats import Stats, StatsBuilder, known_moments
 
@@ -59,57 +54,42 @@ def collect(
     """
     check_readable(model, windows)
     check_kind("first_position", first_position, bool, "True or False")
-    check_batch_size(batch_size)
     names, chosen = known_moments(moments), get_sites(sites)
+    by_hook = {site.hook: site for site in reversed(chosen)}  # sites that are read at one hook point share their sums
     counted = _with_first(windows.keep) if first_position else windows.keep
 
-    def measure(size: int) -> dict[str, StatsBuilder]:
-        return _run(model, windows, counted, chosen, names, size, progress)
+    def measure(parts: list[Part]) -> dict[str, StatsBuilder]:
+        builders = {hook: StatsBuilder(_shape(model, site), names) for hook, site in by_hook.items()}
+        readers = _readers(model, by_hook, builders, counted)
+        reporting = Reporting("statistics", progress)
+        read_all(model, windows, parts, readers, counted=counted, reporting=reporting)
+        return builders
 
-    shape = windows.tokens.shape
-    builders = within_memory(measure, batch_size, default_batch_size(model, shape[1]), shape)
+    builders = in_parts(measure, model, counted, batch_size=batch_size)
     for builder in builders.values():
         builder.add_ranks()
     _check_finite({site.name: builders[site.hook] for site in chosen})
     return Stats({site.name: builders[site.hook].finish() for site in chosen})
 
 
-@torch.no_grad()
-def _run(
+def _shape(model: Any, site: Site) -> tuple[int, ...]:
+    return (model.cfg.n_layers, *site.read_shape(model.cfg))
+
+
+def _readers(
     model: Any,
-    windows: Windows,
+    by_hook: Mapping[str, Site],
+    builders: Mapping[str, StatsBuilder],
     counted: Bool[Tensor, "window position"],
-    sites: tuple[Site, ...],
-    names: tuple[str, ...],
-    batch_size: int,
-    progress: bool,
-) -> dict[str, StatsBuilder]:
-    """This rank's sums, by hook."""
-    by_hook = {site.hook: site for site in reversed(sites)}
-    shapes = {hook: (model.cfg.n_layers, *site.read_shape(model.cfg)) for hook, site in by_hook.items()}
-    builders = {hook: StatsBuilder(shape, names) for hook, shape in shapes.items()}
-    keep = counted  # of the batch in flight; the hooks below read it
+) -> Iterator[tuple[Any, Reader]]:
+    """At every hook point of every layer, what adds the activations that count to their builder."""
 
-    def read(layer: int, builder: StatsBuilder, z: Tensor, units: Tensor | None) -> None:
-        builder.update(layer, _kept(z, keep), units)
+    def read(builder: StatsBuilder, layer: int, z: Tensor, units: Tensor | None, part: Part) -> None:
+        builder.update(layer, _kept(z, counted[part]), units)
 
-    def watch() -> Iterator[tuple[Any, Hook]]:
-        for site in by_hook.values():
-            for layer, point in enumerate(hook_points(model, site)):
-                yield point, Read(partial(read, layer, builders[site.hook]))
-
-    parts = list(sharded(passes(model, counted, batch_size)))
-    total = sum(int(counted[part].sum()) for part in parts)
-    bar = tqdm(total=total, unit="tok", unit_scale=True, desc="statistics", leave=False, disable=hidden(progress))
-    with bar, hooked(watch()):
-        for part in parts:
-            keep = counted[part]
-            run_part(model, windows, part)
-            n_kept = int(keep.sum())
-            for builder in builders.values():
-                builder.count += n_kept
-            bar.update(n_kept)
-    return builders
+    for hook, site in by_hook.items():
+        for layer, point in enumerate(hook_points(model, site)):
+            yield point, partial(read, builders[hook], layer)
 
 
 def _with_first(keep: Bool[Tensor, "window position"]) -> Bool[Tensor, "window position"]:
@@ -131,7 +111,4 @@ def _check_finite(builders: dict[str, StatsBuilder]) -> None:
     if any(bad.values()):
         first = min(layer for layers in bad.values() for layer in layers)
         sites = " and ".join(repr(site) for site, layers in bad.items() if first in layers)
-        raise DissectError(
-            f"activations of site {sites} are not finite in layer {first}, the first such layer; "
-            "load the model with dtype='float32' and look at its weights and input"
-        )
+        raise not_finite(f"activations of site {sites} are not finite in layer {first}, the first such layer")

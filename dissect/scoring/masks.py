@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from safetensors.torch import save
 from torch import Tensor
 
-from dissect.backend.sites import get_site, get_sites
+from dissect.backend.sites import SITES, Site, get_site, get_sites
 from dissect.base.checks import as_list, as_path, check_kind, check_model, is_index
 from dissect.base.errors import DissectError, shown
 from dissect.base.ranks import shareable
@@ -32,16 +32,8 @@ class Mask:
 
     def __post_init__(self) -> None:
         check_kind("a mask", self.by_site, Mapping, "made of one bool tensor a site: Mask({'mlp': pruned})")
-        for site, pruned in self.by_site.items():
-            get_site(site)
-            check_kind(f"the mask of site {site!r}", pruned, Tensor, "a bool tensor of shape `layer *unit`")
-            if pruned.ndim != 1 + len(get_site(site).unit):
-                raise DissectError(
-                    f"the mask of site {site!r} has {1 + len(get_site(site).unit)} dimensions, "
-                    f"layer and {', '.join(get_site(site).unit)}, got shape {tuple(pruned.shape)}"
-                )
-            if pruned.dtype != torch.bool:
-                raise DissectError(f"a mask is bool (True = pruned), got {pruned.dtype} for site {site!r}")
+        for name, pruned in self.by_site.items():
+            _check(get_site(name), pruned)
         # Copies: what the caller does to the originals later must not change what is pruned.
         object.__setattr__(self, "by_site", {site: pruned.clone() for site, pruned in self.by_site.items()})
 
@@ -59,7 +51,7 @@ class Mask:
         Raises:
             DissectError: A unit is none, or outside the model.
         """
-        mask = cls.none(model, get_site(site).name)
+        mask = cls.none(model, site)
         pruned = mask[site]
         for unit in as_list("units", units, "units, each (layer, *unit)"):
             if not isinstance(unit, Sequence) or not all(is_index(i) for i in unit):
@@ -151,7 +143,7 @@ class Mask:
         """Raise `DissectError` unless the mask has the shape of `model`'s units."""
         check_model(model)
         for name, pruned in self.by_site.items():
-            expected = get_site(name).mask_shape(model.cfg)
+            expected = SITES[name].mask_shape(model.cfg)
             if tuple(pruned.shape) != expected:
                 raise DissectError(
                     f"mask of another model: site {name!r} has shape {tuple(pruned.shape)}, "
@@ -193,6 +185,18 @@ class Mask:
     def __repr__(self) -> str:
         parts = (f"{site}: {int(pruned.sum()):,} of {pruned.numel():,}" for site, pruned in self.by_site.items())
         return f"Mask({', '.join(parts)} units pruned)"
+
+
+def _check(site: Site, pruned: Any) -> None:
+    """Raise `DissectError` unless `pruned` can be a mask of the site."""
+    check_kind(f"the mask of site {site.name!r}", pruned, Tensor, "a bool tensor of shape `layer *unit`")
+    if pruned.ndim != 1 + len(site.unit):
+        raise DissectError(
+            f"the mask of site {site.name!r} has {1 + len(site.unit)} dimensions, layer and {', '.join(site.unit)}, "
+            f"got shape {tuple(pruned.shape)}"
+        )
+    if pruned.dtype != torch.bool:
+        raise DissectError(f"a mask is bool (True = pruned), got {pruned.dtype} for site {site.name!r}")
 
 
 def over_heads(value: Bool[Tensor, "layer value_head d_head"], n_heads: int) -> Bool[Tensor, "layer head d_head"]:

@@ -47,7 +47,7 @@ class SiteScores:
         """The mask of the highest scores, ranked across all layers at once; ties go to the lower index.
 
         Args:
-            fraction: How many to take, as a part of all units of the site (2% is 0.02), in (0, 1].
+            fraction: How many to take, as a fraction of all units of the site (2% is 0.02), in (0, 1].
             count: How many to take, as a number; instead of `fraction`.
             exclude: Units not to take, such as those pruned before.
 
@@ -157,9 +157,11 @@ def score(
     check_eps(eps)
     for name, side in (("forget", forget), ("retain", retain)):
         check_kind(name, side, Stats, "statistics, as dissect.collect(model, windows) gives them")
-    names = list(forget) if sites is None else [site.name for site in get_sites(sites)]
+    if head not in get_args(HeadScore):
+        raise unknown("way to score heads", head, get_args(HeadScore))
+    chosen = [get_site(name) for name in forget] if sites is None else get_sites(sites)
     get_importance(importance)
-    return Scores({name: _score_site(get_site(name), forget, retain, importance, eps, head, force) for name in names})
+    return Scores({site.name: _score_site(site, forget, retain, importance, eps, head, force) for site in chosen})
 
 
 def check_importance(importance: str, site: Site, *, force: bool = False) -> None:
@@ -207,9 +209,7 @@ def _check_finite(site: Site, importance: str, **sides: Tensor) -> None:
 
 def _per_unit(site: Site, values: Tensor, head: HeadScore = "mean") -> Tensor:
     """Average over what a unit spans: a head's `d_head`, nothing elsewhere."""
-    if head not in get_args(HeadScore):
-        raise unknown("way to score heads", head, get_args(HeadScore))
-    if len(site.unit) == len(site.read):
+    if site.is_neuron:
         return values
     spread = values.flatten(1 + len(site.unit))
     return spread.mean(-1) if head == "mean" else spread.quantile(0.5, dim=-1)

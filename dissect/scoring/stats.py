@@ -26,17 +26,17 @@ Activations = Float[Tensor, "window position *unit"]
 Moments = dict[str, Callable[[Tensor, Tensor], Tensor]]
 
 # Each sums a function of the activations over positions. It gets float32 (or better), `position *unit`, some at a
-# time: torch sums those pairwise, and the parts add up in float64. `spare` is memory of the same shape to write to:
+# time: torch sums those pairwise, and the parts add up in float64. `scratch` is a buffer of the same shape to write to:
 # memory that is new each time costs more than the arithmetic.
 SIGNED: Moments = {
-    "sum": lambda z, spare: z.sum(0),
-    "sum_sq": lambda z, spare: torch.mul(z, z, out=spare).sum(0),
-    "positive": lambda z, spare: torch.gt(z, 0, out=spare).sum(0),
+    "sum": lambda z, scratch: z.sum(0),
+    "sum_sq": lambda z, scratch: torch.mul(z, z, out=scratch).sum(0),
+    "positive": lambda z, scratch: torch.gt(z, 0, out=scratch).sum(0),
 }
 # These get the absolute values of the activations, which are taken once.
 ABSOLUTE: Moments = {
-    "sum_abs": lambda size, spare: size.sum(0),
-    "sum_sqrt": lambda size, spare: torch.sqrt(size, out=spare).sum(0),
+    "sum_abs": lambda size, scratch: size.sum(0),
+    "sum_sqrt": lambda size, scratch: torch.sqrt(size, out=scratch).sum(0),
 }
 MOMENTS = SIGNED | ABSOLUTE
 NEVER_NEGATIVE = ("sum_sq", "sum_abs", "sum_sqrt", "positive")
@@ -179,11 +179,18 @@ def _unit_stats(site: str, sums: dict[str, Tensor]) -> UnitStats:
 
 @dataclass
 class StatsBuilder:
-    """Sums one site's activations as they come by; `finish` gives the frozen `UnitStats`."""
+    """Sums one site's activations as they come, and counts them; `finish` gives the frozen `UnitStats`.
+
+    Attributes:
+        shape: `layer *unit`.
+        names: The moments to sum.
+        counts: How many positions were added, of each layer.
+        sums: The sums of them, in float64.
+    """
 
     shape: tuple[int, ...]
     names: tuple[str, ...]
-    count: int = 0
+    counts: Int64[Tensor, " layer"] = field(init=False)
     sums: Float64[Tensor, "layer moment *unit"] = field(init=False)
     _memory: Tensor = field(init=False, default_factory=lambda: torch.empty(2, 0))
 
@@ -192,13 +199,15 @@ class StatsBuilder:
             look_up("moment", name, MOMENTS)
         watching = () if any(_shows_not_finite(name) for name in self.names) else ("sum",)
         self._summed = (*self.names, *watching)
+        self.counts = torch.zeros(self.shape[0], dtype=torch.int64)
         self.sums = torch.zeros(self.shape[0], len(self._summed), *self.shape[1:], dtype=torch.float64)
 
     def update(self, layer: int, z: Activations, units: Int64[Tensor, " unit"] | None = None) -> None:
-        """Add the kept activations of one layer; `count` is the caller's to raise, once a batch.
+        """Add the kept activations of one layer.
 
         With `units` z holds those units alone, and the others were zero everywhere.
         """
+        self.counts[layer] += z.shape[0] * z.shape[1]
         self._move_to(z.device)
         total = self.sums[layer]
         if units is not None:
@@ -209,8 +218,8 @@ class StatsBuilder:
             self._add_zeros(total, z.shape[0] * z.shape[1], units)
 
     def _sums(self, z: Activations) -> Float64[Tensor, " moment *unit"]:
-        wide, spare = self._wide(z)
-        return torch.stack(_moments(self._summed, wide, spare)).to(self.sums)
+        wide, scratch = self._wide(z)
+        return torch.stack(_moments(self._summed, wide, scratch)).to(self.sums)
 
     def _wide(self, z: Activations) -> Float[Tensor, "2 flat *unit"]:
         """z in float32 or better, and as much memory beside it, both in memory that the next call uses again."""
@@ -234,7 +243,7 @@ class StatsBuilder:
 
     def add_ranks(self) -> None:
         """Add what the other ranks summed, on every rank."""
-        self.count = int(all_reduce_sum_(torch.tensor(self.count)))
+        all_reduce_sum_(self.counts)
         all_reduce_sum_(self.sums)
 
     def layers_not_finite(self) -> list[int]:
@@ -242,8 +251,18 @@ class StatsBuilder:
         return (~self.sums.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
 
     def finish(self) -> UnitStats:
-        """The sums so far, on the CPU."""
-        return UnitStats(self.count, dict(zip(self.names, self.sums.cpu().unbind(1), strict=False)))
+        """The sums so far, on the CPU.
+
+        Raises:
+            DissectError: Some layers were read more often than others: their hook point is not passed once a batch.
+        """
+        counts = self.counts.unique().tolist()
+        if len(counts) > 1:
+            raise DissectError(
+                f"layers were read at {' and '.join(map(str, counts))} positions: the model does not pass a site's "
+                "hook point once in every layer, so it has no statistics; collect other sites"
+            )
+        return UnitStats(counts[0], dict(zip(self.names, self.sums.cpu().unbind(1), strict=False)))
 
 
 def _parts(z: Activations) -> Iterator[Activations]:
@@ -254,13 +273,15 @@ def _parts(z: Activations) -> Iterator[Activations]:
         yield from windows.split(max(1, few // width), 1)
 
 
-def _moments(names: Iterable[str], z: Float[Tensor, " position *unit"], spare: Tensor) -> list[Float[Tensor, " *unit"]]:
+def _moments(
+    names: Iterable[str], z: Float[Tensor, " position *unit"], scratch: Tensor
+) -> list[Float[Tensor, " *unit"]]:
     """The moments of z, which becomes |z| where one of them is of that."""
-    sums = {name: SIGNED[name](z, spare) for name in names if name in SIGNED}
+    sums = {name: SIGNED[name](z, scratch) for name in names if name in SIGNED}
     absolute = [name for name in names if name in ABSOLUTE]
     if absolute:
         z.abs_()
-    sums |= {name: ABSOLUTE[name](z, spare) for name in absolute}
+    sums |= {name: ABSOLUTE[name](z, scratch) for name in absolute}
     return [sums[name] for name in names]
 
 

@@ -196,7 +196,7 @@ class TestMasked:
     def test_what_is_asked(self, load):
         model = load("roberta")
         windows = random_windows(40, 51, d_vocab=tiny.VOCAB)
-        asked = dissect.evaluation.targets.questions(model, windows, seed=1)
+        asked = dissect.evaluation.targets.targets_of(model, windows, seed=1)
         special = torch.isin(windows.tokens, torch.tensor(model.tokenizer.all_special_ids))
         assert asked.at.sum() == round(0.15 * (windows.keep & ~special).sum().item())
         assert not (asked.at & (special | ~windows.keep)).any()
@@ -205,13 +205,13 @@ class TestMasked:
         n = asked.at.sum().item()
         assert (asked.tokens[asked.at] == model.tokenizer.mask_token_id).float().mean() == pytest.approx(0.8, abs=0.01)
         assert changed.sum() == pytest.approx(0.9 * n, abs=0.02 * n)
-        assert torch.equal(asked.answers, windows.tokens)
-        assert torch.equal(asked.tokens, dissect.evaluation.targets.questions(model, windows, seed=1).tokens)
-        assert not torch.equal(asked.at, dissect.evaluation.targets.questions(model, windows, seed=2).at)
+        assert torch.equal(asked.right, windows.tokens)
+        assert torch.equal(asked.tokens, dissect.evaluation.targets.targets_of(model, windows, seed=1).tokens)
+        assert not torch.equal(asked.at, dissect.evaluation.targets.targets_of(model, windows, seed=2).at)
 
     def test_metrics_are_those_of_the_masked_positions(self, load):
         model, windows = load("roberta"), random_windows(6, 21, d_vocab=tiny.VOCAB)
-        asked = dissect.evaluation.targets.questions(model, windows)
+        asked = dissect.evaluation.targets.targets_of(model, windows)
         logits = model(asked.tokens)[asked.at].double()
         answers = windows.tokens[asked.at]
         result = dissect.evaluate(model, windows)

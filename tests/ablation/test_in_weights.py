@@ -10,8 +10,9 @@ import torch
 import dissect
 from dissect import DissectError, Mask, ablated, bake
 from dissect.backend.hooks import attach
+from dissect.backend.sites import get_site
 from dissect.backend.units import Unit
-from dissect.cards.directions import output_weights
+from dissect.backend.weights import output_weights
 from dissect.models.fingerprint import model_fingerprint
 from tests.support.models import tiny_transformer
 from tests.support.windows import random_windows
@@ -164,7 +165,10 @@ def test_direction_of_an_ungrouped_models_value_is_what_the_hook_adds():
         model(torch.arange(5)[None])
         handle.remove()
     torch.testing.assert_close(
-        outputs[1] - outputs[0], output_weights(model, unit).expand(1, 5, 16), rtol=1e-4, atol=1e-5
+        outputs[1] - outputs[0],
+        output_weights(get_site(unit.site), model, unit.layer, unit.index).expand(1, 5, 16),
+        rtol=1e-4,
+        atol=1e-5,
     )
 
 

@@ -15,7 +15,7 @@ from transformer_lens import hook_points
 import dissect
 from dissect import DissectError, Mask, Stats, UnitStats, ablate, ablated, evaluate
 from dissect.ablation.weight_edit import WeightEdit
-from dissect.evaluation.evaluate import remember
+from dissect.evaluation.evaluate import reference_of
 from dissect.explorer.choice import Evidence, Settings, choose
 from dissect.explorer.evaluator import Evaluator
 from dissect.explorer.trial import try_prompt
@@ -35,7 +35,7 @@ def collect(model, folder):
 
 
 def evaluate_and_compare(model, folder):
-    reference = remember(model, random_windows())
+    reference = reference_of(model, random_windows())
     with ablated(model, Mask.of(model, "head", [(0, 1)])):
         evaluate(model, random_windows(), reference=reference, batch_size=3, progress=False)
 
@@ -397,7 +397,7 @@ def test_evaluate_names_the_first_layer_and_site(model, weight, bad):
     model.get_parameter(weight)[:] = bad
     place = WEIGHTS[weight][0]
     expected = f"so are activations from {place} on" if place else "all activations are, so look at the unembedding"
-    for measure in (evaluate, remember) if place else (evaluate,):
+    for measure in (evaluate, reference_of) if place else (evaluate,):
         with pytest.raises(DissectError) as caught:
             measure(model, random_windows())
         assert str(caught.value).startswith(f"the logits are not finite: {expected}; ")

@@ -469,3 +469,27 @@ def test_nothing_stays(model, windows):
     dissect.collect(model, windows)
     assert our_hooks(model) == 0
     assert Windows.from_tokens(windows.tokens).fingerprint == windows.fingerprint
+
+
+@pytest.mark.parametrize("point", ["attn.hook_pattern", "ln1.hook_scale", "mlp.hook_post"])
+def test_a_hook_that_a_hook_adds_is_honoured_in_the_next_block(model, windows, point):
+    """Also where the plan of the pass, made before, would not look there: past the pattern, or at pruned neurons."""
+    seen = []
+
+    def add(z, hook):
+        model.add_hook(f"blocks.2.{point}", lambda z, hook: seen.append(z.clone()))
+
+    with dissect.ablated(model, pruned_mask(model)):
+        model.add_hook("blocks.0.hook_resid_post", add)
+        run_blocks(model, windows.tokens)
+    assert len(seen) == (3 if point == "ln1.hook_scale" else 1)
+    assert seen[0].shape[-1] == {"attn.hook_pattern": 17, "ln1.hook_scale": 1, "mlp.hook_post": 20}[point]
+
+
+def test_one_plan_serves_all_batches_of_a_pass(model, windows, monkeypatch):
+    plans = []
+    original = fast.plan_of
+    monkeypatch.setattr(fast, "plan_of", lambda model: plans.append(1) or original(model))
+    dissect.collect(model, windows, batch_size=1, progress=False)
+    dissect.evaluate(model, windows, batch_size=1, progress=False)
+    assert len(plans) == 2

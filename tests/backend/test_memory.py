@@ -13,7 +13,7 @@ import torch
 import dissect
 from dissect import DissectError
 from dissect.backend.memory import within_memory
-from dissect.evaluation.evaluate import remember
+from dissect.evaluation.evaluate import reference_of
 from dissect.explorer.trial import read_on
 from tests.support.models import our_hooks, tiny_transformer
 from tests.support.windows import random_windows
@@ -54,7 +54,7 @@ def loss(model, size):
 
 
 def rows(model, size):
-    return remember(model, WINDOWS, batch_size=size).rows
+    return reference_of(model, WINDOWS, batch_size=size).rows
 
 
 def neuron(model, size):

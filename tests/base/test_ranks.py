@@ -150,7 +150,7 @@ def test_what_is_not_finite_on_one_rank(server):
     ended = on_ranks(server, 2, "not_finite")
     for code, output in ended:
         assert code == 0, output
-        for line in ("collect: activations of site", "evaluate: the logits are not finite", "remember: the logits"):
+        for line in ("collect: activations of site", "evaluate: the logits are not finite", "reference_of: the logits"):
             assert line in output
     assert "alone 64" in ended[0][1]
 

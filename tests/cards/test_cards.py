@@ -8,7 +8,9 @@ import torch
 
 import dissect
 from dissect import DissectError, Windows
-from dissect.cards.directions import direction, output_weights
+from dissect.backend.sites import get_site
+from dissect.backend.weights import output_weights
+from dissect.cards.directions import direction
 from dissect.cards.histograms import HistogramBuilder
 from dissect.cards.svg import DensityPlot
 from dissect.data.token_text import token_text
@@ -109,7 +111,7 @@ def test_direction_is_the_change_of_logits(unit):
     """Through the model's own final norm and unembedding: what a little more of the write does to the logits."""
     model = tiny_transformer(seed=unit.layer)
     model.ln_final.w.copy_(torch.rand(16) + 0.5)
-    written = output_weights(model, unit)
+    written = output_weights(get_site(unit.site), model, unit.layer, unit.index)
     centred = written - written.mean()
     # A residual across the write: there the norm's scale does not change with it.
     residual = torch.randn(16)
@@ -128,8 +130,8 @@ def test_direction_is_the_change_of_logits(unit):
 def test_a_value_neuron_writes_through_its_group():
     model = tiny_transformer()
     heads = model.blocks[0].attn.W_O
-    assert torch.allclose(output_weights(model, dissect.Unit("value", 0, (1, 4))), heads[2, 4] + heads[3, 4])
-    assert torch.equal(output_weights(model, dissect.Unit("pre_out", 0, (1, 4))), heads[1, 4])
+    assert torch.allclose(output_weights(dissect.SITES["value"], model, 0, (1, 4)), heads[2, 4] + heads[3, 4])
+    assert torch.equal(output_weights(dissect.SITES["pre_out"], model, 0, (1, 4)), heads[1, 4])
 
 
 def test_head_cards_take_the_units_of_a_table(sides):

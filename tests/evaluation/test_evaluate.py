@@ -92,7 +92,7 @@ def test_ablation_shows(model, windows):
 
 def test_nothing_to_evaluate(model):
     tokens = torch.zeros(1, 4, dtype=torch.int64)
-    with pytest.raises(DissectError, match="no question in 0 kept positions"):
+    with pytest.raises(DissectError, match="no target in 0 kept positions"):
         evaluate(model, Windows.from_tokens(tokens, keep=torch.zeros(1, 4, dtype=torch.bool)))
 
 
@@ -103,7 +103,7 @@ def test_logits_that_are_not_finite(model, windows):
 
 
 def test_kl_is_the_divergence_from_the_whole_model(model, windows):
-    reference = dissect.evaluation.evaluate.remember(model, windows, batch_size=2)
+    reference = dissect.evaluation.evaluate.reference_of(model, windows, batch_size=2)
     assert evaluate(model, windows, reference=reference)["kl"] == pytest.approx(0, abs=1e-6)
     base = model(windows.tokens)[:, :-1].double().log_softmax(-1)
     with dissect.ablated(model, dissect.Mask.of(model, "mlp", [(0, k) for k in range(20)])):

@@ -15,7 +15,7 @@ from dissect import DissectError, Run, Windows
 from dissect.evaluation.documents import DocumentSums
 from dissect.evaluation.evaluate import evaluate_documents
 from dissect.evaluation.intervals import FEWEST, NAMES, intervals
-from dissect.evaluation.targets import questions
+from dissect.evaluation.targets import targets_of
 from dissect.runs.seeds import by_seed
 from dissect.runs.tables import summary_rows
 from dissect.views import compare, curves, dashboard, perplexity
@@ -145,7 +145,7 @@ def test_a_masked_model_is_asked_of_the_document_where_it_stands():
     masked = SimpleNamespace(tokenizer=tokenizer, cfg=cfg, hook_dict={}, mlm_head=None, encoder_output=None)
     tokens = torch.randint(4, 50, (4, 20), generator=torch.Generator().manual_seed(0))
     windows = Windows.from_tokens(tokens, documents=torch.arange(80).reshape(4, 20))
-    assert torch.equal(questions(masked, windows).documents, windows.documents)
+    assert torch.equal(targets_of(masked, windows).documents, windows.documents)
 
 
 @pytest.mark.parametrize(

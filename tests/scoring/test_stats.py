@@ -18,7 +18,6 @@ def stats_of(z):
     builder = StatsBuilder(SHAPE, tuple(MOMENTS))
     for layer in range(SHAPE[0]):
         builder.update(layer, z[None, :, layer])
-    builder.count = len(z)
     return builder.finish()
 
 
@@ -71,3 +70,10 @@ def test_other_models_do_not_add():
         one + UnitStats(3, {name: torch.zeros(1, 4, dtype=torch.float64) for name in MOMENTS})
     with pytest.raises(DissectError, match="cannot add"):
         one + UnitStats(3, {"sum": torch.zeros(SHAPE, dtype=torch.float64)})
+
+
+def test_a_layer_that_is_read_less_often_is_an_error():
+    builder = StatsBuilder(SHAPE, ("sum",))
+    builder.update(0, torch.ones(1, 2, 3))
+    with pytest.raises(DissectError, match="layers were read at 0 and 2 positions"):
+        builder.finish()

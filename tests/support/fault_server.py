@@ -26,7 +26,7 @@ from dissect.base import storage
 from dissect.base.errors import DissectError
 from dissect.base.ranks import distributed, rank
 from dissect.cli import main as cli
-from dissect.evaluation.evaluate import remember
+from dissect.evaluation.evaluate import reference_of
 from dissect.runs import prune as pruning
 from dissect.runs import steps
 from dissect.runs.run import Run
@@ -212,7 +212,7 @@ def not_finite() -> None:
     with distributed():
         if rank() == 1:
             model.blocks[1].mlp.W_out[:] = torch.nan
-        for act in (collect, evaluate, remember):
+        for act in (collect, evaluate, reference_of):
             try:
                 act(model, windows, batch_size=1)
             except DissectError as error:

@@ -88,12 +88,12 @@ class Killed(BaseException):
 
 def kill_at(patch, moment, nth):
     """Raise `Killed` at the nth rename of a file, once before and once after, or at the nth forward pass."""
+    import dissect.backend.hooked_pass
     import dissect.base.storage
-    import dissect.evaluation.evaluate
 
     calls = {"n": 0}
     target, name = (
-        (dissect.evaluation.evaluate, "run_part") if moment == "forward" else (dissect.base.storage.os, "replace")
+        (dissect.backend.hooked_pass, "run_part") if moment == "forward" else (dissect.base.storage.os, "replace")
     )
     original = getattr(target, name)
 

@@ -2,8 +2,9 @@
 
 Each norm, attention and feed-forward layer is replaced by itself, and only where nothing asks for what the
 replacement skips: a hook on the attention pattern makes that one attention run as TransformerLens wrote it. What is
-not known (another model class, a patched `forward`, gradients) runs as it is. Positions behind the last that
-counts are not read. `disabled()`, or the environment variable `DISSECT_FAST=0`, turns all of it off.
+not known (another model class, a patched `forward`, gradients) runs as it is. Positions after the last that counts
+are not read. Who watches is asked once, in a `Plan` for all batches of a pass. `disabled()`, or the environment
+variable `DISSECT_FAST=0`, turns all of it off.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
 
-from dissect.backend.fast.blocks import block_output, normalized
+from dissect.backend.fast.blocks import Step, quick_block, quick_norm
 from dissect.backend.fast.positions import looks_back_only, up_to_the_last
-from dissect.backend.fast.support import follows_its_class, is_plain_decoder, observed
+from dissect.backend.fast.support import Hooked, follows_its_class, hooked_modules, is_plain_decoder, observed
 
 _enabled: ContextVar[bool] = ContextVar("dissect.backend.fast", default=os.environ.get("DISSECT_FAST", "1") != "0")
 
@@ -48,25 +51,60 @@ def needed_lengths(model: Any, wanted: Bool[Tensor, "window position"]) -> list[
     return [wanted.shape[1]] * len(wanted)
 
 
-def run_blocks(model: Any, tokens: Int64[Tensor, "window position"]) -> Float[Tensor, "window position d_model"] | None:
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """How the batches of a pass run, by who watches the model when the plan is made.
+
+    A hook that is added later, as by a hook in flight, is honoured from the next block on. What else changes during a
+    pass (a patched `forward`, a hook that is removed) may be seen only by the next plan.
+
+    Attributes:
+        blocks: What gives the output of each block; None where the model has to run as a whole.
+        hooked: The modules that a hook is on; None where nothing may be quick.
+        hooks_made: How many hooks torch had made when the plan was.
+    """
+
+    blocks: tuple[Step, ...] | None
+    hooked: Hooked | None
+    hooks_made: int
+
+    def holds(self) -> bool:
+        """True while torch has made no other hook, on any module."""
+        return self.hooks_made == RemovableHandle.next_id
+
+
+def plan_of(model: Any) -> Plan:
+    """The plan of a pass through a `HookedTransformer` with the hooks that it has now."""
+    hooks_made = RemovableHandle.next_id
+    if not is_enabled():
+        return Plan(None, None, hooks_made)
+    hooked = hooked_modules(model)
+    plain = is_plain_decoder(model, hooked)
+    return Plan(tuple(quick_block(block, hooked) for block in model.blocks) if plain else None, hooked, hooks_made)
+
+
+def run_blocks(
+    model: Any, tokens: Int64[Tensor, "window position"], plan: Plan
+) -> Float[Tensor, "window position d_model"] | None:
     """The residual stream after the last block, or None where the model has to run as a whole."""
-    if not (is_enabled() and is_plain_decoder(model)):
+    if plan.blocks is None:
         return None
     residual, _, shortformer, padding = model.input_to_embed(tokens)
     if shortformer is not None or padding is not None:
         return None
-    for block in model.blocks:
-        residual = block_output(block, residual)
+    for block, planned in zip(model.blocks, plan.blocks, strict=True):
+        run = planned if plan.holds() else quick_block(block, hooked_modules(block))
+        residual = run(residual)
     return residual
 
 
-def logits(model: Any, residual: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
+def logits(model: Any, residual: Float[Tensor, "row d_model"], plan: Plan) -> Float[Tensor, "row vocab"]:
     """The unembedding in the model's own dtype, without a soft cap; W_U is not copied as TransformerLens does."""
-    rows = residual[None]
-    quick = is_enabled()
+    rows, hooked = residual[None], plan.hooked if plan.holds() else plan_of(model).hooked
     if model.cfg.normalization_type is not None:
-        rows = normalized(model.ln_final, rows) if quick else model.ln_final(rows)
+        norm = model.ln_final if hooked is None else quick_norm(model.ln_final, hooked)
+        rows = norm(rows)
     unembed = model.unembed
-    if quick and follows_its_class(unembed) and not observed(unembed):
+    if hooked is not None and follows_its_class(unembed, hooked) and not observed(unembed, hooked):
         return functional.linear(rows[0], unembed.W_U.T, unembed.b_U)
     return unembed(rows)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from dissect.backend.fast.support import follows_its_class, watched
+from dissect.backend.fast.support import Hooked, follows_its_class, watched
 
 QUERIES = 64  # in a block; with 512 tokens of windows a core the scores then stay in its cache
 TOKENS = 512
@@ -19,10 +20,18 @@ KeyHeads = Float[Tensor, "window position value_head d_head"]
 Stream = Float[Tensor, "window position d_model"]
 
 
-def attention_output(attn: Any, x: Stream) -> Stream:
-    """`attn(x, x, x)`, past the pattern where nothing looks at it."""
-    if not _skips_the_pattern(attn, x.shape[1]):
+def quick_attention(attn: Any, hooked: Hooked) -> Callable[[Stream], Stream]:
+    """What gives `attn(x, x, x)`, without the pattern where nothing looks at it."""
+
+    def plain(x: Stream) -> Stream:
         return attn(query_input=x, key_input=x, value_input=x)
+
+    if not _needs_no_pattern(attn, hooked):
+        return plain
+    return lambda x: _without_pattern(attn, x) if _reaches(attn, x.shape[1]) else plain(x)
+
+
+def _without_pattern(attn: Any, x: Stream) -> Stream:
     q, k, v = attn.calculate_qkv_matrices(x, x, x)
     if attn.cfg.positional_embedding_type == "rotary":
         q, k = attn.hook_rot_q(_rotated(attn, q)), attn.hook_rot_k(_rotated(attn, k))
@@ -30,25 +39,31 @@ def attention_output(attn: Any, x: Stream) -> Stream:
     return functional.linear(z.flatten(2), attn.W_O.permute(2, 0, 1).flatten(1), attn.b_O)
 
 
-def _skips_the_pattern(attn: Any, positions: int) -> bool:
+def _needs_no_pattern(attn: Any, hooked: Hooked) -> bool:
     """True where nobody reads scores or pattern, and the scores are products under a causal mask and nothing else."""
     cfg = attn.cfg
     return (
-        follows_its_class(attn)
-        and not watched(attn, "hook_attn_scores", "hook_pattern")
+        follows_its_class(attn, hooked)
+        and not watched(attn, hooked, "hook_attn_scores", "hook_pattern")
         and attn._attention_dir_override is None
         and cfg.attention_dir == "causal"
-        and (attn.attn_type == "global" or cfg.window_size >= positions)
         and not (cfg.attn_scores_soft_cap and cfg.attn_scores_soft_cap > 0)
         and not (cfg.use_attn_result or cfg.use_attention_sinks or cfg.load_in_4bit or cfg.use_logn_attn)
         and cfg.clip_qkv is None
-        and (cfg.positional_embedding_type != "rotary" or _has_tables(attn, positions))
     )
 
 
-def _has_tables(attn: Any, positions: int) -> bool:
-    """True where the rotary tables hold every position; TransformerLens itself lengthens or rescales them."""
-    return not attn.cfg.use_dynamic_ntk_rope and positions <= attn.rotary_cos.shape[0]
+def _reaches(attn: Any, positions: int) -> bool:
+    """True where every position sees all before it, and the rotary tables hold it.
+
+    TransformerLens itself lengthens or rescales those tables.
+    """
+    cfg = attn.cfg
+    sees_all = attn.attn_type == "global" or cfg.window_size >= positions
+    has_tables = cfg.positional_embedding_type != "rotary" or (
+        not cfg.use_dynamic_ntk_rope and positions <= attn.rotary_cos.shape[0]
+    )
+    return sees_all and has_tables
 
 
 def _rotated(attn: Any, x: Heads) -> Heads:

@@ -10,47 +10,67 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from dissect.backend.fast.attention import attention_output
-from dissect.backend.fast.feed_forward import feed_forward_output
-from dissect.backend.fast.support import follows_its_class, observed
+from dissect.backend.fast.attention import quick_attention
+from dissect.backend.fast.feed_forward import quick_feed_forward
+from dissect.backend.fast.support import Hooked, follows_its_class, observed
 
 Residual = Float[Tensor, "window position d_model"]
+Step = Callable[[Residual], Residual]
 
 
-def block_output(block: Any, residual: Residual) -> Residual:
-    """`block(residual)`; every hook point of the block itself is passed as TransformerLens does."""
+def quick_block(block: Any, hooked: Hooked) -> Step:
+    """What gives `block(residual)`; every hook point of the block itself is passed as TransformerLens does."""
     cfg = block.cfg
-    # TransformerLens norms three times, for queries, keys and values: a hook on that norm is to fire as often.
-    if not follows_its_class(block) or observed(block.ln1) or cfg.use_attn_in or cfg.use_split_qkv_input:
-        return block(residual)
-    before = block.hook_resid_pre(residual)
-    attended = attention_output(block.attn, normalized(block.ln1, before))
-    if cfg.use_normalization_before_and_after:
-        attended = normalized(block.ln1_post, attended)
-    attended = block.hook_attn_out(attended)
-    if cfg.attn_only:
-        return block.hook_resid_post(before + attended)
-    if cfg.parallel_attn_mlp:
-        return block.hook_resid_post(before + attended + _feed_forward(block, before))
-    middle = block.hook_resid_mid(before + attended)
-    return block.hook_resid_post(middle + _feed_forward(block, middle))
+    # TransformerLens norms three times, for queries, keys and values: a hook on that norm must fire as often.
+    plain = not follows_its_class(block, hooked) or observed(block.ln1, hooked)
+    if plain or cfg.use_attn_in or cfg.use_split_qkv_input:
+        return block
+    attention, feed_forward = _attention(block, hooked), None if cfg.attn_only else _feed_forward(block, hooked)
+
+    def run(residual: Residual) -> Residual:
+        before = block.hook_resid_pre(residual)
+        attended = attention(before)
+        if feed_forward is None:
+            return block.hook_resid_post(before + attended)
+        if cfg.parallel_attn_mlp:
+            return block.hook_resid_post(before + attended + feed_forward(before))
+        middle = block.hook_resid_mid(before + attended)
+        return block.hook_resid_post(middle + feed_forward(middle))
+
+    return run
 
 
-def _feed_forward(block: Any, residual: Residual) -> Residual:
-    if block.cfg.use_hook_mlp_in:
-        residual = block.hook_mlp_in(residual.clone())
-    output = feed_forward_output(block.mlp, normalized(block.ln2, residual))
+def _attention(block: Any, hooked: Hooked) -> Step:
+    steps = [quick_norm(block.ln1, hooked), quick_attention(block.attn, hooked)]
     if block.cfg.use_normalization_before_and_after:
-        output = normalized(block.ln2_post, output)
-    return block.hook_mlp_out(output)
+        steps.append(quick_norm(block.ln1_post, hooked))
+    return _in_turn(*steps, block.hook_attn_out)
 
 
-def normalized(norm: Any, x: Residual) -> Residual:
-    """`norm(x)`, rounded to the model's dtype once instead of after every operation."""
+def _feed_forward(block: Any, hooked: Hooked) -> Step:
+    steps = [quick_norm(block.ln2, hooked), quick_feed_forward(block.mlp, hooked)]
+    if block.cfg.use_normalization_before_and_after:
+        steps.append(quick_norm(block.ln2_post, hooked))
+    if block.cfg.use_hook_mlp_in:
+        steps.insert(0, lambda residual: block.hook_mlp_in(residual.clone()))
+    return _in_turn(*steps, block.hook_mlp_out)
+
+
+def _in_turn(*steps: Step) -> Step:
+    def run(x: Residual) -> Residual:
+        for step in steps:
+            x = step(x)
+        return x
+
+    return run
+
+
+def quick_norm(norm: Any, hooked: Hooked) -> Step:
+    """What gives `norm(x)`, rounded to the model's dtype once instead of after every operation."""
     quick = NORMS.get(type(norm).__name__)
-    if quick is None or not follows_its_class(norm) or observed(norm) or x.dtype != norm.cfg.dtype:
-        return norm(x)
-    return quick(norm, x)
+    if quick is None or not follows_its_class(norm, hooked) or observed(norm, hooked):
+        return norm
+    return lambda x: quick(norm, x) if x.dtype == norm.cfg.dtype else norm(x)
 
 
 def _rms(norm: Any, x: Residual) -> Residual:

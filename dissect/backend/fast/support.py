@@ -1,4 +1,7 @@
-"""What the quick pass may replace: modules that are TransformerLens' own, unpatched, with nobody watching inside."""
+"""What the quick pass may replace: modules that are TransformerLens' own, unpatched, with nobody watching inside.
+
+Who watches is found by one walk through a model, `hooked_modules`; every other question is asked of its answer.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,38 @@ from typing import Any
 from torch import nn
 from torch.nn.modules import module as torch_module
 
-# Olmo norms queries and keys before the heads part, and its blocks norm what they put out.
+# Olmo norms queries and keys before the heads part, and its blocks norm their output.
 OTHER_ORDER = ("OlmoeForCausalLM", "Olmo2ForCausalLM", "Olmo3ForCausalLM")
 
+Hooked = frozenset[nn.Module]
 
-def follows_its_class(module: Any) -> bool:
+
+def hooked_modules(module: nn.Module) -> Hooked:
+    """The modules in `module`, itself included, that a torch hook is on; hooks of TransformerLens are such hooks."""
+    return frozenset(
+        part
+        for part in module.modules()
+        if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
+    )
+
+
+def follows_its_class(module: Any, hooked: Hooked) -> bool:
     """True where `module(x)` does what TransformerLens' class says, and nothing else happens on the way."""
     return (
         type(module).__module__.startswith("transformer_lens.components.")
         and "forward" not in vars(module)
         and not module.training
-        and not _has_torch_hooks(module)
+        and module not in hooked
     )
 
 
-def is_plain_decoder(model: Any) -> bool:
-    """True for a decoder on one device whose blocks are called one behind the other."""
+def is_plain_decoder(model: Any, hooked: Hooked) -> bool:
+    """True for a decoder on one device whose blocks are called one after the other."""
     cfg = model.cfg
     return (
         type(model).__module__ == "transformer_lens.HookedTransformer"
         and not {"forward", "input_to_embed"} & set(vars(model))
-        and not _has_torch_hooks(model)
+        and model not in hooked
         and not torch_module._global_forward_hooks
         and not torch_module._global_forward_pre_hooks
         and cfg.n_devices == 1
@@ -36,17 +50,11 @@ def is_plain_decoder(model: Any) -> bool:
     )
 
 
-def observed(module: nn.Module) -> bool:
+def observed(module: nn.Module, hooked: Hooked) -> bool:
     """True where a hook is on the module or on anything in it."""
-    return any(_has_torch_hooks(part) for part in module.modules())
+    return not hooked.isdisjoint(module.modules())
 
 
-def watched(module: nn.Module, *names: str) -> bool:
+def watched(module: nn.Module, hooked: Hooked, *names: str) -> bool:
     """True where a hook is on one of the module's hook points called `names`."""
-    return any(_has_torch_hooks(getattr(module, name)) for name in names)
-
-
-def _has_torch_hooks(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
+    return any(getattr(module, name) in hooked for name in names)

@@ -1,0 +1,94 @@
+"""What units are in the weights of a layer: what makes their activations, and what these are multiplied by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from dissect.backend.sites import Site
+from dissect.base.errors import DissectError
+
+
+@dataclass(frozen=True, eq=False)
+class UnitWeights:
+    """The weights of one layer's units, as they are stored.
+
+    Attributes:
+        inputs: What makes activations of the residual stream, each `... d_model unit`.
+        input_biases: Each `*unit`.
+        output: What activations are multiplied by, `*row d_model`. There may be several heads in it for each of the
+            units', which serve them in order: grouped queries.
+        output_bias: `d_model`.
+        norm: The norm between what is written and the residual stream; None where there is none.
+    """
+
+    inputs: tuple[Tensor, ...]
+    input_biases: tuple[Tensor, ...]
+    output: Float[Tensor, "*row d_model"]
+    output_bias: Float[Tensor, " d_model"]
+    norm: Any = None
+
+    def make_alone(self, units: Tensor) -> bool:
+        """True where the inputs make `units` and no others: value weights may be shared by several heads' units."""
+        return all(bias.shape == units.shape for bias in self.input_biases)
+
+    def at_output(self, units: Shaped[Tensor, " *unit"]) -> Shaped[Tensor, " *row"]:
+        """A mask or values of `units`, for the rows of `output`: once for each head that they serve."""
+        return units.repeat_interleave(len(self.output) // len(units), 0)
+
+
+def feed_forward_weights(block: Any) -> UnitWeights:
+    """Of a layer's feed-forward neurons."""
+    mlp = block.mlp
+    gate, bias = getattr(mlp, "W_gate", None), getattr(mlp, "b_in", None)
+    inputs = (mlp.W_in,) if gate is None else (mlp.W_in, gate)
+    biases = () if bias is None else (bias,)
+    return UnitWeights(inputs, biases, mlp.W_out, mlp.b_out, getattr(block, "ln2_post", None))
+
+
+def attention_weights(block: Any) -> UnitWeights:
+    """Of a layer's value and pre-out neurons."""
+    attention = block.attn
+    weight, bias = value_parameters(attention)
+    return UnitWeights((weight,), (bias,), attention.W_O, attention.b_O, getattr(block, "ln1_post", None))
+
+
+def value_parameters(attention: Any) -> tuple[Tensor, Tensor]:
+    """W_V `value_head d_model d_head` and b_V `value_head d_head` as they are stored, ungrouped or grouped."""
+    grouped = hasattr(attention, "_W_V")
+    return (attention._W_V, attention._b_V) if grouped else (attention.W_V, attention.b_V)
+
+
+WEIGHTS: dict[str, Callable[[Any], UnitWeights]] = {
+    "feed_forward": feed_forward_weights,
+    "attention": attention_weights,
+}
+
+
+def weights_of(site: Site, model: Any, layer: int) -> UnitWeights:
+    """The weights of a layer's units.
+
+    Raises:
+        DissectError: The site has none.
+    """
+    if site.weights is None:
+        raise DissectError(f"site {site.name!r} has no weights of its own; prune it by hooks (dissect.ablate)")
+    return WEIGHTS[site.weights](model.blocks[layer])
+
+
+def output_weights(site: Site, model: Any, layer: int, index: tuple[int, ...]) -> Float[Tensor, " d_model"]:
+    """What 1 of activation of a neuron adds to the residual stream, before any norm, in float32.
+
+    It is the neuron's row of the output weights. A value neuron is read by every query head of its group: the sum of
+    their rows, which is what it adds where all of them attend to its token alone.
+
+    Raises:
+        DissectError: The site has no weights.
+    """
+    rows = weights_of(site, model, layer).output
+    of_heads = rows.unflatten(0, (site.unit_shape(model.cfg)[0], -1))[index[0]]
+    return of_heads[(slice(None), *index[1:])].float().sum(0)
