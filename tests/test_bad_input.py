@@ -194,7 +194,8 @@ def test_a_good_command_is_done(made, tmp_path, name):
         ("--out", "x" * 5_000, "File name too long"),
     ],
 )
-def test_a_message_names_value_and_fix(made, tmp_path, option, value, message):
+def test_a_message_names_value_and_fix(made, tmp_path, monkeypatch, option, value, message):
+    monkeypatch.chdir(tmp_path)  # other tests may have made a folder of the name
     command = commands(made, tmp_path / "out")["prune"]
     command[command.index(option) + 1] = value
     status, errors = said(command)

@@ -96,6 +96,7 @@ class Windows:
             keep = mask & ~at_first(mask)
         _check_is_bool(keep, tokens)
         documents = _one_a_window(tokens) if documents is None else documents
+        check_kind("documents", documents, Tensor, "a tensor of the shape of tokens")
         _check_documents(documents, tokens)
         return cls(
             to_front(tokens.to("cpu", torch.int64), mask),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from plotly import graph_objects as go
 
+from dissect.base.checks import check_kind
 from dissect.experiments.stability import LEVELS, Stability
 from dissect.style.theme import NEUTRAL, RUNS, legend_below, plain, styled
 from dissect.views.notebook import NotebookFigure
@@ -15,7 +16,11 @@ def stability_figure(result: Stability, *, theme: str = "light") -> go.Figure:
 
     The line is the mean over the random splits, the band reaches from the least to the most. Dotted: what two random
     masks of the size would come to.
+
+    Raises:
+        DissectError: `result` is no `Stability`.
     """
+    check_kind("result", result, Stability, "what dissect.stability gives")
     means = result.means()
     sites = list(means["site"].unique())
     figure = NotebookFigure().set_subplots(
