@@ -50,7 +50,7 @@ def as_unit(value: Unit | tuple, cfg: Any) -> Unit:
         if not isinstance(value, tuple) or len(value) < 3 or not isinstance(value[0], str):
             raise DissectError(f"a unit is (site, layer, *index) such as ('mlp', 3, 17), got {shown(value)}")
         value = Unit(value[0], value[1], value[2:])
-    if not all(is_index(part) for part in value.place):  # numpy's too
+    if not isinstance(value.index, (tuple, list)) or not all(is_index(part) for part in value.place):  # numpy's too
         raise DissectError(
             f"a unit is (site, layer, *index) of whole numbers, such as ('mlp', 3, 17), got {shown(value)}"
         )

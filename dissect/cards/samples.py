@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from dissect.ablation.by_hooks import ablated
 from dissect.ablation.svd import rotate_to_svd
 from dissect.ablation.weight_edit import WeightEdit
-from dissect.base.checks import check_kind, check_whole
+from dissect.base.checks import check_kind, check_model, check_whole
 from dissect.base.errors import DissectError
 from dissect.base.progress import hidden
 from dissect.cards.of_run import check_named, same_model, same_windows
@@ -89,6 +89,8 @@ def run_samples(
         raise DissectError(f"{run.path} has pruned nothing yet; give its command again to go on with it")
     step = (run.summary().step or len(run.history) - 1) if step is None else step  # as the report begins
     mask = run.mask(step)
+    if model is not None:
+        check_model(model)
     check_named(run)
     model = same_model(run, model)
     if reason := why_not(model):

@@ -290,6 +290,7 @@ def _one_a_window(tokens: Tensor) -> Int64[Tensor, "window position"]:
 
 
 def _in_front(documents: Tensor, tokens: Tensor, mask: Tensor) -> Int64[Tensor, "window position"]:
+    check_kind("documents", documents, Tensor, "a tensor of the shape of tokens")
     _check_documents(documents, tokens)
     return to_front(documents.to("cpu", torch.int64), mask)
 

@@ -65,7 +65,7 @@ class UnitStats:
         object.__setattr__(self, "moments", {name: sums.clone() for name, sums in self.moments.items()})
 
     def __getitem__(self, moment: str) -> Float64[Tensor, " layer *unit"]:
-        if moment not in self.moments:
+        if not isinstance(moment, str) or moment not in self.moments:
             raise DissectError(
                 f"these statistics hold {', '.join(self.moments)} but not {moment!r}; "
                 f"collect them again with moments that include it"

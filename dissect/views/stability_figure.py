@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from plotly import graph_objects as go
 
+from dissect.base.checks import check_kind
 from dissect.experiments.stability import LEVELS, Stability
 from dissect.style.theme import NEUTRAL, RUNS, legend_below, plain, styled
 from dissect.views.notebook import NotebookFigure
@@ -15,7 +16,11 @@ def stability_figure(result: Stability, *, theme: str = "light") -> go.Figure:
 
     A line is the mean over the random splits, its band the range from the lowest to the highest. The dotted line is the
     expected index of two random masks of the same size.
+
+    Raises:
+        DissectError: `result` is no `Stability`.
     """
+    check_kind("result", result, Stability, "what dissect.stability gives")
     means = result.means()
     sites = list(means["site"].unique())
     figure = NotebookFigure().set_subplots(

@@ -12,12 +12,12 @@ from tests.support.notebooks import NAMES, assert_shows_the_same_forms, run, to_
 FIRST = """
 import torch
 from tests.support.models import our_hooks
-code = model.tokenizer("def add(a, b):\\n    return", return_tensors="pt").input_ids
-before = model(code)
+probe = model.tokenizer("def add(a, b):\\n    return", return_tensors="pt").input_ids
+unpruned_logits = model(probe)
 """
 LAST = """
 assert our_hooks(model) == 0
-assert torch.equal(model(code), before)
+assert torch.equal(model(probe), unpruned_logits)
 """
 
 

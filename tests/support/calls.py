@@ -152,7 +152,7 @@ class Made:
             "prune by name": (self._prune, {"model": self.loaded} | self.named | {"eval_tokens": 40, "seed": 0}),
             "prune to": (lambda out: self._prune(self.model, out=out, **pairs), {"out": self.folder / "to"}),
             "export": (self._export, {"model_or_run": self.loaded, "step": None, "shrink": False}),
-            "export to": (lambda path: dissect.export(self.loaded, path), {"path": self.folder}),
+            "export to": (lambda path: dissect.export(self.loaded, path), {"path": self.folder / "exported"}),
             "neuron_cards": (
                 lambda **given: dissect.neuron_cards(**given)._repr_html_(),
                 {"model": model, "units": [("mlp", 0, 1)], "contexts": 2, "around": 4, "tokens": 3}
