@@ -10,7 +10,7 @@ import torch
 
 import dissect
 import dissect.evaluation.targets
-from dissect import DissectError, Mask, ablated, bake, export
+from dissect import DissectError, Mask, Windows, ablated, bake, export
 from tests.support import tiny
 from tests.support.models import our_hooks
 from tests.support.windows import random_windows
@@ -195,7 +195,8 @@ class TestMasked:
 
     def test_what_is_asked(self, load):
         model = load("roberta")
-        windows = random_windows(40, 51, d_vocab=tiny.VOCAB)
+        tokens = random_windows(40, 51, d_vocab=tiny.VOCAB).tokens  # some end with the padding token, as text
+        windows = Windows.from_tokens(tokens, attention_mask=torch.ones_like(tokens))
         asked = dissect.evaluation.targets.targets_of(model, windows, seed=1)
         special = torch.isin(windows.tokens, torch.tensor(model.tokenizer.all_special_ids))
         assert asked.at.sum() == round(0.15 * (windows.keep & ~special).sum().item())

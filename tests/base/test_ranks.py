@@ -127,6 +127,7 @@ def test_a_masked_model_and_the_command_line(server, command, tmp_path):
     for line in ("step  2/2", f"run: {tmp_path / 'many'}"):
         assert line in output
         assert line not in silent[1]
+    assert not any(bar in output + silent[1] for bar in ("statistics:", "evaluation:", "run:  "))  # for terminals
     assert server.do("command", args=[*arguments, str(tmp_path / "one")])[0] == 0
     assert_same(Run.load(tmp_path / "many"), Run.load(tmp_path / "one"))
 
@@ -188,7 +189,7 @@ def test_torchrun(server, command, tmp_path):
     _, errors = job.communicate(timeout=60)
     assert job.returncode != 0
     assert f"finished steps are kept in {out}, and the same call or command resumes from there" in errors
-    assert errors.count("Loading weights: 100%") == 1  # others' progress bars too are the main rank's alone
+    assert "Loading weights" not in errors  # others' progress bars too are for terminals, and for the main rank alone
     assert 2 < len(Run.load(out).history) < 21
     assert server.do("command", args=[*arguments, "--out", str(out)])[0] == 0
     assert server.do("command", args=[*arguments, "--out", str(tmp_path / "one")])[0] == 0

@@ -15,6 +15,7 @@ import dissect
 from dissect import Run
 from dissect.base.progress import hidden, say
 from dissect.base.streams import DISABLE, lasting, quiet, shows_bars
+from dissect.cli import main as cli
 from dissect.cli.main import main
 from tests.support.runs import small_run
 
@@ -121,6 +122,14 @@ def test_bars_are_for_terminals_and_notebooks(folder, tmp_path):
     closed.close()
     assert not any(shows_bars(stream) for stream in (None, closed, io.StringIO(), object()))
     assert hidden()  # under pytest, which captures
+
+
+@pytest.mark.parametrize(("rank", "shown"), [(None, True), ("0", True), ("1", False)])
+def test_of_many_ranks_the_main_one_has_bars(monkeypatch, rank, shown):
+    monkeypatch.setattr(sys, "stderr", type("Terminal", (io.StringIO,), {"isatty": lambda self: True})())
+    for name, value in (("TORCHELASTIC_RUN_ID", rank and "job"), ("RANK", rank)):
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
+    assert cli._has_bars() == shown
 
 
 def test_other_libraries_are_quiet_for_as_long_as_the_command_runs(monkeypatch):
