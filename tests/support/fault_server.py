@@ -29,7 +29,6 @@ from dissect.cli import main as cli
 from dissect.evaluation.evaluate import reference_of
 from dissect.runs import prune as pruning
 from dissect.runs import steps
-from dissect.runs.run import Run
 from tests.support.models import our_hooks, tiny_transformer
 from tests.support.runs import guessable_sides, small_run
 
@@ -96,7 +95,7 @@ def at_boundaries(tick: Callable[[], None]) -> None:
 
     storage.open = Torn  # type: ignore[attr-defined]
     os.fsync, os.replace = around(os.fsync), around(os.replace)
-    Run.commit, pruning.take_step = around(Run.commit), around(steps.take_step)
+    steps.commit, pruning.take_step = around(steps.commit), around(steps.take_step)
 
 
 def held(out: str, at: int, folder: str, **changes: Any) -> None:

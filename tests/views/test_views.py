@@ -18,7 +18,9 @@ from plotly.offline import get_plotlyjs
 from dissect import DissectError, Mask, PruneConfig, Run, Scores, Stats, UnitStats, neuron_cards, views
 from dissect.base.checksums import with_checksum
 from dissect.cards.html import card_body
+from dissect.runs.records import Step
 from dissect.runs.tables import SUMMARY_COLUMNS, summary_rows
+from dissect.runs.writer import commit, create, save_base
 from dissect.style.theme import FORGET, RETAIN
 from dissect.views import (
     compare,
@@ -337,22 +339,23 @@ def large_run(path, like):
     record = like.record | {"config": config, "model": like.record["model"] | {"units": sites}}
     record.pop("sha256")
     path.mkdir()
-    Run(path, like.config, record).create()
+    create(path, record)
     run = Run.load(path)
     pruned_at = {site: torch.tensor(generator.integers(1, 51, shape)) for site, shape in sites.items()}
     for side in ("forget", "retain"):
         sums = {site: torch.tensor(np.exp(generator.normal(size=shape))) for site, shape in sites.items()}
-        run.save_stats(side, Stats({site: UnitStats(1, {"sum_abs": values}) for site, values in sums.items()}))
+        save_base(run, side, Stats({site: UnitStats(1, {"sum_abs": values}) for site, values in sums.items()}))
     for step in range(51):
-        run.commit(large_line(step, generator), Mask({site: at == step for site, at in pruned_at.items()}))
+        commit(run, large_step(step, generator), Mask({site: at == step for site, at in pruned_at.items()}))
     return Run.load(path)
 
 
-def large_line(step, generator):
+def large_step(step, generator):
     names = ("top1", "top10", "loss", "perplexity", "n", "top1_skip50", "top10_skip50")
     metrics = {side: dict(zip(names, generator.random(7).tolist(), strict=True)) for side in ("forget", "retain")}
     layers = generator.integers(0, 1536, 30).tolist()
-    return {"step": step, "pruned": step / 50, "units": 0, "per_layer": layers, "seconds": 1.0, "metrics": metrics}
+    intervals = dict.fromkeys(("forget", "retain", "difference"))
+    return Step(step, step / 50, 0, layers, 1.0, metrics, intervals)
 
 
 def test_a_long_run_with_cards_is_a_small_page(runs, tmp_path):
