@@ -436,7 +436,7 @@ def test_statistics_of_another_run_are_not_used(folder, tmp_path):
     other = small_run(tmp_path / "other", svd=True, site="value").path
     for name in FILES[3:]:
         shutil.copy(other / name, folder / name)
-    with pytest.raises(DissectError, match=r"stats-forget\.safetensors is damaged: it does not match its digest"):
+    with pytest.raises(DissectError, match=r"stats-forget\.safetensors is damaged: it does not match its checksum"):
         Run.load(folder).scores()
 
 

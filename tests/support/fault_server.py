@@ -119,14 +119,14 @@ def wait_at(at: int, folder: Path) -> None:
 
 def late(out: str, folder: str, **changes: Any) -> None:
     """A run that finds no folder yet, and goes on from there when `go late` is there."""
-    matched = pruning._matched
+    find = pruning._find_matched
 
-    def waiting(*args: Any) -> Any:
+    def waiting(*args: Any, **options: Any) -> Any:
         (Path(folder) / "here late").touch()
         wait_for((Path(folder) / "go late").exists)
-        return matched(*args)
+        return find(*args, **options)
 
-    pruning._matched = waiting
+    pruning._find_matched = waiting
     small_run(Path(out), **changes)
 
 
