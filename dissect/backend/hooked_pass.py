@@ -84,8 +84,9 @@ def hooked_pass(
 
     hooks = [(point, Read(partial(reading, reader))) for point, reader in readers]
     total = sum(int(counted[part].sum()) for part in parts)
-    options = {"unit": "tok", "unit_scale": True, "leave": False, "disable": hidden(reporting.progress)}
-    with torch.no_grad(), tqdm(total=total, desc=reporting.label, **options) as bar, hooked(hooks):
+    shown = {"desc": reporting.label, "unit": "tok", "unit_scale": True, "leave": False}
+    bar = tqdm(total=total, disable=hidden(reporting.progress), **shown)
+    with torch.no_grad(), bar, hooked(hooks):
         plan = plan_of(model)
 
         def batches() -> Iterator[Batch]:

@@ -76,8 +76,9 @@ class RayFlags:
         """What `run_grid` takes; None without --ray.
 
         Raises:
-            DissectError: More than one address.
+            DissectError: More than one address, or numbers that no run can ask for, with --ray or without.
         """
+        Cluster(None, self.cpus_per_run, self.gpus_per_run).check()
         if self.ray is None:
             return None
         if len(self.ray) > 1:

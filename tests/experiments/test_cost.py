@@ -94,9 +94,9 @@ def test_numbers_that_no_run_has(capsys, options, message):
     [
         (["--cpus-per-run", "-1"], "cpus_per_run must be a finite number above 0, got -1.0"),
         (["--cpus-per-run", "nan"], "cpus_per_run must be a finite number above 0, got nan"),
-        (["--gpus-per-run", "-1"], "gpus_per_run must be a part of a GPU"),
-        (["--gpus-per-run", "1.5"], "gpus_per_run must be a part of a GPU"),
-        (["--gpus-per-run", "inf"], "gpus_per_run must be a part of a GPU"),
+        (["--gpus-per-run", "-1"], "gpus_per_run must be a fraction of a GPU"),
+        (["--gpus-per-run", "1.5"], "gpus_per_run must be a fraction of a GPU"),
+        (["--gpus-per-run", "inf"], "gpus_per_run must be a fraction of a GPU"),
     ],
 )
 @pytest.mark.parametrize("ray", [[], ["--ray"]])

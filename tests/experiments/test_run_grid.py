@@ -15,6 +15,7 @@ from dissect.experiments.grid import Grid, all_cells, cell_folder
 from dissect.experiments.paper import PAPER_MODELS, paper_grids
 from dissect.experiments.run_grid import run_grid
 from dissect.experiments.tables import summary_table, table_2
+from dissect.runs.records import Step
 from tests.support import tiny
 from tests.support.runs import steps_of
 
@@ -146,10 +147,10 @@ def test_a_grid_is_run_and_not_run_again(texts, tmp_path, monkeypatch):
 
 def test_figures_of_many_models_and_data_sets_are_one_page_each(tmp_path):
     metrics = {side: {"top1": 0.5, "loss": 1.0, "perplexity": 2.7} for side in ("forget", "retain")}
-    line = {"step": 0, "pruned": 0.0, "units": 0, "metrics": metrics}
+    steps = [Step(step, 0.0, 0, [0], 1.0, metrics, {}) for step in (0, 1)]
     pairs = (("a", "b"), ("b", "a"), ("c", "d"))
     runs = [
-        Run(Path("nowhere"), PruneConfig(model=model, forget=forget, retain=retain), {}, [line, line | {"step": 1}])
+        Run(Path("nowhere"), PruneConfig(model=model, forget=forget, retain=retain), {}, steps)
         for model in ("one", "two")
         for forget, retain in pairs
     ]

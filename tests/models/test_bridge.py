@@ -51,6 +51,7 @@ CALLS = {
     "head_card": lambda model, mask, out: dissect.head_card(model, 0, 1, **SIDES),
     "head_cards": lambda model, mask, out: dissect.head_cards(model, [(0, 1)], **SIDES),
     "top_cards": lambda model, mask, out: dissect.top_cards(small_run(out / "run", steps=1), 1, model=model),
+    "run_samples": lambda model, mask, out: dissect.run_samples(small_run(out / "run", steps=1), 1, model=model),
     "explore": lambda model, mask, out: dissect.explore(model, WINDOWS, WINDOWS),
     "stability": lambda model, mask, out: dissect.stability(model, **SIDES),
     "export": lambda model, mask, out: dissect.export(model, out / "exported"),
