@@ -82,8 +82,9 @@ def use(opened):
 ACTIONS = (collect, evaluate_and_compare, prune, cards, head_cards, explore)
 
 PACKAGE = Path(dissect.__file__).parent
-DELICATE = {str(PACKAGE / f"{name}.py") for name in ("hooks", "undo", "ablation", "weights", "svd")}
-DELICATE.add(hook_points.__file__)
+WHERE = ("backend/hooks", "base/undo", "ablation/by_hooks", "ablation/weight_edit", "ablation/svd")
+DELICATE = {str((PACKAGE / f"{name}.py").resolve(strict=True)) for name in WHERE} | {hook_points.__file__}
+IN_WEIGHTS = str((PACKAGE / "ablation/in_weights.py").resolve(strict=True))
 EVERYWHERE = {str(path) for path in PACKAGE.rglob("*.py")}
 
 
@@ -186,7 +187,7 @@ def test_an_explorer_goes_on_after_ctrl_c(watched, files):
 
 def drawn(opened):
     """All that the plots show, as the figures and as their widgets have it."""
-    figures = [figure.to_dict() for plot in opened._plots for figure in (plot.figure, plot.widget)]
+    figures = [figure.to_dict() for plot in opened._panes.plots for figure in (plot.figure, plot.widget)]
     for trace in (trace for figure in figures for trace in figure["data"]):
         trace.pop("uid", None)  # drawn at random
     return [json.dumps(figure, default=str) for figure in figures]
@@ -206,14 +207,14 @@ def test_ctrl_c_at_every_line_of_cutting(watched, action):
             return None
         return action(model, mask)
 
-    with Interrupt(DELICATE | {str(PACKAGE / "baking.py")}) as counted:
+    with Interrupt(DELICATE | {IN_WEIGHTS}) as counted:
         handle = cut()
     undo(handle)
     assert counted.lines > 30
     for n in range(1, counted.lines + 1):
         handle = None
         try:
-            with Interrupt(DELICATE | {str(PACKAGE / "baking.py")}, n):
+            with Interrupt(DELICATE | {IN_WEIGHTS}, n):
                 handle = cut()
         except KeyboardInterrupt:
             assert_as_before(model, fired, fingerprint)

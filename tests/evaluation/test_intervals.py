@@ -116,7 +116,8 @@ def test_sums_of_a_document_are_its_own_evaluation(model, batch_size):
     for row, document in enumerate(documents.unique().tolist()):
         keep = documents == document
         keep[:, 0] = False
-        alone = dissect.evaluate(model, Windows.from_tokens(tokens, keep))
+        text = torch.ones_like(tokens)  # all of it, also where the first two tokens are the same
+        alone = dissect.evaluate(model, Windows.from_tokens(tokens, keep, attention_mask=text))
         assert found.counts[row, 0] == alone["n"] == keep.sum()
         for name in ("top1", "top10", "loss"):
             column = found.names.index(name)

@@ -73,13 +73,13 @@ def test_the_table_has_every_model_and_their_sum(tmp_path):
     ("options", "message"),
     [
         (["--context", "1"], "context must be a whole number, 2 or more, got 1"),
-        (["--gpus", "1", "0"], "gpus must be a whole number, 1 or more, got 0"),
+        (["--gpus", "1", "0"], "a number of GPUs must be a whole number, 1 or more, got 0"),
         (["--tokens", "-5"], "tokens must be a whole number, 1 or more, got -5"),
         (["--steps", "0"], "steps must be a whole number, 1 to 32767, got 0"),
         (["--operations-per-second", "0"], "operations_per_second must be a finite number above 0, got 0.0"),
         (["--operations-per-second", "nan"], "operations_per_second must be a finite number above 0, got nan"),
         (["--operations-per-second", "inf"], "operations_per_second must be a finite number above 0, got inf"),
-        (["--models"], "there is no run to calculate"),
+        (["--models"], "there is no run without a model"),
     ],
 )
 def test_numbers_that_no_run_has(capsys, options, message):

@@ -244,6 +244,7 @@ def test_the_command_is_recorded(folder, tmp_path, monkeypatch):
     ]
     assert main(args) == 0
     assert Run.load(tmp_path / "r").record["began"]["command"] == ["dissect", *args]
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # other tests may have imported it
     monkeypatch.setattr(sys, "argv", ["/home/me/sweep.py", "3"])
     assert command() == ["sweep.py", "3"]
     monkeypatch.setitem(sys.modules, "ipykernel", sys)

@@ -22,7 +22,8 @@ class Panes:
     """The plots, and the widgets that show them.
 
     Attributes:
-        importance, layers, agreement, curve: The plots.
+        importance, layers, agreement, curve: The panes, one a plot.
+        plots: Their plots.
         columns: The widget that shows them side by side.
         page: The widget through which the page reports that they are drawn.
     """
@@ -30,9 +31,9 @@ class Panes:
     def __init__(self, n_layers: int, theme: str):
         self.importance, self.layers = ImportancePane(theme), LayersPane(n_layers, theme)
         self.agreement, self.curve = AgreementPane(n_layers, theme), CurvePane(theme)
-        self._plots = [pane.plot for pane in (self.importance, self.layers, self.agreement, self.curve)]
+        self.plots = [pane.plot for pane in (self.importance, self.layers, self.agreement, self.curve)]
         self.columns = columns([], 400)
-        self.page = Page(plots=len(self._plots))
+        self.page = Page(plots=len(self.plots))
         self.page.observe(lambda change: self._refresh(), names="shown")
 
     def show(self, choice: Choice, agreement: Agreement | str) -> None:
@@ -43,16 +44,16 @@ class Panes:
 
     def renew(self) -> None:
         """Put new widgets in place of the present ones, for another view of the explorer."""
-        self.columns.children = [plot.renew() for plot in self._plots]
+        self.columns.children = [plot.renew() for plot in self.plots]
 
     def catch_up(self) -> None:
         """Let the next view start from what is drawn now."""
-        for plot in self._plots:
+        for plot in self.plots:
             plot.catch_up()
 
     def _refresh(self) -> None:
         """Draw again if something changed between sending a view to the page and its being drawn there."""
-        if any(plot.behind for plot in self._plots):
+        if any(plot.behind for plot in self.plots):
             self.renew()
 
     @property
