@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dissect.evaluation.intervals import in_brackets
 from dissect.runs.run import Run
 from dissect.runs.seeds import by_seed, mean_and_sd
-from dissect.runs.summary import Summary
+from dissect.runs.summary import LEVELS, Summary
 
 SUMMARY_COLUMNS = (
     "run",
@@ -18,7 +18,6 @@ SUMMARY_COLUMNS = (
     "forget drop at 5% retain drop",
     "forget drop at 20% retain drop",
 )
-LEVELS = (0.05, 0.20)  # retain drops at which the forget drop is shown
 
 
 def summary_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:

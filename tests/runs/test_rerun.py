@@ -23,20 +23,14 @@ from dissect.runs.records import HISTORY
 from dissect.scoring.stats import Stats, UnitStats
 from tests.support import tiny
 from tests.support.models import tiny_transformer
+from tests.support.named_runs import fill
 from tests.support.runs import Killed, files_of, guessable_sides, kill_at, small_run
-
-WORDS = {"code": "def f(x): return x\n", "prose": "the cat sat on a mat. "}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Two corpora of short documents, a tiny model, and a run of them."""
-    folder = tmp_path_factory.mktemp("named")
-    for name, words in WORDS.items():
-        (folder / name).mkdir()
-        for number in range(40):
-            (folder / name / f"{number}.txt").write_text(f"{number} " + words * (3 + number % 5))
-    tiny.save_tiny("llama", folder / "model")
+    folder = fill(tmp_path_factory.mktemp("named"))
     names = {"model": str(folder / "model"), "forget": str(folder / "code"), "retain": str(folder / "prose")}
     options = {"fraction": 0.1, "steps": 2, "tokens": 60, "context": 16, "dtype": "float32"}
     run_config(PruneConfig(**names | options), out=folder / "run", progress=False)

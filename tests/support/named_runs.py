@@ -8,6 +8,19 @@ import shutil
 from dissect import PruneConfig, Run, prune
 from dissect.base.checksums import with_checksum
 from dissect.runs.prune import run_config
+from tests.support import tiny
+
+WORDS = {"code": "def f(x): return x\n", "prose": "the cat sat on a mat. "}
+
+
+def fill(folder):
+    """The folder, with two corpora of short documents and a tiny model in it."""
+    for name, words in WORDS.items():
+        (folder / name).mkdir()
+        for number in range(40):
+            (folder / name / f"{number}.txt").write_text(f"{number} " + words * (3 + number % 5))
+    tiny.save_tiny("llama", folder / "model")
+    return folder
 
 
 def run_of(folder, name, **changes):
