@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nbformat
 import pytest
 
@@ -9,8 +11,10 @@ import dissect
 from tests.support.notebooks import NAMES, assert_shows_the_same_forms, run, to_run
 
 # Around the notebook's own cells: what the unpruned model predicts, and that it predicts the same at the end.
-FIRST = """
-import torch
+# The kernel starts in another folder, so it is told where `tests` lies.
+FIRST = f"""
+import sys, torch
+sys.path.append({str(Path(__file__).parents[2])!r})
 from tests.support.models import our_hooks
 probe = model.tokenizer("def add(a, b):\\n    return", return_tensors="pt").input_ids
 unpruned_logits = model(probe)
