@@ -23,7 +23,7 @@ class WeightEdit:
     _saved: list[tuple[Tensor, Bool[Tensor, " ..."], Tensor]] = field(default_factory=list)
 
     def set(self, parameter: Tensor, value: Tensor | float, where: Bool[Tensor, " ..."] | None = None) -> None:
-        """Set `parameter` to `value`, everywhere or where `where` is True, and remember what was there."""
+        """Set `parameter` to `value`, everywhere or where `where` is True, and save what was there."""
         where = torch.ones_like(parameter, dtype=torch.bool) if where is None else where
         where = where.to(parameter.device).expand_as(parameter)
         with torch.no_grad():

@@ -116,7 +116,7 @@ def attach(pairs: Iterable[tuple[Any, Hook]]) -> Handle:
 
 @contextmanager
 def hooked(pairs: Iterable[tuple[Any, Hook]]) -> Iterator[None]:
-    """Attach for a `with` block; no hook is left behind, also after an exception."""
+    """Attach for a `with` block; no hook remains, also after an exception."""
     handle = Handle()
     with undoing(handle.remove):
         handle.attach(pairs)

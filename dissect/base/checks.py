@@ -129,7 +129,7 @@ def as_text_or_path(name: str, value: Any) -> str:
 
 
 def as_list(name: str, value: Any, what: str) -> list[Any]:
-    """The values of a list, tuple or other iterable; `what` says of what. A text is none, whatever Python says."""
+    """The values of a list, tuple or other iterable (not of text); `what` names them in the error."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise DissectError(f"{name} must be a list of {what}, got {type(value).__name__} {shown(value)}")
     return list(value)

@@ -1,4 +1,4 @@
-"""The values that an option of a run can have, where those are a fixed few."""
+"""The values of a run's options that have a fixed few."""
 
 from __future__ import annotations
 

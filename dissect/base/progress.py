@@ -1,4 +1,4 @@
-"""What is said while something is computed: lines and bars, which nothing that is computed depends on."""
+"""Lines and bars shown during a computation; no result depends on them."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ PATIENCE = timedelta(hours=6)
 
 
 class RankLost(RuntimeError):
-    """Another process of a run on many ended, so that this one cannot go on."""
+    """Another process of a distributed run ended, so this one cannot continue."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _Group:
     local_rank: int
 
 
-_group: _Group | None = None  # made once a process, for as long as it lives
+_group: _Group | None = None  # made once a process, and kept until it ends
 _shares: ContextVar[bool] = ContextVar("dissect.base.ranks", default=False)
 
 
@@ -130,7 +130,7 @@ def together() -> Iterator[None]:
     """An error in the `with` block on one rank is raised on all of them, after the block, and none continues alone.
 
     One rank of each machine does the block first, so that the others find its downloads. What is inside must not
-    communicate itself; what the main rank alone does stands below `if is_main():`.
+    communicate itself; what only the main rank does comes after it, under `if is_main():`.
 
     Raises:
         DissectError: A rank raised it.

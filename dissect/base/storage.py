@@ -65,7 +65,7 @@ def put_in_place(aside: Path, path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush what a folder holds by which name, so that of two files the later one is never kept alone.
+    """Flush a folder's list of names, so that of two files the later one never survives alone.
 
     Raises:
         OSError: The disk has failed; not where a platform or file system cannot flush folders.
@@ -124,7 +124,7 @@ def check_file(path: Path, most: int) -> None:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """The bytes of a file that `check_file` has nothing against.
+    """The bytes of a file, after `check_file`.
 
     Raises:
         OSError: It is missing or unreadable.
@@ -149,10 +149,10 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """What a JSON text says.
+    """The value of a JSON text.
 
     Raises:
-        ValueError: It is none, is nested too deep, or has a NaN in it, which no result is.
+        ValueError: It is not JSON, is nested too deep, or has a NaN in it, which no result has.
     """
     try:
         return json.loads(text, parse_constant=_constant)
@@ -187,7 +187,7 @@ def tensors_of(data: bytes) -> dict[str, Tensor]:
 def locked(folder: Path) -> Iterator[None]:
     """Hold `folder`, made where there is none, for this process alone.
 
-    The lock ends with its process, however that ends: the file that a killed process leaves holds nobody back.
+    The lock ends with its process, however that ends: the file that a killed process leaves blocks nobody.
 
     Raises:
         DissectError: Another process holds it, at once; or the folder cannot be written to.

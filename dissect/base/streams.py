@@ -1,4 +1,4 @@
-"""Standard output and error that nothing depends on: what cannot be printed is left out, and the work goes on."""
+"""Standard output and error that never stop the work: what cannot be printed is left out."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Sink(io.FileIO):
 
 
 def shows_bars(stream: Any) -> bool:
-    """True for a terminal's stream and a notebook's: elsewhere a bar is rubbish."""
+    """True for a terminal's stream and a notebook's: elsewhere a bar is noise."""
     if type(stream).__module__.startswith("ipykernel"):
         return True
     try:
@@ -56,8 +56,8 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def lasting() -> Iterator[dict[str, OSError]]:
-    """Inside the `with` block no print raises: not to a closed pipe or a full disk, nor of characters that the stream
-    has no code for, which are written as `\\xe9`, nor without any stream.
+    """Inside the `with` block no print raises: not to a closed pipe or a full disk, not without a stream, and not for
+    characters that the stream cannot encode, which are written as `\\xe9`.
 
     Gives a dict that, after the block, holds the first error of each of `stdout` and `stderr` that lost something that
     somebody wanted: a reader that went away did not.
@@ -73,7 +73,7 @@ def lasting() -> Iterator[dict[str, OSError]]:
 
 
 def _open_missing() -> None:
-    """Descriptors that are closed lead nowhere: else the next file that is opened would be standard output."""
+    """Open closed descriptors to the null device: else the next file opened would become standard output."""
     for number in range(3):
         try:
             os.fstat(number)

@@ -1,4 +1,4 @@
-"""What must be undone is undone, also where an interrupt falls into the undoing itself."""
+"""Undo what must be undone, also when an interrupt arrives during the undoing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def undoing(undo: Callable[[], None]) -> Iterator[None]:
-    """Call `undo` when the block ends, and again in case Ctrl-C cut the first call short.
+    """Call `undo` when the block ends, and again if Ctrl-C interrupted the first call.
 
     `undo` must be one that can stop anywhere and be called again. Enter before there is anything to undo: then no
     moment is left at which an interrupt loses it.

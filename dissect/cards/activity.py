@@ -49,7 +49,7 @@ class Activity:
 
 @dataclass
 class _Watcher:
-    """Takes in one unit's activations batch by batch; its memory does not grow with their number."""
+    """Reads one unit's activations batch by batch; its memory does not grow with their number."""
 
     finder: PeakFinder
     histogram: HistogramBuilder = field(default_factory=HistogramBuilder)
@@ -64,7 +64,7 @@ class _Watcher:
         z: Float[Tensor, "window position"],
         keep: Bool[Tensor, "window position"],
     ) -> None:
-        """Take in the activations of windows of which the first has number `first` in the data set."""
+        """Read the activations of windows of which the first has number `first` in the data set."""
         kept = z[keep].double()
         self.finder.update(first, tokens, z, keep)
         if kept.numel():

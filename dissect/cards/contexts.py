@@ -1,4 +1,4 @@
-"""The places in a data set where units are most active, kept while activations flow by."""
+"""The places in a data set where units are most active, found while activations stream by."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples of a run: how its model goes on with a few test documents, unpruned and pruned."""
+"""Samples of a run: how its model continues a few test documents, unpruned and pruned."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dissect.scoring.masks import Mask
 
 @dataclass(frozen=True)
 class Sample:
-    """The beginning of a test document, and how both models go on with it.
+    """The beginning of a test document, and how both models continue it.
 
     Attributes:
         side: The data set it is of, `forget` or `retain`.
@@ -86,7 +86,7 @@ def run_samples(
     for name, value in (("the number of samples", n), ("prompt_tokens", prompt_tokens), ("new_tokens", new_tokens)):
         check_whole(name, value, 1)
     if len(run.history) < 2:
-        raise DissectError(f"{run.path} has pruned nothing yet; give its command again to go on with it")
+        raise DissectError(f"{run.path} has pruned nothing yet; give its command again to resume it")
     step = (run.summary().step or len(run.history) - 1) if step is None else step  # as the report begins
     mask = run.mask(step)
     if model is not None:

@@ -1,4 +1,4 @@
-"""Flags that stand for fields of a dataclass: their names, types, defaults and help are written there alone."""
+"""Flags made from the fields of a dataclass, which alone holds their names, types, defaults and help."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def is_toxic(row: Row) -> bool:
 
 
 PILE = "monology/pile-uncopyrighted"
-GITHUB_CODE = "hf://datasets/codeparrot/github-code-clean/data/train-*.parquet"  # its loading script is dead
+GITHUB_CODE = "hf://datasets/codeparrot/github-code-clean/data/train-*.parquet"  # its loading script no longer runs
 CIVIL_COMMENTS = "google/civil_comments"
 COMMENTS_BUFFER = 50_000  # short rows in two files: a small buffer would give every seed the same ones
 
@@ -98,7 +98,7 @@ def find_source(corpus: str | os.PathLike[str]) -> Source:
         return CORPORA[spec].source
     try:
         source = hub_source(spec) if spec.startswith("hf:") else local_source(spec)
-    except (OSError, RuntimeError, re.error) as error:  # too long for a path, the home of nobody, a glob that is none
+    except (OSError, RuntimeError, re.error) as error:  # path too long, unknown home, bad glob
         raise DissectError(f"corpus {shown(spec)} cannot be looked for: {error}") from error
     if source is not None:
         return source

@@ -23,7 +23,7 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
-MARK = "\udfff"  # half of a surrogate pair: no text in UTF-8, 16 or 32 has it alone
+MARK = "\udfff"  # half of a surrogate pair: valid UTF-8, 16 or 32 never has it alone
 MARKED = "dissect.mark"  # as errors="replace", but what is replaced can be told from a U+FFFD that was there
 codecs.register_error(MARKED, lambda error: (MARK, cast(UnicodeDecodeError, error).end))
 

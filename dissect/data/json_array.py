@@ -1,4 +1,4 @@
-"""JSON as it is read: lines out of pieces, and the values of an array of which no more than a few are in memory."""
+"""JSON read in pieces: whole lines, and the values of an array, of which only a few are in memory at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 LEAST = 1 << 16  # characters that are looked at together
-NEAR = 10  # a value that is cut off is found broken this near to its end, as "-Infinit"
+NEAR = 10  # a truncated value is reported as broken this near to its end, as "-Infinit"
 
 DECODER = json.JSONDecoder()
 MARKS: Any = re.compile(r"\s*([,\]])?\s*")  # matches anywhere
@@ -46,7 +46,7 @@ class _Window:
         self.at = to
 
     def grow(self) -> bool:
-        """Let go of what was used and read on, to twice what is left; False at the end of the file."""
+        """Drop what was used and read more, to twice what is left; False at the end of the file."""
         left = self.text[self.at :]
         parts, size, wanted = [left], len(left), max(LEAST, 2 * len(left))
         while size < wanted and (piece := next(self._pieces, None)) is not None:
@@ -67,10 +67,10 @@ class _Window:
 def array_values(first: str, pieces: Iterator[str], line: int) -> Iterator[tuple[int, Any]]:
     """The values of the array that begins in `first`, objects, lists and texts, each with the number of its line.
 
-    A bare number may be given in two parts, where it is cut between two pieces; no row is one.
+    A bare number that is cut between two pieces may be given in two parts; rows are never bare numbers.
 
     Raises:
-        Broken: It is no JSON, is cut off, or something follows it.
+        Broken: It is not JSON, is truncated, or something follows it.
     """
     window = _Window(first, pieces, line)
     window.move(first.index("[") + 1)
@@ -83,14 +83,14 @@ def array_values(first: str, pieces: Iterator[str], line: int) -> Iterator[tuple
         yield line, _value(window)
         mark = window.mark()
         if not mark:
-            raise Broken(window.line, "is not JSON (no ',' or ']' behind a value of the array)")
+            raise Broken(window.line, "is not JSON (no ',' or ']' after a value of the array)")
         more = mark == ","
     if window.mark() or window.at < len(window.text):
-        raise Broken(window.line, "has something behind the end of the array")
+        raise Broken(window.line, "has something after the end of the array")
 
 
 def _value(window: _Window) -> Any:
-    """The value at the window's place, which is moved behind it."""
+    """The value at the window's position, which moves past it."""
     while True:
         try:
             value, end = DECODER.raw_decode(window.text, window.at)

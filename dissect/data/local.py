@@ -15,7 +15,7 @@ from dissect.data.sources import Paragraphs, Source, TextFiles
 
 FORMATS = {".txt": "text", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 READ = f"{', '.join(FORMATS)} files (the first three also as {' or '.join(COMPRESSIONS)})"
-DESCRIPTION = ".json"  # beside other files of a folder it says something about them
+DESCRIPTION = ".json"  # beside other files in a folder it is their metadata
 
 # One letter before the colon is a Windows drive, and a column has no slash in it.
 PATH_AND_COLUMN = re.compile(r"(?P<path>..+):(?P<column>[^:/\\]+)", re.DOTALL)
@@ -63,7 +63,7 @@ def find_files(path: str) -> dict[str, Path]:
 
 
 def suffix_of(file: Path) -> str:
-    """What says of which kind a file is, in small letters: `.txt` of `a.TXT`, `.jsonl` of `a.jsonl.gz`."""
+    """The suffix that says what kind a file is, in lower case: `.txt` of `a.TXT`, `.jsonl` of `a.jsonl.gz`."""
     suffix = file.suffix.lower()
     return Path(file.stem).suffix.lower() if suffix in COMPRESSIONS else suffix
 

@@ -59,7 +59,7 @@ def below(root: Path, suffixes: Set[str], *, without: Set[str] = frozenset()) ->
 
 
 def wheel_files(wheel: str, pattern: str) -> dict[str, Path]:
-    """The files of an installed wheel that match `pattern`, by their name in it; nothing of it is imported.
+    """The files of an installed wheel that match `pattern`, by their name in it; the package is not imported.
 
     Raises:
         DissectError: The wheel is not installed, or another version of it without these files is.

@@ -104,8 +104,8 @@ def as_tensors(
     Int64[Tensor, "window position"],
     Bool[Tensor, "window position"],
 ]:
-    """The rows as one tensor, a short last one filled with `bos`; True for the first `tokens` behind BOS; documents;
-    and True for all but what fills the last row, which is of its last document.
+    """The rows as one tensor, a short last one padded with `bos`; True for the first `tokens` after BOS; documents;
+    and True everywhere but at the padding of the last row, which counts to that row's last document.
     """
     width, last = len(rows[0].ids), rows[-1]
     missing = width - len(last.ids)

@@ -1,4 +1,4 @@
-"""Padding: what makes windows equally long and is no text. It comes after a window's tokens, and none reads it."""
+"""Padding makes windows equally long and is not text. It comes after a window's tokens, and no token reads it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def to_front(values: Tensor, mask: Bool[Tensor, "window position"]) -> Tensor:
     return values.gather(1, (torch.arange(mask.shape[1]) + begin) % mask.shape[1])
 
 
-def check_is_behind(mask: Tensor, keep: Bool[Tensor, "window position"]) -> None:
+def check_is_after(mask: Tensor, keep: Bool[Tensor, "window position"]) -> None:
     """Raise `DissectError` unless `mask` is bool, True from each window's beginning on, and wherever `keep` is."""
     fits = mask.dtype == torch.bool and mask.shape == keep.shape
     if not fits or not mask[:, 0].all() or (mask[:, 1:] & ~mask[:, :-1]).any():

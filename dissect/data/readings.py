@@ -1,4 +1,4 @@
-"""Notes on the documents that windows are made of: their digests, and what was not read as it was written."""
+"""Notes on the documents that windows are made of: their digests, and what was replaced while reading."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def written_out(tokenizer: Any) -> re.Pattern[str] | None:
 
 
 def check_text(corpus: str, readings: Sequence[Reading]) -> None:
-    """Raise `DissectError` where too much of what was read is no text; it names the file with the most of it."""
+    """Raise `DissectError` where too much of what was read is not text; it names the worst file."""
     replaced, characters = (sum(getattr(each, name) for each in readings) for name in ("replaced", "characters"))
     if replaced and too_many(replaced, characters):
         worst = max(readings, key=lambda reading: reading.replaced).file

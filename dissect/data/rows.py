@@ -48,7 +48,7 @@ class Rows:
 
 
 def _json_column(file: Path, column: str) -> Iterator[object]:
-    """The column's value of each row; None where a row has none, but an error if none of the first rows has it."""
+    """The column's value of each row; None where a row lacks it, but an error if all of the first rows lack it."""
     names: dict[str, None] = {}
     found = False
     for number, row in enumerate(_json_rows(file), start=1):
@@ -122,7 +122,7 @@ def _parquet_column(file: Path, column: str) -> Iterator[object]:
 
 
 def _values(array: Any) -> Iterable[object]:
-    """Python's values of an Arrow array, of text that is not UTF-8 too."""
+    """Python's values of an Arrow array, also where its text is not UTF-8."""
     try:
         return array.to_pylist()
     except UnicodeDecodeError:

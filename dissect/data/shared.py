@@ -1,4 +1,4 @@
-"""What a user should know about the text of a run before it begins: said once, and in its record."""
+"""What a user should know about the text of a run before it begins: printed once, and kept in the run's record."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def notes(windows: Pairs) -> list[str]:
 
 
 def text_notes(windows: Mapping[str, Windows]) -> list[str]:
-    """What was not read as it is written, by the name of each text: a line for each kind of it."""
+    """What was changed while reading each text, by its name: a line for each kind of change."""
     found = {
         kind: {name: part.provenance[kind] for name, part in windows.items() if part.provenance.get(kind)}
         for kind in KINDS

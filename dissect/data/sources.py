@@ -87,7 +87,7 @@ def as_text(column: str, value: object) -> str | None:
 
 def no_column(where: str, column: str, names: Iterable[str]) -> DissectError:
     """The error for a data set without the column that was asked for."""
-    return DissectError(f"{where} has no column {column!r}; name one of its columns behind a colon: {', '.join(names)}")
+    return DissectError(f"{where} has no column {column!r}; name one of its columns after a colon: {', '.join(names)}")
 
 
 def shuffled(items: Iterable[Item], seed: int) -> list[Item]:
@@ -100,7 +100,7 @@ def shuffled(items: Iterable[Item], seed: int) -> list[Item]:
 def buffer_shuffled(items: Iterable[Item], seed: int, size: int) -> Iterator[Item]:
     """A stream in an order that `seed` decides, with `size` items in memory; complete if there are no more.
 
-    An item leaves the buffer at random to make room for the next, so none comes out `size` places early or more.
+    An item leaves the buffer at random to make room for the next, so none comes out `size` or more places early.
     """
     rng, buffer = random.Random(str(seed)), []
     for item in items:

@@ -28,7 +28,7 @@ def side(document: str) -> str:
 def one_side(documents: Iterable[str | None], split: str, tally: Counter[str]) -> Iterator[str]:
     """The documents of one split, each once, and not those without text; `tally` counts what was met.
 
-    The digests of what was given out are kept, about 100 bytes a document, to know repeats by.
+    The digests of the documents given are kept, about 100 bytes each, to recognise repeats.
     """
     seen: set[bytes] = set()
     for document in documents:

@@ -28,7 +28,7 @@ def token_text(tokenizer: Any, token: int) -> str:
 
 
 def _as_bytes(piece: str) -> str | None:
-    """The bytes behind a piece of byte-level BPE or of sentencepiece's byte fallback; None for any other piece."""
+    """The bytes of a piece of byte-level BPE or of sentencepiece's byte fallback; None for any other piece."""
     if piece.startswith("<0x") and piece.endswith(">"):
         return f"\\x{piece[3:-1].lower()}"
     table = _byte_of()
@@ -44,7 +44,7 @@ def _with_escapes(raw: bytes) -> str:
 
 @cache
 def _byte_of() -> dict[str, int]:
-    """The bytes behind the characters of byte-level BPE, which GPT-2 began with."""
+    """The byte that each character of byte-level BPE (introduced by GPT-2) stands for."""
     from transformers.convert_slow_tokenizer import bytes_to_unicode  # transformers takes seconds to import
 
     return {character: byte for byte, character in bytes_to_unicode().items()}

@@ -21,7 +21,7 @@ from dissect.base.progress import hidden
 from dissect.base.tokenizer_files import TOKENIZER_FILES
 from dissect.data.corpora import read_documents
 from dissect.data.packing import Piece, Row, as_tensors, beginning, encode, pack
-from dissect.data.padding import as_mask, at_first, check_is_behind, to_front
+from dissect.data.padding import as_mask, at_first, check_is_after, to_front
 from dissect.data.readings import Reading, check_text, counts, noted
 
 TENSORS = ("tokens", "keep", "documents", "attention_mask")
@@ -39,9 +39,9 @@ class Windows:
         keep: True where a position counts.
         provenance: Where the tokens come from: with `load_windows`, its arguments and what it read.
         documents: The number of the document that each token is of, from 0 on; each window its own by default.
-        texts: Digests of the documents they are of, to know those of another data set by; in no record.
-        attention_mask: False at padding, which stands behind a window's tokens and is never read by them; None where
-            nothing is said of it. What `keep` leaves out is read all the same: it is context.
+        texts: Digests of their documents, to recognise the same documents in another data set; not recorded.
+        attention_mask: False at padding, which comes after a window's tokens and is never read by them; None where
+            none was given. Positions that `keep` leaves out are still read: they are context.
 
     Raises:
         DissectError: `tokens` is not `window position`, `keep`, `documents` or `attention_mask` does not fit it, or
@@ -59,7 +59,7 @@ class Windows:
         _check_tokens(self.tokens)
         _check_keep(self.keep, self.tokens)
         if self.attention_mask is not None:
-            check_is_behind(self.attention_mask, self.keep)
+            check_is_after(self.attention_mask, self.keep)
         if self.documents is not None:
             _check_documents(self.documents, self.tokens)
         # Copies: what the caller does to the originals later must not change the fingerprint.

@@ -16,7 +16,7 @@ from dissect.runs.config import PruneConfig, run_name
 
 @dataclass(frozen=True)
 class Grid:
-    """What to combine: a run for each combination. All that is not varied is as in `base`, also where a tuple is empty.
+    """What to combine: a run for each combination. What is not varied, or whose tuple is empty, is as in `base`.
 
     Attributes:
         base: The options of a run.
@@ -117,7 +117,7 @@ def cell_folder(out: Path, cell: PruneConfig) -> Path:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where a grid's runs go with Ray, and what each asks for.
+    """Where a grid's runs are computed with Ray, and what each asks for.
 
     Attributes:
         address: Of a Ray cluster (`auto`, `host:port`, `ray://...`); None for the one that $RAY_ADDRESS names, or for

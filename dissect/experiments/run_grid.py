@@ -40,7 +40,7 @@ def run_grid(
 ) -> GridResult:
     """Run every cell of a grid, or of several, each in a folder below `out`; what is finished there is not run again.
 
-    Where a cell fails, this is reported and the others are run all the same. Cells run one after the other, or with
+    A cell that fails is reported, and the others still run. Cells run one after the other, or with
     `cluster` side by side as Ray tasks, in the same folders.
 
     Raises:

@@ -76,7 +76,7 @@ class Stability:
         A row for each `site` and `importance`, a column for each level; missing where no number reaches it.
 
         Raises:
-            DissectError: A level is no number in (0, 1].
+            DissectError: A level is not a number in (0, 1].
         """
         for level in (levels := as_list("levels", levels, "numbers")):
             if isinstance(level, bool) or not isinstance(level, (int, float)) or not 0 < level <= 1:

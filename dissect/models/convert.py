@@ -73,7 +73,7 @@ def empty_model(architecture: Architecture, fields: dict[str, Any], *, name: str
 
 
 def transformer_lens() -> Any:
-    """The library, imported so that transformers goes on saying as much as before: its import turns that down."""
+    """The library, imported so that transformers logs as much as before: its import lowers that level."""
     from transformers.utils import logging
 
     level = logging.get_verbosity()

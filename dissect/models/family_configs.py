@@ -139,7 +139,7 @@ def gemma3(config: Any) -> dict[str, Any]:
 
 
 def roberta(config: Any) -> dict[str, Any]:
-    """RoBERTa: a bidirectional encoder whose positions start behind the padding token's id."""
+    """RoBERTa: a bidirectional encoder whose positions start after the padding token's id."""
     if config.is_decoder or config.add_cross_attention:
         raise refused("is_decoder", config.is_decoder, "a HookedEncoder attends in both directions, to itself")
     if config.type_vocab_size > 2:

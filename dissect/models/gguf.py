@@ -14,7 +14,7 @@ from dissect.models.wheels import cache_errors, cache_folder, fetch_from_wheel, 
 
 
 def gguf_folder(name: str, gguf_sha256: str) -> Path:
-    """Where the converted model is, or will be. It appears whole or not at all."""
+    """Where the converted model is, or will be. It appears complete or not at all."""
     return cache_folder() / "models" / f"{name}-{gguf_sha256[:8]}"
 
 

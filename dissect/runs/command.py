@@ -1,4 +1,4 @@
-"""The command that this process does, for a run's record."""
+"""The command that this process runs, for a run's record."""
 
 from __future__ import annotations
 

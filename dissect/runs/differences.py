@@ -28,7 +28,7 @@ class Tolerance:
 
     Attributes:
         metric: Of a metric, absolute up to 1 (accuracies) and relative above.
-        stats: Of a unit's sum of activations, as a part of the largest such sum in its layer.
+        stats: Of a unit's sum of activations, as a fraction of the largest such sum in its layer.
         masks: 1 - the Jaccard index of what is pruned.
     """
 
@@ -67,7 +67,7 @@ class Difference:
 
 
 def changes(there: Any, here: Any) -> dict[str, tuple[Any, Any]]:
-    """The leaves in which two JSON values differ, by their path, with both values; None for one that a side lacks."""
+    """The leaves in which two JSON values differ, by their path, with both values; None where one side lacks it."""
     mine, theirs = _leaves(there), _leaves(here)
     paths = dict.fromkeys((*mine, *theirs))
     return {path: (mine.get(path), theirs.get(path)) for path in paths if mine.get(path) != theirs.get(path)}
@@ -131,7 +131,7 @@ def _stats_differences(file: str, there: Stats, here: Stats, tolerance: Toleranc
 def _apart_in_layer(
     there: Float64[Tensor, " layer *unit"], here: Float64[Tensor, " layer *unit"]
 ) -> Float64[Tensor, " layer *unit"]:
-    """The distance of each unit's sums, as a part of the largest sum in the layer; 0 where they are equal."""
+    """The distance of each unit's sums, as a fraction of the largest sum in the layer; 0 where they are equal."""
     most = torch.maximum(there.abs(), here.abs()).flatten(1).amax(1)
     return (there - here).abs() / most.clamp(min=1e-300).reshape(-1, *[1] * (there.ndim - 1))
 

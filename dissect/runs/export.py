@@ -116,10 +116,10 @@ def _export_model(model: Any, path: Path, shrink: bool) -> Exported:
 
 
 def kept_units(model: Any) -> Int64[Tensor, "layer unit"]:
-    """Of each layer, the feed-forward units that write something, filled up with others to the widest layer's count."""
+    """Of each layer, the feed-forward units that write something, padded with others to the widest layer's count."""
     live = torch.stack([block.mlp.W_out.any(-1) for block in model.blocks])
     width = max(1, int(live.sum(1).max()))
-    # A stable sort puts live units first and keeps their order; the fill behind them writes nothing.
+    # A stable sort puts live units first and keeps their order; the padding after them writes nothing.
     return torch.sort(live.int(), dim=1, descending=True, stable=True).indices[:, :width].sort(dim=1).values
 
 

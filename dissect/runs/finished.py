@@ -1,4 +1,4 @@
-"""Whether a run that is there is of the model and the text that there are now."""
+"""Does a run folder belong to the model and the text as they are now?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def check_same(run: Run, record: Mapping[str, Any]) -> None:
-    """Raise `DissectError` unless a run is of the model, the text and the run to match that a record of now is of."""
+    """Raise `DissectError` unless a run has the model, the text and the run to match of a record made now."""
     for first in record_differences(run.record, record):
         part = first.what.partition(".")[0]
         raise DissectError(
@@ -29,13 +29,13 @@ def check_same(run: Run, record: Mapping[str, Any]) -> None:
 
 
 def check_finished(run: Run, load: Load, corpora: Mapping[str, Corpus]) -> None:
-    """Raise unless a finished run is of the model, the text and the run to match that there are now.
+    """Raise unless a finished run's model, text and run to match are what they were.
 
-    Weights are not read where their files have the checksum they had. What is not available is not compared, and a
-    note says so: a run is not lost with its model or with the hub.
+    Weights are not read where their files still have the recorded checksum. What is not available is not compared,
+    and a note says so: a run stays usable without its model and without the hub.
 
     Raises:
-        DissectError: It is of another.
+        DissectError: One of them has changed.
     """
     parts = {
         "model": lambda: _model_now(run, load),
@@ -52,7 +52,7 @@ def check_finished(run: Run, load: Load, corpora: Mapping[str, Corpus]) -> None:
 
 
 class NotAvailable(DissectError):
-    """What a finished run is of is no longer there."""
+    """The model or text of a finished run is no longer there."""
 
 
 def _available(find: Callable[[], T], kind: type[DissectError] = DissectError) -> T:

@@ -28,7 +28,7 @@ class LastModel:
     """Loads the model that a configuration names, and keeps it until another one is named.
 
     Checksums and texts, by which a finished run is compared, are read without the weights and once for many runs.
-    `n_devices` is no part of the configuration, as the number of processes is none: neither decides a result.
+    `n_devices` is not part of the configuration, nor is the number of processes: neither changes a result.
     """
 
     def __init__(self, n_devices: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""What a run began under: the command, the state of git, the machine. No result is decided by it being written down.
+"""What a run began under: the command, the state of git, the machine. It is recorded, and changes no result.
 
 Two runs of the same on the same machine (and the same versions, `fingerprint.versions`) end bit-identical; on another
 one, `rerun` says what of this differs.
@@ -19,7 +19,7 @@ from dissect.backend import fast
 from dissect.runs.command import command
 
 GIT_SECONDS = 5.0  # a network folder may be slow; the run does not wait longer
-# What libraries read from the environment and that changes the order or the precision of sums.
+# Environment variables of libraries that change the order or the precision of sums.
 VARIABLES = ("ATEN_CPU_CAPABILITY", "CUBLAS_WORKSPACE_CONFIG", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA")
 
 
@@ -51,7 +51,7 @@ def _git_state_of_dissect() -> dict[str, Any] | None:
 
 
 def machine(model: Any) -> dict[str, Any]:
-    """What decides the last bits of a result beside the versions."""
+    """What decides the last bits of a result, besides the versions."""
     device = torch.device(model.cfg.device)
     with torch.no_grad():
         quick_pass = fast.is_enabled()

@@ -1,4 +1,4 @@
-"""A run again, from its record alone, and whether it comes to the same."""
+"""Repeat a run from its record alone, and say whether the results are the same."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ def rerun(
 
     With the versions and on the machine that the run was made with (`config.json` says which) both must be the same
     bit for bit, times apart. Elsewhere they must be within `dissect.runs.rerun.TOLERANCES` of the model's dtype.
-    Where the model or the text is not what it was, nothing is computed. A repetition that was interrupted goes on
-    when it is called again, and one that is finished is compared again.
+    Where the model or the text is not what it was, nothing is computed. A repetition that was interrupted is
+    resumed by the same call, and a finished one is compared again.
 
     Args:
         run: The run, or its folder.
@@ -115,7 +115,7 @@ def rerun(
         forget: Its windows, `(train, test)`, where it was given windows and not the name of a corpus.
         retain: Likewise.
         device: Where the model is loaded; by default as the run was asked to.
-        out: The other folder; by default the run's with `-rerun` behind its name.
+        out: The other folder; by default the run's folder name with `-rerun` after it.
         progress: Show progress bars and a line a step.
 
     Raises:
@@ -159,7 +159,7 @@ def _check(run: Run, corpora: dict[str, Corpus | None]) -> None:
 
 
 def _changed(there: dict[str, Any], here: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What decides whether the last bits are the same, where two records differ in it."""
+    """Where two records differ in what decides the last bits of a result."""
     return changes(_deciding(there), _deciding(here))
 
 

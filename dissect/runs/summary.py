@@ -1,4 +1,4 @@
-"""What a run came to: drops relative to the unpruned model, and the paper's Table 2 figure."""
+"""A run's result: drops relative to the unpruned model, and the paper's Table 2 figure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def relative_drop(value: float, base: float) -> float:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run came to, in relative drops of top-1 accuracy (1 = all of it).
+    """A run's result, in relative drops of top-1 accuracy (1 = all of it).
 
     Attributes:
         difference: The largest forget drop minus retain drop of any step: the paper's Table 2 figure.
@@ -25,7 +25,7 @@ class Summary:
         retain_drop: The retain drop there.
         forget_drop_at: The forget drop where the retain drop first reaches a level, between two steps on a
             straight line; None where it never does.
-        interval: The 95% interval of the difference at that step, from other documents of the same kind; None where
+        interval: The 95% interval of the difference at that step, over other documents of the same kind; None where
             a side has too few documents for one.
         forget_interval: That of the forget drop there.
         retain_interval: That of the retain drop there.
@@ -42,7 +42,7 @@ class Summary:
 
 
 def percent(part: float | None) -> float | None:
-    """A part in percent, to a tenth; None where there is none."""
+    """A fraction in percent, to a tenth; None for None."""
     return None if part is None else round(100 * part, 1)
 
 

@@ -168,7 +168,7 @@ BROKEN = {
     "no comma": ('[{"text": "a"}\n{"text": "b"}]', "line 2 is not JSON"),
     "a comma too many": ('[{"text": "a"},\n]', "line 2 is not JSON"),
     "a comma before": ('[, {"text": "a"}]', "line 1 is not JSON"),
-    "more behind it": ('[{"text": "a"}]\n[]', "line 2 has something behind the end of the array"),
+    "more after it": ('[{"text": "a"}]\n[]', "line 2 has something after the end of the array"),
 }
 
 

@@ -198,10 +198,10 @@ def test_the_figure_and_its_widget_stay_the_same(explorer):
                 np.testing.assert_array_equal(kept[attribute], shown[attribute])
     plot = explorer._panes.layers.plot
     explorer.fraction.value = 0.5
-    assert plot.behind
+    assert plot.stale
     assert sent(plot.widget) != plot.figure.data[0].y.tolist()
     assert explorer._repr_mimebundle_()["text/plain"] == repr(explorer)
-    assert not plot.behind
+    assert not plot.stale
     assert sent(plot.widget) == plot.figure.data[0].y.tolist()
 
 

@@ -220,7 +220,7 @@ def not_finite() -> None:
         print("alone", evaluate(model, windows, batch_size=1, progress=False)["n"])
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(what: Callable[[], bool], seconds: float = 300) -> None:
     """Wait until something is so."""
     end = time.monotonic() + seconds
     while not what():

@@ -1,6 +1,6 @@
 """What the quick pass may replace: modules that are TransformerLens' own, unpatched, with nobody watching inside.
 
-Who watches is found by one walk through a model, `hooked_modules`; every other question is asked of its answer.
+Who watches is found by one walk through a model, `hooked_modules`; everything else is read from its result.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Panes:
 
     def _refresh(self) -> None:
         """Draw again if something changed between sending a view to the page and its being drawn there."""
-        if any(plot.behind for plot in self.plots):
+        if any(plot.stale for plot in self.plots):
             self.renew()
 
     @property

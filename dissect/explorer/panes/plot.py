@@ -25,12 +25,12 @@ class Plot:
 
     Attributes:
         figure: The figure.
-        behind: True where a new view would show an older state.
+        stale: True where a new view would show an older state.
     """
 
     def __init__(self, figure: go.Figure):
         self.figure = figure
-        self.behind = False
+        self.stale = False
         self._widget: Any = None
 
     @property
@@ -49,7 +49,7 @@ class Plot:
                     for place, changes in traces.items():
                         figure.data[place].update(changes)
                     figure.update_layout(layout)
-        self.behind = True
+        self.stale = True
         if much:
             self.catch_up()
 
@@ -58,21 +58,21 @@ class Plot:
         for figure in (self.figure, self._widget):
             if figure is not None and not figure.data[place:]:
                 figure.add_trace(trace)
-        self.behind = True
+        self.stale = True
 
     def catch_up(self) -> None:
         """Let new views start from the present state."""
         if self._widget is not None:
             state = self.figure.to_plotly_json()
             self._widget._widget_data, self._widget._widget_layout = state["data"], state["layout"]
-        self.behind = False
+        self.stale = False
 
     def renew(self) -> Any:
         """A new widget of the same figure, in place of the old one.
 
         The old one is not changed again: its removed views would still receive the change, and fail.
         """
-        self._widget, self.behind = None, False
+        self._widget, self.stale = None, False
         return self.widget
 
 
