@@ -75,6 +75,16 @@ def check_named(run: Run) -> None:
             raise DissectError(f"the {side} data of {run.path} were given as Windows, which no name loads; {BY_HAND}")
 
 
+def run_model(run: Run) -> Any:
+    """The model of a run whose cards or samples are to be made, loaded by its recorded name.
+
+    Raises:
+        DissectError: As `top_cards`.
+    """
+    check_named(run)
+    return same_model(run, None)
+
+
 def same_model(run: Run, model: Any) -> Any:
     """The run's model, by its recorded dtype and fingerprint."""
     recorded = run.record["model"]

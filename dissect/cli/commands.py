@@ -186,21 +186,24 @@ def report(
     loaded = [Run.load(path) for path in runs]
     check_whole("cards", cards, 0)
     check_whole("samples", samples, 0)
-    page = out or runs[0] / "report.html"
-    print(write_report(loaded, page, _cards(loaded, cards), samples=_samples(loaded, samples)).resolve())
+    shown_cards, shown_samples = _cards_and_samples(loaded, cards, samples)
+    print(write_report(loaded, out or runs[0] / "report.html", shown_cards, samples=shown_samples).resolve())
 
 
-def _cards(runs: list[Run], n: int) -> Sequence[NeuronCard | HeadCard]:
-    from dissect.cards.of_run import top_cards
+def _cards_and_samples(
+    runs: list[Run], cards: int, samples: int
+) -> tuple[Sequence[NeuronCard | HeadCard], Samples | None]:
+    """Both, with the model loaded once where they are of the same run."""
+    from dissect.cards.of_run import run_model, top_cards
+    from dissect.cards.samples import run_samples
     from dissect.views.write_report import scored_run
 
-    return top_cards(scored_run(runs), n) if n else ()
-
-
-def _samples(runs: list[Run], n: int) -> Samples | None:
-    from dissect.cards.samples import run_samples
-
-    return run_samples(runs[0], n) if n else None
+    scored = scored_run(runs)
+    model = run_model(scored) if cards and samples and scored is runs[0] else None
+    return (
+        top_cards(scored, cards, model=model) if cards else (),
+        run_samples(runs[0], samples, model=model) if samples else None,
+    )
 
 
 def rerun(run: tyro.conf.Positional[Path], out: OutOrDefault = None, device: str | None = None) -> int:

@@ -9,7 +9,7 @@ from dissect.base.errors import DissectError
 from dissect.base.tokenizer_files import is_tokenizer_file
 from dissect.models.hub import files_of
 
-# config.json is written anew; a README's numbers are those of the source's weights.
+# config.json and README.md are written anew; an adapter is in the weights.
 OWN_FILES = ("config.json", "README.md", "adapter_config.json")
 # Weights in any format, and what training keeps beside them; and code.
 NOT_COPIED = """.safetensors .bin .pt .pth .ckpt .msgpack .h5 .ot .onnx .onnx_data .gguf .npz .pkl .pickle .tflite

@@ -24,6 +24,7 @@ from dissect.models.layout import Layout, hooked_name, write_layer
 from dissect.models.load import load_model, source_of
 from dissect.models.parity import check_parity
 from dissect.models.side_files import copy_side_files
+from dissect.runs.model_card import model_card
 from dissect.runs.run import Run
 
 # What deletions change. The rest is the source's own.
@@ -56,8 +57,8 @@ def export(model_or_run: Any, path: str | Path, *, step: int | None = None, shri
     """Write a pruned model as a transformers folder: its source's, but for the weights and their sizes.
 
     Tokenizer files, chat template, generation config and other small files of the source are copied as they are; code
-    and its README.md are not. The logits of the folder's model are compared with the model's before the folder gets
-    its name.
+    is not. A README.md of its own says what was cut, by which run, and what that did. The logits of the folder's model
+    are compared with the model's before the folder gets its name.
 
     Args:
         model_or_run: A model that `load_model` gave, pruned with `bake`; or a run, whose model is loaded and pruned.
@@ -79,7 +80,8 @@ def export(model_or_run: Any, path: str | Path, *, step: int | None = None, shri
         if step is not None:
             raise DissectError(f"step {step} is of a run; a model is exported as it is")
         return _export_model(model_or_run, path, shrink)
-    return _export_model(pruned_model(model_or_run, step), path, shrink)
+    model = pruned_model(model_or_run, step)
+    return _export_model(model, path, shrink, run=model_or_run, step=step)
 
 
 def pruned_model(run: Run, step: int | None = None) -> Any:
@@ -99,7 +101,7 @@ def pruned_model(run: Run, step: int | None = None) -> Any:
     return model
 
 
-def _export_model(model: Any, path: Path, shrink: bool) -> Exported:
+def _export_model(model: Any, path: Path, shrink: bool, *, run: Run | None = None, step: int | None = None) -> Exported:
     _refuse_hooks(model)
     source = source_of(model)
     layout = get_architecture([source.architecture]).layout
@@ -110,7 +112,7 @@ def _export_model(model: Any, path: Path, shrink: bool) -> Exported:
         hf_model = _narrower(hf_model, layout, kept.shape[1])
     _write_weights(model, hf_model, layout, kept)
     check_parity(model, hf_model)
-    _save(hf_model, source.location, path)
+    _save(hf_model, source.location, model_card(source, run=run, step=step, shrink=shrink), path)
     width = model.cfg.d_mlp if kept is None else kept.shape[1]
     return Exported(path, (hf_model.num_parameters(), before), (width, model.cfg.d_mlp))
 
@@ -166,7 +168,7 @@ def _refuse_full(path: Path) -> None:
         raise DissectError(f"{path} is the folder you are in, which a new one would replace; go to the one above it")
 
 
-def _save(hf_model: Any, location: str, path: Path) -> None:
+def _save(hf_model: Any, location: str, card: str, path: Path) -> None:
     """Write the folder beside its place, then rename it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,6 +176,7 @@ def _save(hf_model: Any, location: str, path: Path) -> None:
             folder = Path(aside) / "model"
             hf_model.save_pretrained(folder, safe_serialization=True)
             copy_side_files(location, folder)
+            (folder / "README.md").write_text(card, encoding="utf-8")
             put_in_place(folder, path)
     except DissectError:
         raise

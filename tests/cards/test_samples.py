@@ -14,6 +14,7 @@ from dissect.cards.samples import Sample, Samples, beginnings, run_samples
 from dissect.cli.main import main
 from dissect.data.packing import beginning
 from dissect.evaluation.continuation import Reading, read_on
+from dissect.runs import inputs
 from tests.support import tiny
 from tests.support.hostile import HOSTILE
 from tests.support.models import our_hooks
@@ -115,6 +116,15 @@ def test_the_report_command_shows_samples(run, tmp_path):
     assert f"without the {len(run.mask(run.summary().step or 2))} units" in text
     assert main(["report", str(run.path), "-o", str(page)]) == 0
     assert 'id="samples"' not in page.read_text()
+
+
+@pytest.mark.parametrize(("flags", "loads"), [(["--cards", "1", "--samples", "1"], 1), (["--samples", "1"], 1), ([], 0)])
+def test_the_report_command_loads_the_model_once(run, tmp_path, monkeypatch, flags, loads):
+    loaded = []
+    load = inputs.load_model
+    monkeypatch.setattr(inputs, "load_model", lambda *args, **options: loaded.append(args) or load(*args, **options))
+    assert main(["report", str(run.path), *flags, "-o", str(tmp_path / "page.html")]) == 0
+    assert len(loaded) == loads
 
 
 def test_what_others_wrote_is_text_in_samples(run, tmp_path):

@@ -12,10 +12,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 import transformers
+from huggingface_hub import ModelCard
 
 import dissect
 from dissect import DissectError, Mask
+from dissect.runs.model_card import _cell
 from tests.support import tiny
+from tests.support.named_runs import fill, run_of
 
 GENERATION = {"eos_token_id": [2, 0], "do_sample": True, "temperature": 0.6}
 TEMPLATE = "{% for message in messages %}<s>{{ message['content'] }}{% endfor %}"
@@ -74,7 +77,8 @@ def test_only_weights_and_their_sizes_change(source, shrink):
     same = [name for name in os.listdir(source) if "token" in name] + list(BESIDE)
     for name in (*same, "additional_chat_templates/rag.jinja"):
         assert (folder / name).read_bytes() == (source / name).read_bytes(), name
-    written = {"config.json", "model.safetensors", "additional_chat_templates"}
+    assert "scores 99%" not in (folder / "README.md").read_text()
+    written = {"config.json", "model.safetensors", "README.md", "additional_chat_templates"}
     assert {path.name for path in folder.iterdir()} == {*same, *written}
     before, after = (json.loads((path / "config.json").read_text()) for path in (source, folder))
     changed = {name for name in before | after if before.get(name) != after.get(name)}
@@ -185,3 +189,46 @@ class TestFolder:
             exported(source, shrink=False)
         assert not list((tmp_path / "exported").iterdir())
         assert {path.name for path in tmp_path.iterdir()} == {"source", "exported"}
+
+
+class TestModelCard:
+    def test_it_says_what_a_run_did(self, tmp_path):
+        run = run_of(fill(tmp_path), "run")
+        card = ModelCard.load(dissect.export(run, tmp_path / "exported", step=1).path / "README.md")
+        assert card.data.base_model == "model"
+        assert card.data.library_name == "transformers"
+        step, metrics = run.history[1], run.history[1].metrics
+        assert f"| units pruned | {step.units:,} (" in card.text
+        assert f"| units pruned in each layer | {', '.join(map(str, step.per_layer))} |" in card.text
+        for side in ("forget", "retain"):
+            before, after = run.history[0].metrics[side]["top1"], metrics[side]["top1"]
+            assert (
+                f"| {side} | top-1 accuracy | {before:.4f} | {after:.4f} | {100 * (1 - after / before):.1f}% |"
+                in card.text
+            )
+        assert run.record["model"]["fingerprint"] in card.text
+        assert f"{run.history[2].units:,} (" not in card.text
+        assert "| forget text | `code` |" in card.text
+        assert str(tmp_path) not in card.text
+
+    def test_edits_by_hand_are_said_to_be_so(self, source):
+        card = (exported(source, shrink=True) / "README.md").read_text()
+        assert "edited by hand" in card
+        assert "removed" in card
+        assert "| retain" not in card
+
+    @pytest.mark.parametrize(
+        ("readme", "licence"),
+        [
+            ("---\nlicense: mit\n---\n", "mit"),
+            ("---\nlicense: [\n---\n", None),
+            ("no front matter", None),
+            ("\xff", None),
+        ],
+    )
+    def test_the_sources_licence_is_kept(self, source, readme, licence):
+        (source / "README.md").write_bytes(readme.encode("latin-1"))
+        assert ModelCard.load(exported(source, shrink=False) / "README.md").data.license == licence
+
+    def test_names_cannot_break_the_table(self):
+        assert _cell("a|b`c\nd") == "a\\|b'c d"

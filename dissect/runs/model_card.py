@@ -1,0 +1,134 @@
+"""The README.md of an exported folder: what was pruned, by which run, and what that did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dissect.models.fingerprint import versions
+from dissect.models.load import ModelSource
+from dissect.runs.config import PruneConfig
+from dissect.runs.records import Step
+from dissect.runs.run import Run
+from dissect.runs.summary import percent
+
+# Jinja2; values are text of the run's record, in code spans where a user chose them.
+TEMPLATE = """---
+{{ card_data }}
+---
+
+# `{{ name }}`, pruned
+
+A copy of `{{ name }}` with units cut in its weights{% if shrink %}, and feed-forward units that write nothing
+removed{% endif %}. Made with dissect {{ version }} by selective pruning: units that matter for one text (*forget*) and
+not for another (*retain*) are cut. All other weights, the tokenizer and the generation settings are the source's.
+{% if run %}
+| | |
+| --- | --- |
+{% for key, value in settings %}| {{ key }} | {{ value }} |
+{% endfor %}
+| test text | metric | unpruned | pruned | relative drop | 95% interval |
+| --- | --- | --- | --- | --- | --- |
+{% for row in results %}| {{ row | join(" | ") }} |
+{% endfor %}
+The intervals are over documents of the same kind. Accuracy is of the next token. A low accuracy on the forget text does
+not prove that the ability cannot come back by further training.
+{% else %}
+The weights were edited by hand (`dissect.bake`), so that no run says how the units were chosen or what the model lost.
+{% endif %}
+## Training this model further
+
+Gradients of units that were set to zero are zero, with two exceptions in which training can bring them back:
+pre-out neurons of a model with grouped queries, and adapters (LoRA) on feed-forward layers without a gate.
+"""
+
+
+def model_card(source: ModelSource, *, run: Run | None, step: int | None, shrink: bool) -> str:
+    """The text of the README.md.
+
+    Args:
+        source: What the pruned model was loaded from.
+        run: The run that chose the units; None where weights were edited by hand.
+        step: The step of the run whose mask is pruned; by default the last.
+        shrink: True where feed-forward units were removed.
+    """
+    from huggingface_hub import ModelCard, ModelCardData
+
+    licence = _licence(source)
+    data = ModelCardData(
+        base_model=source.location if not Path(source.location).is_absolute() else source.name,
+        library_name="transformers",
+        tags=["dissect", "pruned"],
+        **({"license": licence} if licence else {}),
+    )
+    last = None if run is None else run.history[len(run.history) - 1 if step is None else step]
+    content = {"run": run is not None, "settings": [], "results": []}
+    if run is not None and last is not None:
+        content |= {"settings": _settings(run, last), "results": _results(run, last)}
+    card = ModelCard.from_template(
+        data, template_str=TEMPLATE, name=source.name, version=versions()["dissect"], shrink=shrink, **content
+    )
+    return str(card)
+
+
+def _settings(run: Run, step: Step) -> list[tuple[str, str]]:
+    """How the units were chosen, as names and values."""
+    config = run.config
+    model = run.record["model"]
+    listed = {
+        "forget text": f"`{_cell(config.forget)}`",
+        "retain text": f"`{_cell(config.retain)}`",
+        "site": f"`{config.site}`",
+        "units pruned": f"{step.units:,} ({percent(step.pruned)}% of the site's)",
+        "units pruned in each layer": ", ".join(map(str, step.per_layer)),
+        "chosen by": _selector(config),
+        "set to": config.value,
+        "step": f"{step.step} of {config.steps}",
+        "predictions": f"{config.tokens:,} for statistics, {config.eval_tokens or config.tokens:,} others to measure",
+        "seed": str(config.seed),
+        "source's weights (SHA-256)": f"`{model['fingerprint']}`",
+    }
+    return list(listed.items())
+
+
+def _results(run: Run, step: Step) -> list[tuple[str, ...]]:
+    """Accuracy and loss on both test texts, before and after."""
+    rows = []
+    for side in ("forget", "retain"):
+        for metric, name in (("top1", "top-1 accuracy"), ("top10", "top-10 accuracy"), ("loss", "loss (nats)")):
+            before, after = run.history[0].metrics[side][metric], step.metrics[side][metric]
+            drop = interval = ""
+            if metric == "top1":
+                drop = f"{percent(run.drops(side)[step.step])}%"
+                ends = run.intervals(side)[step.step]
+                interval = "" if ends is None else f"{percent(ends[0])}% to {percent(ends[1])}%"
+            rows.append((side, name, f"{before:.4f}", f"{after:.4f}", drop, interval))
+    return rows
+
+
+def _selector(config: PruneConfig) -> str:
+    if config.selector != "score":
+        return f"`{config.selector}`"
+    return f"`score`, importance `{config.importance}`" + ("" if config.iterative else ", ranked once")
+
+
+def _cell(text: str) -> str:
+    """A corpus's name for a code span in a table's cell; of a local path only the last part, which says enough."""
+    if Path(text).is_absolute():
+        text = Path(text).name
+    return text.replace("`", "'").replace("|", "\\|").replace("\n", " ")
+
+
+def _licence(source: ModelSource) -> str | None:
+    """The licence that the source's own README.md names, if any."""
+    from huggingface_hub import ModelCard
+
+    from dissect.models.hub import files_of
+
+    folder = files_of(source.location)
+    if folder is None or not (folder / "README.md").is_file():
+        return None
+    try:
+        found = ModelCard.load(folder / "README.md", ignore_metadata_errors=True).data.to_dict().get("license")
+    except Exception:  # anyone's file: a broken one names no licence, and stops no export
+        return None
+    return found if isinstance(found, str) else None
