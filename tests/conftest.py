@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
-from transformer_lens import HookedTransformer
 
 from dissect import Windows
 from tests.support import tiny
@@ -63,7 +63,7 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 
 
 @pytest.fixture
-def model() -> HookedTransformer:
+def model() -> Any:
     return tiny_transformer()
 
 

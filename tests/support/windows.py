@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from transformer_lens import HookedTransformer
 
 from dissect import Windows
 from tests.support.models import D_VOCAB
@@ -14,9 +15,7 @@ def random_windows(n_windows: int = 6, context: int = 17, seed: int = 0, d_vocab
     return Windows.from_tokens(torch.randint(0, d_vocab, (n_windows, context), generator=generator))
 
 
-def predictable_windows(
-    model: HookedTransformer, vocabulary: range, seed: int, n_windows: int = 4, context: int = 17
-) -> Windows:
+def predictable_windows(model: Any, vocabulary: range, seed: int, n_windows: int = 4, context: int = 17) -> Windows:
     """Windows in which the model predicts many tokens rightly: mostly its own best guess, else one of `vocabulary`.
 
     Four documents a window.
