@@ -53,12 +53,11 @@ def model_card(source: ModelSource, *, run: Run | None, step: int | None, shrink
     """
     from huggingface_hub import ModelCard, ModelCardData
 
-    licence = _licence(source)
     data = ModelCardData(
         base_model=source.location if not Path(source.location).is_absolute() else source.name,
         library_name="transformers",
         tags=["dissect", "pruned"],
-        **({"license": licence} if licence else {}),
+        license=_licence(source),
     )
     last = None if run is None else run.history[len(run.history) - 1 if step is None else step]
     content = {"run": run is not None, "settings": [], "results": []}
