@@ -6,7 +6,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-long coverage lint docs bench assets notebooks clean
+VENV_4 = $(VENV)-4
+
+.PHONY: demo test test-4 test-long coverage lint docs bench assets notebooks clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/dissect demo
@@ -16,6 +18,10 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loa
 
 test: lint
 	$(PYTEST)
+
+# The tests of both model classes under TransformerLens 4, which has no HookedTransformer.
+test-4: $(VENV_4)/test.installed
+	OMP_NUM_THREADS=1 $(VENV_4)/bin/python -m pytest -n 2 tests/bridged
 
 # The same tests with whole notebooks, ten times as many random examples, every place to press Ctrl-C.
 test-long: lint
@@ -45,6 +51,14 @@ $(VENV)/test.installed: $(VENV)/torch.installed pyproject.toml
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[demo,notebook,ray,dev]'
 	touch $@
 
+# TransformerLens 4 over the packages of $(VENV), which are the same for both.
+$(VENV_4)/test.installed: $(VENV)/test.installed
+	$(PYTHON) -m venv --without-pip $(VENV_4)
+	$(BIN)/python -c "import site; print('import site; site.addsitedir(%r)' % site.getsitepackages()[0])" \
+		> $$($(VENV_4)/bin/python -c "import site; print(site.getsitepackages()[0])")/below.pth
+	$(BIN)/python -m pip --python $(VENV_4)/bin/python install --quiet --no-deps 'transformer-lens>=4,<5'
+	touch $@
+
 $(VENV)/docs.installed: $(VENV)/torch.installed pyproject.toml
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
 	touch $@
@@ -66,4 +80,4 @@ notebooks: $(VENV)/test.installed
 	$(BIN)/python notebooks/make.py
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV_4)
