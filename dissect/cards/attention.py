@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dissect.backend.finite import not_finite
 from dissect.backend.forward import Part
-from dissect.backend.hooked_pass import Reader, Reporting, in_parts, read_all
+from dissect.backend.hooked_pass import Reader, Reporting, Units, in_parts, read_all
 from dissect.backend.sites import PATTERN
 from dissect.backend.units import Unit
 from dissect.base.errors import DissectError
@@ -83,7 +83,7 @@ def _readers(
 ) -> Iterator[tuple[Any, Reader]]:
     """On the pattern of each head, what adds to its row of `sums`."""
 
-    def read(row: int, z: Tensor, units: Tensor | None, part: Part) -> None:
+    def read(row: int, z: Tensor, units: Units, part: Part) -> None:
         pattern, keep = z[:, heads[row].index[0]].float().cpu(), windows.keep[part]
         # Rows of a pattern sum to one; TransformerLens puts 0 where it is not a number.
         if not (pattern[keep].sum(-1) > 0.5).all():
