@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from dissect.backend.hooks import Handle, Hook, Zero, attach
+from dissect.backend.routing import as_activations
 from dissect.backend.sites import SITES, Site, hook_points
 from dissect.base.checks import check_kind
 from dissect.base.errors import DissectError, unknown
@@ -106,4 +107,4 @@ def _of_site(model: Any, site: Site, pruned: Tensor, value: Value, stats: Stats 
 def _overwrite(pruned: Tensor, means: Tensor | None) -> Hook:
     if means is None:
         return Zero(pruned)
-    return lambda z: torch.where(pruned.to(z.device), means.to(z), z)
+    return lambda z: torch.where(as_activations(pruned.to(z.device)), as_activations(means.to(z)), z)

@@ -23,7 +23,7 @@ from torch import Tensor
 from dissect.ablation.by_hooks import check_cut, read_mask, replacement
 from dissect.ablation.weight_edit import WeightEdit
 from dissect.backend.anatomy import why_values_do_not_add_up
-from dissect.backend.sites import SITES, hook_points
+from dissect.backend.sites import SITES, Site, hook_points
 from dissect.backend.weights import UnitWeights, weights_of
 from dissect.base.errors import DissectError
 from dissect.base.options import Value
@@ -50,8 +50,8 @@ def bake(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None =
     sites = [SITES[name] for name in mask.sites]
     for site in sites:
         hook_points(model, site)
-    if value == "mean" and any(site.mixed for site in sites):
-        check_values_add_up(model)
+    if value == "mean":
+        check_means_fit(model, sites)
     edit = WeightEdit()
     with torch.no_grad(), edit.or_nothing():
         for site in sites:
@@ -67,15 +67,26 @@ def _bake_layer(
 ) -> None:
     """Set to zero what units write, and what makes them where it makes no others; keep what their means add."""
     rows, instead = weights.at_output(pruned), weights.at_output(means)
-    written = weights.output[rows.to(weights.output.device)]
     if instead[rows].any():
-        edit.add_to_bias(weights, instead[rows].to(written.device) @ written.double())
+        edit.add_to_bias(weights, weights.written(rows, instead))
     edit.set(weights.output, 0, rows[..., None])
     if weights.make_alone(pruned):
         for weight in weights.inputs:
             edit.set(weight, 0, pruned.unsqueeze(-2))
         for bias in weights.input_biases:
             edit.set(bias, 0, pruned)
+
+
+def check_means_fit(model: Any, sites: list[Site]) -> None:
+    """Raise `DissectError` unless the means of the sites' units can be kept in biases."""
+    for site in sites:
+        if reason := weights_of(site, model, 0).no_means:
+            raise DissectError(
+                f"site {site.name!r} of {model.cfg.model_name!r} cannot be set to means in the weights: {reason}; "
+                "prune it by hooks (dissect.ablate), or set it to zero"
+            )
+    if any(site.mixed for site in sites):
+        check_values_add_up(model)
 
 
 def check_values_add_up(model: Any) -> None:

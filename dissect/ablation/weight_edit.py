@@ -57,7 +57,7 @@ class WeightEdit:
             new = torch.as_tensor(value).to(weight).expand_as(weight)
             weight[where] = new[where]
 
-    def add_to_bias(self, weights: UnitWeights, constant: Float[Tensor, " d_model"]) -> None:
+    def add_to_bias(self, weights: UnitWeights, constant: Float[Tensor, "*expert d_model"]) -> None:
         """Add a constant to what a layer's units write, in its output bias; it gets one where it has none."""
         bias = weights.output_bias
         if bias is None:

@@ -17,14 +17,15 @@ from tqdm.auto import tqdm
 from dissect.backend.forward import Part, default_batch_size, passes, plan_of, run_part, unembed
 from dissect.backend.hooks import Read, hooked
 from dissect.backend.memory import within_memory
+from dissect.backend.routing import Routing
 from dissect.base.checks import check_batch_size
 from dissect.base.progress import hidden
 from dissect.base.ranks import sharded
 
 T = TypeVar("T")
-Units = Int64[Tensor, " unit"] | None
+Units = Int64[Tensor, " unit"] | Routing | None
 Reader = Callable[[Tensor, Units, Part], None]
-"""Called with the activations of a batch, the units that they are of (None for all, see `Read`), and its part."""
+"""Called with the activations of a batch, what they are of (None for all units, see `Read`), and its part."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from typing import Any
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from dissect.backend.routing import Routing, as_activations, current_routing
 from dissect.base.undo import undoing
 
 Hook = Callable[[Tensor], Tensor | None]
@@ -26,7 +27,7 @@ class Zero:
     units: Bool[Tensor, " *unit"]
 
     def __call__(self, z: Tensor) -> Tensor:
-        return z.masked_fill(self.units.to(z.device), 0)
+        return z.masked_fill(as_activations(self.units.to(z.device)), 0)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -34,13 +35,14 @@ class Read:
     """A hook that only reads, also where the activations of units that are zero were left out.
 
     Attributes:
-        take: Called with the activations and the numbers of the units they are of, None for all.
+        take: Called with the activations and what they are of: the numbers of units, the routing of rows, None for all
+            units at all positions.
     """
 
-    take: Callable[[Tensor, Int64[Tensor, " unit"] | None], None]
+    take: Callable[[Tensor, Int64[Tensor, " unit"] | Routing | None], None]
 
     def __call__(self, z: Tensor) -> None:
-        self.take(z, None)
+        self.take(z, current_routing())
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -16,11 +16,12 @@ from dissect.base.errors import DissectError, look_up
 
 @dataclass(frozen=True)
 class Site:
-    """A family of units: feed-forward neurons, attention value or pre-out neurons, or whole heads.
+    """A family of units: feed-forward neurons, attention value or pre-out neurons, whole heads, experts, their neurons.
 
     Attributes:
         name: The site's name in `SITES`, masks, statistics and run folders.
-        hook: The hook point of one layer; its activation has shape `window position *read`.
+        hook: The hook point of one layer; its activation has shape `window position *read` (that of experts' neurons is
+            given in rows, see `dissect.backend.experts`).
         read: The dimensions of that activation after `window position`, as names (see `sizes`).
         unit: The dimensions of one layer's units; a prefix of `read`, so a head is cut as all its d_head.
         eps: The paper's default for `score = importance(forget) / (importance(retain) + eps)`.
@@ -40,6 +41,11 @@ class Site:
     mixed: bool = False
 
     @property
+    def is_whole(self) -> bool:
+        """True where a unit is a whole head or expert, which writes in many directions."""
+        return self.unit[-1] in ("head", "expert")
+
+    @property
     def is_neuron(self) -> bool:
         """True where a unit is one number of the activation, False for whole heads."""
         return self.unit == self.read
@@ -54,21 +60,30 @@ class Site:
 
     def unit_shape(self, cfg: Any) -> tuple[int, ...]:
         """The shape of one layer's units in a model with TransformerLens configuration `cfg`."""
-        return tuple(sizes(cfg)[name] for name in self.unit)
+        return self._shape(cfg, self.unit)
 
     def read_shape(self, cfg: Any) -> tuple[int, ...]:
         """The shape of one position's activation at the hook point."""
-        return tuple(sizes(cfg)[name] for name in self.read)
+        return self._shape(cfg, self.read)
 
     def mask_shape(self, cfg: Any) -> tuple[int, ...]:
         """The shape `layer *unit` of masks, scores and statistics of this site."""
         return (cfg.n_layers, *self.unit_shape(cfg))
 
+    def _shape(self, cfg: Any, names: tuple[str, ...]) -> tuple[int, ...]:
+        found = sizes(cfg)
+        if missing := [name for name in names if name not in found]:
+            raise DissectError(
+                f"site {self.name!r} has no {missing[0]!r} in {cfg.model_name!r}: it is for mixtures of experts alone"
+            )
+        return tuple(found[name] for name in names)
+
 
 def sizes(cfg: Any) -> dict[str, int]:
-    """The sizes that sites are made of."""
+    """The sizes that sites are made of; those of experts only in a mixture that `open_experts` got."""
     heads = {"d_head": cfg.d_head, "head": cfg.n_heads, "value_head": n_value_heads(cfg)}
-    return {"d_model": cfg.d_model, "d_mlp": cfg.d_mlp, **heads}
+    experts = {"expert": cfg.num_experts, "d_expert": cfg.d_expert} if hasattr(cfg, "d_expert") else {}
+    return {"d_model": cfg.d_model, "d_mlp": cfg.d_mlp, **heads, **experts}
 
 
 def n_value_heads(cfg: Any) -> int:
@@ -83,6 +98,8 @@ MLP_POST, VALUE, Z = (
     "blocks.{layer}.attn.hook_v",
     "blocks.{layer}.attn.hook_z",
 )
+
+EXPERT, EXPERT_MLP = "blocks.{layer}.hook_expert", "blocks.{layer}.hook_expert_mlp"  # see dissect.backend.experts
 
 RESIDUAL = "blocks.{layer}.hook_resid_post"  # what a layer leaves, `window position d_model`; not a site
 PATTERN = "blocks.{layer}.attn.hook_pattern"  # where heads look, `window head position key`; not a site
@@ -109,6 +126,17 @@ SITES: dict[str, Site] = {
         weights="attention",
     ),
     "head": Site("head", Z, read=("head", "d_head"), unit=("head",), eps=1e-4, signed=True, weights="attention"),
+    # Zero where not routed, so that means are several times smaller than a feed-forward layer's.
+    "expert": Site("expert", EXPERT, read=("expert",), unit=("expert",), eps=1e-4, signed=False, weights="expert"),
+    "expert_mlp": Site(
+        "expert_mlp",
+        EXPERT_MLP,
+        read=("expert", "d_expert"),
+        unit=("expert", "d_expert"),
+        eps=1e-4,
+        signed=False,
+        weights="expert_mlp",
+    ),
 }
 
 
@@ -128,6 +156,18 @@ def get_sites(names: str | Iterable[str]) -> tuple[Site, ...]:
     if not sites:
         raise DissectError(f"no site given; choose from {', '.join(SITES)}")
     return sites
+
+
+def sites_of(model: Any) -> list[str]:
+    """The names of the sites that `model` has."""
+    return [name for name, site in SITES.items() if _has(model, site)]
+
+
+def _has(model: Any, site: Site) -> bool:
+    try:
+        return bool(hook_points(model, site))
+    except DissectError:
+        return False
 
 
 def hook_points(model: Any, site: Site) -> list[Any]:

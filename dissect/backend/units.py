@@ -19,7 +19,7 @@ class Unit:
         site: The name of its site.
         layer: Its layer, counted from 0.
         index: Its place in the layer: `(unit,)` for `mlp`, `(head, unit)` for `value` and `pre_out`, `(head,)` for
-            `head`.
+            `head`, `(expert,)` for `expert`, `(expert, unit)` for `expert_mlp`.
     """
 
     site: str

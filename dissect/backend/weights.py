@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Float, Shaped
+import torch
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from dissect.backend.experts import find_experts, making_weights, parameters_of_experts, writing_weights
 from dissect.backend.sites import Site
 from dissect.base.errors import DissectError, summary
 
@@ -23,21 +25,32 @@ class UnitWeights:
         input_biases: Each `*unit`.
         output: What activations are multiplied by, `*row d_model`. There may be several heads in it for each of the
             units', which serve them in order: grouped queries.
-        output_bias: `d_model`; None where there is none.
+        output_bias: `d_model`, or one for each expert; None where there is none.
         norm: The norm between what is written and the residual stream; None where there is none.
         linear: What a bias can be added to where there is none: the transformers module that holds the output weights.
+        no_means: Why the units' means cannot be kept in an output bias; None where they can.
     """
 
     inputs: tuple[Tensor, ...]
     input_biases: tuple[Tensor, ...]
     output: Float[Tensor, "*row d_model"]
-    output_bias: Float[Tensor, " d_model"] | None
+    output_bias: Float[Tensor, "*expert d_model"] | None
     norm: Any = None
     linear: Any = None
+    no_means: str | None = None
 
     def make_alone(self, units: Tensor) -> bool:
         """True where the inputs make `units` and no others: value weights may be shared by several heads' units."""
         return all((*weight.shape[:-2], weight.shape[-1]) == units.shape for weight in self.inputs)
+
+    def written(self, rows: Bool[Tensor, " *row"], values: Float[Tensor, " *row"]) -> Float[Tensor, "*expert d_model"]:
+        """What constant activations add to the output in float64, apart for experts where each has its own bias."""
+        rows = rows.to(self.output.device)
+        constants, weights = values.to(rows.device)[rows].double(), self.output[rows].double()
+        if self.output_bias is None or self.output_bias.ndim == 1:
+            return constants @ weights
+        apart = torch.zeros_like(self.output_bias, dtype=torch.float64)
+        return apart.index_add_(0, rows.nonzero()[:, 0], constants[:, None] * weights)
 
     def at_output(self, units: Shaped[Tensor, " *unit"]) -> Shaped[Tensor, " *row"]:
         """A mask or values of `units`, for the rows of `output`: once for each head that they serve."""
@@ -92,9 +105,27 @@ def _there(*weights: Tensor | None) -> tuple[Tensor, ...]:
     return tuple(weight for weight in weights if weight is not None)
 
 
+def expert_weights(block: Any) -> UnitWeights:
+    """Of a layer's whole experts: all that an expert has is one column of each input, and one row of the output."""
+    experts = find_experts(block)
+    inputs = tuple(weight.flatten(1).mT for weight in parameters_of_experts(experts).values())
+    why = "an expert's mean routing weight is no constant output"
+    return UnitWeights(inputs, (), experts.down_proj.flatten(1), None, no_means=why)
+
+
+def expert_mlp_weights(block: Any) -> UnitWeights:
+    """Of the neurons in a layer's experts."""
+    experts = find_experts(block)
+    (inputs, biases), bias = making_weights(experts), getattr(experts, "down_proj_bias", None)
+    why = "its experts have no bias that could keep means" if bias is None else None
+    return UnitWeights(inputs, biases, writing_weights(experts), bias, no_means=why)
+
+
 WEIGHTS: dict[str, Callable[[Any], UnitWeights]] = {
     "feed_forward": feed_forward_weights,
     "attention": attention_weights,
+    "expert": expert_weights,
+    "expert_mlp": expert_mlp_weights,
 }
 
 

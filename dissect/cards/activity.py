@@ -13,7 +13,8 @@ from torch import Tensor
 
 from dissect.backend.finite import not_finite
 from dissect.backend.forward import Part
-from dissect.backend.hooked_pass import Reader, Reporting, in_parts, read_all
+from dissect.backend.hooked_pass import Reader, Reporting, Units, in_parts, read_all
+from dissect.backend.routing import Routing
 from dissect.backend.sites import SITES, hook_points
 from dissect.backend.units import Unit
 from dissect.cards.contexts import Context, Peak, PeakFinder, check_kept
@@ -140,7 +141,7 @@ def _with_following(keep: Bool[Tensor, "window position"], count: int) -> Bool[T
 def _readers(model: Any, windows: Windows, watchers: Mapping[Unit, _Watcher]) -> Iterator[tuple[Any, Reader]]:
     """On the hook point of each unit, what gives its activations to its watcher."""
 
-    def read(unit: Unit, z: Tensor, units: Tensor | None, part: Part) -> None:
+    def read(unit: Unit, z: Tensor, units: Units, part: Part) -> None:
         mine = _of_unit(unit, z, units).float().cpu()
         tokens, keep = windows.tokens[part], windows.keep[part]
         if not mine[keep].isfinite().all():
@@ -151,8 +152,10 @@ def _readers(model: Any, windows: Windows, watchers: Mapping[Unit, _Watcher]) ->
         yield hook_points(model, SITES[unit.site])[unit.layer], partial(read, unit)
 
 
-def _of_unit(unit: Unit, z: Float[Tensor, "window position *read"], units: Tensor | None) -> Tensor:
-    """A unit's activations, `window position`: zero where it is pruned and was left out (`units`, see `Read`)."""
+def _of_unit(unit: Unit, z: Float[Tensor, "... read"], units: Units) -> Float[Tensor, "window position"]:
+    """A unit's activations: zero where it is pruned and was left out, or not routed to (`units`, see `Read`)."""
     if units is None:
         return z[(..., *unit.index)]
+    if isinstance(units, Routing):
+        return units.of_unit(z, *unit.index)
     return z[..., units == unit.index[0]].sum(-1)

@@ -14,7 +14,7 @@ from torch import Tensor
 from dissect.backend.bridged_pass import patterns_computed
 from dissect.backend.finite import not_finite
 from dissect.backend.forward import Part
-from dissect.backend.hooked_pass import Reader, Reporting, in_parts, read_all
+from dissect.backend.hooked_pass import Reader, Reporting, Units, in_parts, read_all
 from dissect.backend.sites import PATTERN
 from dissect.backend.units import Unit
 from dissect.base.errors import DissectError
@@ -91,7 +91,7 @@ def _readers(
 ) -> Iterator[tuple[Any, Reader]]:
     """On the pattern of each head, what adds to its row of `sums`, and the head to those `reached`."""
 
-    def read(row: int, z: Tensor, units: Tensor | None, part: Part) -> None:
+    def read(row: int, z: Tensor, units: Units, part: Part) -> None:
         pattern, keep = z[:, heads[row].index[0]].float().cpu(), windows.keep[part]
         # Rows of a pattern sum to one; TransformerLens puts 0 where it is not a number.
         if not (pattern[keep].sum(-1) > 0.5).all():

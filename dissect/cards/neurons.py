@@ -18,17 +18,23 @@ from dissect.cards.stack import Card, Cards
 from dissect.cards.svg import DensityPlot
 from dissect.data.windows import Windows
 
+NO_DIRECTION = (
+    "An expert writes in many directions, so no tokens are listed that it promotes; its neurons have cards of their "
+    "own (site expert_mlp). Its activation here is its routing weight, 0 where it was not routed to."
+)
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NeuronCard(Card):
-    """Everything a card shows of one neuron; `_repr_html_` draws it in a notebook.
+    """Everything a card shows of one neuron, or of one whole expert; `_repr_html_` draws it in a notebook.
 
     Attributes:
-        unit: The neuron.
+        unit: The neuron. An expert's activation is its routing weight, 0 where it was not routed to.
         model: The model's name.
         forget: Its activations on the forget set.
         retain: And on the retain set.
-        direction: The tokens its output weights promote and suppress; None where the model's head is not linear.
+        direction: The tokens its output weights promote and suppress; None for an expert, and where the model's head is
+            not linear.
         forget_effect: What ablating it alone does to the loss on the forget set; None where not measured.
         retain_effect: And on the retain set.
     """
@@ -41,6 +47,20 @@ class NeuronCard(Card):
     forget_effect: Effect | None
     retain_effect: Effect | None
     template: ClassVar[str] = "neuron_card.html"
+
+    @property
+    def title(self) -> str:
+        """What the unit is, in words."""
+        site = SITES[self.unit.site]
+        if site.is_whole:
+            return f"{site.name} {self.unit.index[0]}, layer {self.unit.layer}"
+        group = f" of {site.unit[0].replace('_', ' ')} {self.unit.index[0]}" if len(site.unit) > 1 else ""
+        return f"{site.name} neuron {self.unit.index[-1]}{group}, layer {self.unit.layer}"
+
+    @property
+    def lacks(self) -> str | None:
+        """What the card cannot show, in words; None where nothing is missing."""
+        return NO_DIRECTION if SITES[self.unit.site].is_whole else None
 
     @property
     def plot(self) -> DensityPlot:
@@ -76,7 +96,8 @@ def neuron_cards(
 
     Args:
         model: A TransformerLens model.
-        units: Neurons as `Unit` or `(site, layer, *index)`: `("mlp", 3, 17)`, `("pre_out", 2, head, 5)`.
+        units: Neurons as `Unit` or `(site, layer, *index)`: `("mlp", 3, 17)`, `("pre_out", 2, head, 5)`; of a mixture
+            of experts also `("expert_mlp", 2, expert, 5)` and whole experts, `("expert", 2, expert)`.
         forget: The data set to forget.
         retain: The data set to retain.
         contexts: How many of the strongest contexts to show of each data set.

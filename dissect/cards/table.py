@@ -16,7 +16,9 @@ from dissect.scoring.scores import Scores, SiteScores, sites_of
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-COLUMNS = ("site", "layer", "head", "unit", "forget", "retain", "score", "rank", "step")
+GROUPS = {"head": "head", "value_head": "head", "expert": "expert"}  # columns of dimensions; the others are units
+PLACE = ("layer", "head", "expert", "unit")  # which of these a site has is in its entry of `SITES`
+COLUMNS = ("site", *PLACE, "forget", "retain", "score", "rank", "step")
 
 
 def neurons(scores: Scores | SiteScores, run: Run | None = None) -> DataFrame:
@@ -27,9 +29,10 @@ def neurons(scores: Scores | SiteScores, run: Run | None = None) -> DataFrame:
         run: Where the step comes from that pruned a unit.
 
     Returns:
-        Columns `site`, `layer`, `head` (missing for mlp), `unit` (its number in the head or, for mlp, in the layer;
-        missing for whole heads), `forget` and `retain` (importance), `score`, `rank` (1 is the first to be pruned of
-        its site; ties go to the lower index), `step` (that pruned it; missing if kept, or without a run).
+        Columns `site`, `layer`, `head` (of attention), `expert` (of a mixture), `unit` (its number in the head or
+        expert or, for mlp, in the layer; missing for whole heads and experts), `forget` and `retain` (importance),
+        `score`, `rank` (1 is the first to be pruned of its site; ties go to the lower index), `step` (that pruned it;
+        missing if kept, or without a run).
 
     Raises:
         DissectError: The run pruned another model.
@@ -51,9 +54,9 @@ def units_of(table: DataFrame) -> list[Unit]:
     if missing := [name for name in ("site", "layer", "head", "unit") if name not in table]:
         raise DissectError(f"a table of units has the columns site, layer, head and unit; this one lacks {missing}")
     try:
-        places = table[["layer", "head", "unit"]].astype("Int64").to_numpy(dtype=object, na_value=None)
+        places = table.reindex(columns=list(PLACE)).astype("Int64").to_numpy(dtype=object, na_value=None)
     except (TypeError, ValueError) as error:
-        raise DissectError(f"layer, head and unit of a table must be whole numbers: {error}") from error
+        raise DissectError(f"{', '.join(PLACE)} of a table must be whole numbers: {error}") from error
     return [
         Unit(str(site), layer, tuple(part for part in index if part is not None))
         for site, (layer, *index) in zip(table["site"], places.tolist(), strict=True)
@@ -64,27 +67,23 @@ def _site_table(scores: SiteScores, run: Run | None) -> DataFrame:
     import pandas
 
     values = scores.values.numpy()
-    layer, head, unit = _places(values.shape, scores.site)
     columns = {
         "site": scores.site,
-        "layer": layer,
-        "head": head,
-        "unit": unit,
+        **_places(values.shape, scores.site),
         "forget": scores.forget.numpy().flatten(),
         "retain": scores.retain.numpy().flatten(),
         "score": values.flatten(),
         "rank": _ranks(values.flatten()),
         "step": _steps(scores, run),
     }
-    return pandas.DataFrame(columns).astype({"head": "Int64", "unit": "Int64", "step": "Int64"})
+    return pandas.DataFrame(columns).astype(dict.fromkeys((*PLACE[1:], "step"), "Int64"))
 
 
-def _places(shape: tuple[int, ...], site: str) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Layer, head and unit of every row; None for what the site does not have."""
+def _places(shape: tuple[int, ...], site: str) -> dict[str, np.ndarray | None]:
+    """Every row's layer, head, expert and unit; None for what the site does not have."""
     layer, *index = (axis.flatten() for axis in np.indices(shape))
-    in_heads = SITES[site].unit[0] in ("head", "value_head")
-    heads, units = (index[:1], index[1:]) if in_heads else ([], index)
-    return layer, next(iter(heads), None), next(iter(units), None)
+    names = [GROUPS.get(name, "unit") for name in SITES[site].unit]
+    return dict.fromkeys(PLACE) | {"layer": layer} | dict(zip(names, index, strict=True))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -114,12 +114,12 @@ def choose(evidence: Evidence, settings: Settings) -> Choice:
 
 
 def choose_site(evidence: Evidence, settings: Settings, site: str) -> Mask:
-    """The choice of the same settings at an attention site; the eps of a feed-forward site is replaced by its default.
+    """The choice of the same settings at an attention site; the eps of another kind of site is replaced by its default.
 
     Raises:
         DissectError: As in `choose`.
     """
-    eps = None if settings.site == "mlp" else settings.eps
+    eps = settings.eps if SITES[settings.site].signed else None
     return _scores(evidence, settings, site, eps).top(settings.fraction)
 
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from dissect.backend.forward import check_readable
-from dissect.backend.sites import SITES, get_sites
+from dissect.backend.sites import get_sites, sites_of
 from dissect.base.checks import check_batch_size, check_model, check_whole
 from dissect.base.errors import DissectError, shown
 from dissect.data.windows import Windows
@@ -41,7 +41,7 @@ def explore(
         model: A TransformerLens model.
         forget: The data set to forget: windows for both statistics and evaluation, or a `(train, test)` pair of them.
         retain: The data set to retain, likewise.
-        sites: Sites to choose from; by default all, or all in `stats`.
+        sites: Sites to choose from; by default all that the model has, or all in `stats`.
         stats: The statistics of forget and of retain, as `collect` returns them, if they are collected already.
         theme: `light` or `dark`.
         new_tokens: How many tokens *Try it* adds to a prompt.
@@ -61,7 +61,7 @@ def explore(
         for part in side:
             check_readable(model, part)
     if stats is None:
-        names = list(SITES) if sites is None else sites
+        names = sites_of(model) if sites is None else sites
         forget_stats, retain_stats = (
             collect(model, windows[side][0], sites=names, batch_size=batch_size) for side in SIDES
         )

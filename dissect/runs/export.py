@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dissect.ablation.in_weights import bake
 from dissect.ablation.svd import rotate_to_svd
-from dissect.backend.sites import SITES, hook_points
+from dissect.backend.sites import SITES, hook_points, sites_of
 from dissect.base.checks import as_path, check_model
 from dissect.base.errors import DissectError, summary
 from dissect.base.storage import put_in_place
@@ -126,10 +126,10 @@ def kept_units(model: Any) -> Int64[Tensor, "layer unit"]:
 
 
 def _refuse_hooks(model: Any) -> None:
-    for site in SITES.values():
-        if any(point.fwd_hooks for point in hook_points(model, site)):
+    for name in sites_of(model):
+        if any(point.fwd_hooks for point in hook_points(model, SITES[name])):
             raise DissectError(
-                f"the model has hooks at site {site.name!r}, which a transformers folder cannot hold; "
+                f"the model has hooks at site {name!r}, which a transformers folder cannot hold; "
                 "remove them, and prune the weights with dissect.bake(model, mask)"
             )
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from dissect.backend.finite import not_finite
 from dissect.backend.forward import Part, check_readable
-from dissect.backend.hooked_pass import Reader, Reporting, in_parts, read_all
+from dissect.backend.hooked_pass import Reader, Reporting, Units, in_parts, read_all
+from dissect.backend.routing import Routing
 from dissect.backend.sites import Site, get_sites, hook_points
 from dissect.base.checks import check_kind
 from dissect.data.windows import Windows
@@ -84,8 +85,12 @@ def _readers(
 ) -> Iterator[tuple[Any, Reader]]:
     """At every hook point of every layer, what adds the activations that count to their builder."""
 
-    def read(builder: StatsBuilder, layer: int, z: Tensor, units: Tensor | None, part: Part) -> None:
-        builder.update(layer, _kept(z, counted[part]), units)
+    def read(builder: StatsBuilder, layer: int, z: Tensor, units: Units, part: Part) -> None:
+        keep = counted[part]
+        if isinstance(units, Routing):
+            builder.update_rows(layer, *units.kept(z, keep), int(keep.sum()))
+        else:
+            builder.update(layer, _kept(z, keep), units)
 
     for hook, site in by_hook.items():
         for layer, point in enumerate(hook_points(model, site)):

@@ -15,6 +15,7 @@ from jaxtyping import Float, Float64, Int64
 from safetensors.torch import save
 from torch import Tensor
 
+from dissect.backend.routing import Routing
 from dissect.backend.sites import get_site
 from dissect.base.checks import as_list, as_path, check_kind
 from dissect.base.errors import DissectError, look_up, shown
@@ -216,6 +217,19 @@ class StatsBuilder:
             total[:, slice(None) if units is None else units] += self._sums(part)
         if units is not None:
             self._add_zeros(total, z.shape[0] * z.shape[1], units)
+
+    def update_rows(self, layer: int, rows: Float[Tensor, "row unit"], routing: Routing, count: int) -> None:
+        """Add the kept rows of one layer's experts, of `count` positions: those that have no row are zero."""
+        self.counts[layer] += count
+        self._move_to(rows.device)
+        total = self.sums[layer]
+        zero = self._sums(torch.zeros(1, 1, 1, device=rows.device))[..., None]
+        absent = torch.full(total.shape[1:2], count, device=total.device)
+        for expert, mine in routing.by_expert(rows):
+            absent[expert] -= len(mine)
+            for part in _parts(mine[None]):
+                total[:, expert] += self._sums(part)
+        total += zero * absent[:, None]
 
     def _sums(self, z: Activations) -> Float64[Tensor, " moment *unit"]:
         wide, scratch = self._wide(z)

@@ -29,6 +29,7 @@ NEURON_COLUMNS = {
     "site": "site",
     "layer": "layer",
     "head": "head",
+    "expert": "expert",
     "unit": "unit",
     "forget": "forget importance",
     "retain": "retain importance",

@@ -12,7 +12,7 @@ import dissect
 import dissect.evaluation.targets
 from dissect import DissectError, Mask, Windows, ablated, bake, export
 from tests.support import tiny
-from tests.support.models import our_hooks
+from tests.support.models import SITES, our_hooks
 from tests.support.windows import random_windows
 
 FAMILIES = list(tiny.FAMILIES)
@@ -50,7 +50,7 @@ def assert_same(one, other):
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * other.abs().max().item())
 
 
-@pytest.mark.parametrize("site", list(dissect.SITES))
+@pytest.mark.parametrize("site", SITES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_hooks_weights_and_folder_agree(load, family, site, tmp_path):
     model, tokens = load(family), tokens_of(family)

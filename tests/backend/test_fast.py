@@ -10,7 +10,7 @@ from dissect import Mask, Windows
 from dissect.backend import fast
 from dissect.backend.forward import passes, run_blocks, unembed
 from dissect.backend.hooks import Read, attach
-from tests.support.models import our_hooks, tiny_transformer
+from tests.support.models import SITES, our_hooks, tiny_transformer
 from tests.support.tiny import FAMILIES, VOCAB, save_tiny
 from tests.support.windows import random_windows
 
@@ -76,7 +76,7 @@ def assert_same(model, windows):
     """Logits and statistics are equal to 1e-5 of the size of the largest: single ones cancel to nearly nothing."""
     quick, plain = both(lambda: logits(model, windows))
     torch.testing.assert_close(quick, plain, rtol=1e-5, atol=1e-5 * plain.abs().max().item())
-    quick, plain = both(lambda: dissect.collect(model, windows, sites=dissect.SITES, progress=False))
+    quick, plain = both(lambda: dissect.collect(model, windows, sites=SITES, progress=False))
     for site in plain:
         for name, sums in plain[site].moments.items():
             size = plain[site]["sum_abs"].max().item()
@@ -205,11 +205,11 @@ def test_who_reads_whole_windows(short_steps, reason):
 
 
 @pytest.mark.parametrize("value", ["zero", "mean"])
-@pytest.mark.parametrize("site", dissect.SITES)
+@pytest.mark.parametrize("site", SITES)
 @pytest.mark.parametrize("variant", ["grouped", "gated", "ungrouped", "solu", "parallel"])
 def test_ablations(variant, site, value):
     model, windows = tiny_transformer(**VARIANTS[variant]), random_windows()
-    stats = dissect.collect(model, windows, sites=dissect.SITES)
+    stats = dissect.collect(model, windows, sites=SITES)
     whole = logits(model, windows)
     with dissect.ablated(model, random_mask(model, site), value=value, stats=stats):
         assert_same(model, windows)

@@ -7,6 +7,7 @@ import torch
 
 import dissect
 from dissect import DissectError, Scores, Unit
+from dissect.scoring.scores import SiteScores
 from tests.support.models import N_HEADS, tiny_transformer
 from tests.support.runs import small_run
 from tests.support.windows import random_windows
@@ -24,7 +25,7 @@ def scores():
 
 def test_every_unit_is_there_once(scores):
     table = dissect.neurons(scores)
-    assert list(table.columns) == ["site", "layer", "head", "unit", "forget", "retain", "score", "rank", "step"]
+    assert list(table.columns) == "site layer head expert unit forget retain score rank step".split()
     assert len(table) == sum(site.values.numel() for site in scores.values())
     units = dissect.units_of(table)
     assert len(set(units)) == len(units)
@@ -45,7 +46,7 @@ def test_ranks_are_the_order_of_pruning(scores):
 
 def test_ties_rank_by_index(scores):
     tied = scores["mlp"].values.clone().fill_(1.0)
-    site = dissect.scoring.scores.SiteScores("mlp", "abs", 1e-3, tied, tied, tied)
+    site = SiteScores("mlp", "abs", 1e-3, tied, tied, tied)
     assert dissect.neurons(site)["rank"].tolist() == list(range(1, 61))
     assert [unit.place for unit in dissect.units_of(dissect.neurons(site).head(2))] == [(0, 0), (0, 1)]
 
@@ -58,13 +59,26 @@ def test_places(scores):
     assert set(table[table["site"] == "value"]["head"]) == {0, 1}
 
 
+def test_experts_have_a_column_of_their_own():
+    values = torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(0)).double()
+    sites = {"expert": values.sum(-1), "expert_mlp": values}
+    scores = Scores({name: SiteScores(name, "abs", 0.0, *(each,) * 3) for name, each in sites.items()})
+    table = dissect.neurons(scores)
+    assert table["head"].isna().all()
+    assert set(table["expert"]) == {0, 1, 2}
+    assert table["unit"].isna().sum() == 2 * 3
+    assert len(set(dissect.units_of(table))) == 2 * 3 * (1 + 4)
+    for unit, score in zip(dissect.units_of(table), table["score"], strict=True):
+        assert score == sites[unit.site][unit.place].item()
+
+
 def test_steps_are_those_of_the_run(tmp_path):
     run = small_run(tmp_path / "run")
     table = dissect.neurons(run.scores(), run)
     for unit, step in zip(dissect.units_of(table), table["step"], strict=True):
         assert run.pruned_at["mlp"][unit.place].item() == (-1 if step is table["step"].array.dtype.na_value else step)
     assert table["step"].notna().sum() == len(run.mask())
-    small = {"mlp": dissect.scoring.scores.SiteScores("mlp", "abs", 0.0, *(torch.rand(2, 5).double(),) * 3)}
+    small = {"mlp": SiteScores("mlp", "abs", 0.0, *(torch.rand(2, 5).double(),) * 3)}
     with pytest.raises(DissectError, match="give the scores of that model"):
         dissect.neurons(Scores(small), run)
 

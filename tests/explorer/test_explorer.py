@@ -28,7 +28,7 @@ from dissect.explorer.evaluator import Evaluator
 from dissect.scoring.masks import over_heads
 from dissect.scoring.stats import MOMENTS, Stats, UnitStats
 from tests.support.hostile import HOSTILE
-from tests.support.models import N_HEADS, our_hooks, tiny_transformer
+from tests.support.models import N_HEADS, SITES, our_hooks, tiny_transformer
 from tests.support.runs import guessable_sides
 from tests.support.windows import random_windows
 
@@ -39,9 +39,7 @@ pytest.importorskip("anywidget", reason="anywidget is not installed (extra noteb
 @pytest.fixture(scope="module")
 def stats():
     model = tiny_transformer()
-    return tuple(
-        dissect.collect(model, train, sites=dissect.SITES, progress=False) for train, _ in guessable_sides().values()
-    )
+    return tuple(dissect.collect(model, train, sites=SITES, progress=False) for train, _ in guessable_sides().values())
 
 
 @pytest.fixture
@@ -65,7 +63,7 @@ def logits(model):
 # The choice
 
 
-@pytest.mark.parametrize("site", dissect.SITES)
+@pytest.mark.parametrize("site", SITES)
 @pytest.mark.parametrize("direction", ["forget", "retain"])
 def test_a_choice_is_the_top_of_the_scores(evidence, stats, site, direction):
     lose, keep = stats if direction == "forget" else stats[::-1]

@@ -8,10 +8,8 @@ import torch
 import dissect
 from dissect.backend.forward import run_blocks
 from dissect.scoring.stats import MOMENTS, Stats
-from tests.support.models import our_hooks, tiny_transformer
+from tests.support.models import SITES, our_hooks, tiny_transformer
 from tests.support.windows import random_windows
-
-SITES = ("mlp", "value", "pre_out", "head")
 
 
 def kept_activations(model, windows, site):

@@ -23,6 +23,7 @@ from dissect.experiments.cost import cost_table
 from dissect.experiments.grid import Cluster, all_cells
 from dissect.experiments.paper import paper_grids
 from tests.support import tiny
+from tests.support.models import SITES as DENSE_SITES
 from tests.support.models import tiny_transformer
 from tests.support.runs import guessable_sides, small_run
 
@@ -48,7 +49,7 @@ class Made:
         self.folder, self.model = folder, tiny_transformer()
         self.forget, self.retain = (pair[0][:2] for pair in guessable_sides().values())
         self.stats = tuple(
-            dissect.collect(self.model, side, sites=SITES, progress=False) for side in (self.forget, self.retain)
+            dissect.collect(self.model, side, sites=DENSE_SITES, progress=False) for side in (self.forget, self.retain)
         )
         self.scores = dissect.score(forget=self.stats[0], retain=self.stats[1])
         self.mask = self.scores["mlp"].top(0.1)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+SITES = ("mlp", "value", "pre_out", "head")  # of a model that is no mixture of experts
 N_LAYERS, D_MLP, N_HEADS, N_VALUE_HEADS, D_HEAD, D_VOCAB = 3, 20, 4, 2, 6, 50
 
 
