@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dissect.base.errors import DissectError, unknown
 from dissect.models.architectures import ARCHITECTURES, get_architecture
+from dissect.models.quantized import check_bitsandbytes
 
 if TYPE_CHECKING:
     from dissect.models.source import LoadOptions
@@ -101,6 +102,13 @@ def quantization_of(config: Mapping[str, Any]) -> str | None:
 def check_quantization(config: Mapping[str, Any], location: str, options: LoadOptions, *, bridge: bool) -> None:
     """Raise `DissectError` for quantized weights in a `HookedTransformer`, or that would be quantized twice."""
     method = quantization_of(config)
+    if options.quantization is not None or method == "bitsandbytes":
+        check_bitsandbytes("a model of 4 or 8 bits")
+    if (options.quantization or method) and options.adapter is not None:
+        raise DissectError(
+            f"the adapter {options.adapter!r} cannot be merged into quantized weights; load it without quantization, "
+            "or merge it with PEFT, save the merged model, and load that with quantization"
+        )
     if method is None:
         return
     if not bridge:

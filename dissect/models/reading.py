@@ -50,6 +50,7 @@ def read_model(
     unused: Collection[str],
     local_only: bool,
     revision: str | None = None,
+    placed: Mapping[str, Any] | None = None,
 ) -> Any:
     """The transformers model with every stored weight in its place, in evaluation mode.
 
@@ -63,6 +64,7 @@ def read_model(
         unused: Patterns of the names of weights that checkpoints of this family hold and its model has no use for.
         local_only: Look only at what is on this machine.
         revision: Of a hub model.
+        placed: What transformers is told of quantized weights and of where layers go (`quantized.placement`).
 
     Raises:
         DissectError: Weights cannot be read, are missing (transformers would draw them at random), or have no place.
@@ -74,8 +76,9 @@ def read_model(
     # An adapter beside the weights is merged by us, or not at all; transformers would add it by itself.
     options["adapter_kwargs"] = {"subfolder": "not-looked-for"}
     try:
-        hf_model, report = build.from_pretrained(location, dtype=dtype, **options)
-        hf_model = hf_model.to(device)
+        hf_model, report = build.from_pretrained(location, dtype=dtype, **options, **(placed or {}))
+        if not placed:
+            hf_model = hf_model.to(device)
     except Exception as error:  # of whatever is wrong in a folder, transformers and torch raise their own kinds
         raise DissectError(
             f"cannot read the weights of {location!r}: {summary(error)}{cache_problem(location)}"

@@ -20,6 +20,7 @@ from dissect.models.gguf import gguf_folder
 from dissect.models.hub import commit_of, file_names
 from dissect.models.memory import MEMORY, copy_of
 from dissect.models.names import MODELS, WheelModel
+from dissect.models.quantized import placement
 from dissect.models.reading import in_own_memory, read_model
 from dissect.models.tokenizer import load_tokenizer
 
@@ -149,6 +150,7 @@ class ModelSource:
             unused=unused_weights(self.architecture),
             local_only=self.local_only,
             revision=self.options.revision,
+            placed=placement(self.options.quantization, self.options.device_map, dtype, device),
         )
 
     def _given_model(self, dtype: torch.dtype, device: torch.device) -> Any:
