@@ -36,8 +36,8 @@ from .experiments.tables import summary_table as summary_table
 from .experiments.tables import table_2 as table_2
 from .explorer import Explorer as Explorer
 from .explorer import explore as explore
-from .models.load import MODELS as MODELS
 from .models.load import load_model as load_model
+from .models.names import MODELS as MODELS
 from .runs.config import PruneConfig as PruneConfig
 from .runs.export import Exported as Exported
 from .runs.export import export as export

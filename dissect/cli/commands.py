@@ -11,7 +11,18 @@ import tyro
 from dissect.base.checks import as_path, check_whole
 from dissect.base.errors import DissectError
 from dissect.base.ranks import is_main
-from dissect.cli.flags import NotVaried, OfCost, OfPaper, OfRun, OfStability, OnRay, Out, OutOrDefault, Varied
+from dissect.cli.flags import (
+    NotVaried,
+    OfCost,
+    OfLoading,
+    OfPaper,
+    OfRun,
+    OfStability,
+    OnRay,
+    Out,
+    OutOrDefault,
+    Varied,
+)
 from dissect.experiments.cost import H100_OPERATIONS, cost_table
 from dissect.experiments.grid import Grid, all_cells
 from dissect.experiments.paper import PAPER_MODELS, Experiment, paper_grids
@@ -273,13 +284,29 @@ def demo(out: Out = Path("runs/demo")) -> None:
     print(f"\nthe page: {page.resolve()}")
 
 
-def models() -> None:
-    """List the models known by name, and which of them are on this machine."""
-    from dissect.models.load import known_models
+def models(options: OfLoading, model: tyro.conf.Positional[str | None] = None) -> None:
+    """List the models known by name, and which of them are on this machine; or say what a model is loaded as.
 
-    for model in known_models():
-        print(f"{model.name:<16} {'cached' if model.cached else '-':<8} {model.source}")
-    print("\nor any hub id (owner/name), or any local transformers folder")
+    That reads its config and no weights: the class it is loaded as, and which sites it has.
+
+    Args:
+        options: How it is loaded.
+        model: A known name, a hub id or a folder.
+    """
+    from dissect.models.describe import describe_model
+    from dissect.models.find import find_model
+    from dissect.models.names import known_models
+    from dissect.models.source import LoadOptions
+
+    how = LoadOptions(**vars(options))
+    if model is not None:
+        print(describe_model(find_model(model, how)))
+        return
+    if how != LoadOptions():
+        raise DissectError("options of loading are for one model, such as dissect models NAME_OR_FOLDER --bridge")
+    for known in known_models():
+        print(f"{known.name:<16} {'cached' if known.cached else '-':<8} {known.source}")
+    print("\nor any hub id (owner/name), or any local transformers folder: dissect models NAME_OR_FOLDER says more")
 
 
 def _print_summary(runs: list[Run]) -> None:

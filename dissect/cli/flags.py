@@ -12,7 +12,7 @@ import tyro
 from dissect.base.errors import DissectError
 from dissect.experiments.grid import Cluster, Grid
 from dissect.experiments.paper import CONTEXT, OPTIONS
-from dissect.runs.config import PruneConfig
+from dissect.runs.config import LOADING, PruneConfig
 
 
 def flags_of(kind: type, names: Container[str], **defaults: Any) -> Any:
@@ -47,7 +47,8 @@ _IN_GRID = ("model", "forget", "retain", "site", "importance", "selector", "seed
 Varied = Annotated[Any, flags_of(Grid, _others(Grid, "base"), **_REQUIRED, **_VARIED)]
 NotVaried = Annotated[Any, flags_of(PruneConfig, _others(PruneConfig, *_IN_GRID))]
 
-_READING = ("model", "forget", "retain", "seed", "dtype", "device", "batch_size")
+_READING = ("model", "forget", "retain", "seed", "dtype", "device", "batch_size", *LOADING)
+OfLoading = Annotated[Any, flags_of(PruneConfig, LOADING)]
 OfStability = Annotated[Any, flags_of(PruneConfig, _READING)]
 OfPaper = Annotated[Any, flags_of(PruneConfig, OPTIONS, context=CONTEXT)]
 OfCost = Annotated[Any, flags_of(PruneConfig, ("tokens", "steps", "context"), context=CONTEXT)]

@@ -41,9 +41,13 @@ def _has_bars() -> bool:
 def _run(args: list[str] | None) -> int:
     _behave_under_torchrun()
     try:
-        with typed(["dissect", *(sys.argv[1:] if args is None else args)]):
+        given = sys.argv[1:] if args is None else args
+        with typed(["dissect", *given]):
             status = tyro.extras.subcommand_cli_from_dict(
-                COMMANDS, prog="dissect", args=args, description="Which neurons of this language model do that?"
+                COMMANDS,
+                prog="dissect",
+                args=_with_values(given),
+                description="Which neurons of this language model do that?",
             )
     except DissectError as error:
         _complain("error: " + " ".join(str(error).split()))
@@ -56,6 +60,16 @@ def _run(args: list[str] | None) -> int:
         _complain(str(stop) or kept)
         return 130
     return status or 0
+
+
+def _with_values(args: list[str]) -> list[str]:
+    """`--bridge` and `--no-bridge` with the value that tyro wants of a flag that may also be left open."""
+    given = []
+    for word, following in zip(args, [*args[1:], ""], strict=True):
+        short = {"--no-bridge": "False", "--bridge": "True"}.get(word)
+        explicit = word == "--bridge" and following in ("True", "False", "None")
+        given += [word] if short is None or explicit else ["--bridge", short]
+    return given
 
 
 def _behave_under_torchrun() -> None:

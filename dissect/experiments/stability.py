@@ -132,6 +132,11 @@ def stability(
     seed: int = 0,
     dtype: str | None = None,
     device: str | None = None,
+    adapter: str | os.PathLike[str] | None = None,
+    bridge: bool | None = None,
+    quantization: str | None = None,
+    device_map: str | None = None,
+    revision: str | None = None,
     batch_size: int | None = None,
     progress: bool = True,
 ) -> Stability:
@@ -156,6 +161,11 @@ def stability(
         seed: Seed of the order of documents and of the splits.
         dtype: As `load_model` takes it, for a model given by name.
         device: Likewise.
+        adapter: Likewise.
+        bridge: Likewise.
+        quantization: Likewise.
+        device_map: Likewise.
+        revision: Likewise.
         batch_size: Windows in a forward pass, at most a chunk's; by default about 2,048 tokens on a CPU, more on a GPU.
         progress: Show progress bars.
 
@@ -167,7 +177,9 @@ def stability(
     _check(sites, importances, fraction, splits, seed)
     sides: dict[str, Any] = {"forget": forget, "retain": retain}
     _check_read(model, sides, tokens=tokens, context=context, seed=seed, batch_size=batch_size)
-    model = load_model(model, dtype=dtype, device=device) if isinstance(model, str) else model
+    if isinstance(model, str):
+        how = {"adapter": adapter, "bridge": bridge, "quantization": quantization, "device_map": device_map}
+        model = load_model(model, dtype=dtype, device=device, revision=revision, **how)
     sides = {
         side: text
         if isinstance(text, Windows)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from dissect.ablation.agreement import check_cuts_agree, logits_of, short_window
+from dissect.backend.experts import open_experts
 from dissect.backend.sites import SITES, Site
 from dissect.backend.weights import UnitWeights, weights_of
 from dissect.base.checks import check_model, is_bridge
@@ -38,6 +39,7 @@ def adopt(model: Any) -> Any:
             check_cuts_agree(model, site)
         return model
     _check_kind(model)
+    open_experts(model)
     _correct_sizes(model)
     model.refused_sites = {}
     try:

@@ -61,6 +61,12 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
+def unused_weights(architecture: str) -> tuple[str, ...]:
+    """Patterns of what checkpoints of an architecture may hold beside its weights, also of one that is bridged."""
+    known = ARCHITECTURES.get(architecture)
+    return ROTARY + CAUSAL if known is None else known.unused
+
+
 MOST_LAYERS, MOST_SIZE = 1_000, 1 << 24
 LAYERS = ("num_hidden_layers", "n_layer")
 SIZES = """hidden_size intermediate_size num_attention_heads num_key_value_heads head_dim

@@ -6,7 +6,6 @@ Weights are not processed: no folding, no centering. Folding the value biases wo
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from dissect.base.errors import DissectError
 from dissect.models.architectures import Architecture
+from dissect.models.classes import transformer_lens
 from dissect.models.layout import read_weights
 
 
@@ -70,17 +70,6 @@ def empty_model(architecture: Architecture, fields: dict[str, Any], *, name: str
             "ignore", message="Hooked(Transformer|Encoder) is deprecated", category=DeprecationWarning
         )
         return build(cfg, move_to_device=False)
-
-
-def transformer_lens() -> Any:
-    """The library, imported so that transformers logs as much as before: its import lowers that level."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    try:
-        return importlib.import_module("transformer_lens")
-    finally:
-        logging.set_verbosity(level)
 
 
 # Heads of a HookedEncoder that a masked language model does not have.

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dissect.base.errors import DissectError
+from dissect.models.quantized import is_quantized
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.25}
 # Up to so many parameters (2.4 GB in float32) a float32 copy is affordable for the moment of the comparison.
@@ -22,7 +23,12 @@ EXACT_UP_TO = 600_000_000
 
 
 def needs_float32_too(hf_model: Any) -> bool:
-    """True if comparing this model in its own dtype says little, and in float32 is affordable."""
+    """True if comparing this model in its own dtype says little, and in float32 is affordable.
+
+    Quantized weights are others in float32, and a model that is spread is large.
+    """
+    if is_quantized(hf_model) or hasattr(hf_model, "hf_device_map"):
+        return False
     return hf_model.dtype != torch.float32 and hf_model.num_parameters() <= EXACT_UP_TO
 
 

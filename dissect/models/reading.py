@@ -14,49 +14,21 @@ from dissect.base.errors import DissectError, summary
 from dissect.models.hub import cache_problem
 
 
-def read_config(location: str, *, local_only: bool) -> Mapping[str, Any]:
+def read_config(location: str, *, local_only: bool, revision: str | None = None) -> Mapping[str, Any]:
     """The raw config.json, so that what it asks for and is not supported is our error.
 
     Raises:
-        DissectError: It cannot be read, or is of weights that are quantized.
+        DissectError: It cannot be read.
     """
     from transformers import PreTrainedConfig
 
     try:
-        config, _ = PreTrainedConfig.get_config_dict(location, local_files_only=local_only)
+        config, _ = PreTrainedConfig.get_config_dict(location, local_files_only=local_only, revision=revision)
     except (OSError, ValueError, RecursionError) as error:
         raise DissectError(
             f"cannot read the config of {location!r}: {summary(error)}{cache_problem(location)}"
         ) from error
-    refuse_quantized(config, location)
     return config
-
-
-def refuse_quantized(config: Mapping[str, Any], location: str) -> None:
-    """Raise `DissectError` for a checkpoint whose weights are in blocks or eighths of a number."""
-    found = config.get("quantization_config") or config.get("compression_config")
-    if found:
-        method = found.get("quant_method") if isinstance(found, Mapping) else None
-        raise DissectError(
-            f"{location!r} is quantized ({method or 'of an unnamed method'}), and dissect reads and changes weights "
-            "that are not; load an unquantized checkpoint, or dequantize it with transformers and save it"
-        )
-
-
-def refuse_adapter(location: str, *, local_only: bool) -> None:
-    """Raise `DissectError` where a LoRA or another adapter is beside the weights, or instead of them."""
-    from transformers.utils.peft_utils import find_adapter_config_file
-
-    try:
-        found = find_adapter_config_file(location, local_files_only=local_only)
-    except OSError:  # what cannot be read at all is said when its config is read
-        return
-    if found is not None:
-        raise DissectError(
-            f"{location!r} holds an adapter (adapter_config.json), which would be left out; merge it first, with PEFT: "
-            "AutoPeftModelForCausalLM.from_pretrained(folder).merge_and_unload().save_pretrained(merged), "
-            "and load the merged folder"
-        )
 
 
 def refuse_two_checkpoints(folder: Path) -> None:
@@ -77,6 +49,8 @@ def read_model(
     device: torch.device,
     unused: Collection[str],
     local_only: bool,
+    revision: str | None = None,
+    placed: Mapping[str, Any] | None = None,
 ) -> Any:
     """The transformers model with every stored weight in its place, in evaluation mode.
 
@@ -89,6 +63,8 @@ def read_model(
         device: Where they go.
         unused: Patterns of the names of weights that checkpoints of this family hold and its model has no use for.
         local_only: Look only at what is on this machine.
+        revision: Of a hub model.
+        placed: What transformers is told of quantized weights and of where layers go (`quantized.placement`).
 
     Raises:
         DissectError: Weights cannot be read, are missing (transformers would draw them at random), or have no place.
@@ -96,14 +72,23 @@ def read_model(
     import transformers
 
     build = getattr(transformers, architecture)
-    options = {"local_files_only": local_only, "output_loading_info": True}
+    options = {"local_files_only": local_only, "revision": revision or "main", "output_loading_info": True}
+    # An adapter beside the weights is merged by us, or not at all; transformers would add it by itself.
+    options["adapter_kwargs"] = {"subfolder": "not-looked-for"}
     try:
-        hf_model, report = build.from_pretrained(location, dtype=dtype, **options)
-        hf_model = hf_model.to(device)
+        hf_model, report = build.from_pretrained(location, dtype=dtype, **options, **(placed or {}))
+        if not placed:
+            hf_model = hf_model.to(device)
     except Exception as error:  # of whatever is wrong in a folder, transformers and torch raise their own kinds
         raise DissectError(
             f"cannot read the weights of {location!r}: {summary(error)}{cache_problem(location)}"
         ) from error
+    check_complete(report, location, architecture, unused)
+    return hf_model.eval()
+
+
+def check_complete(report: Mapping[str, Any], location: str, architecture: str, unused: Collection[str] = ()) -> None:
+    """Raise `DissectError` where a model lacks weights, or weights have no place in it, as transformers reports."""
     if missing := sorted(report["missing_keys"]):
         raise DissectError(f"{location!r} lacks weights of a {architecture}: {_first(missing)}")
     if homeless := sorted(key for key in report["unexpected_keys"] if not any(re.search(p, key) for p in unused)):
@@ -112,7 +97,6 @@ def read_model(
             "without them it is another model. Correct the config (biases, sizes, architectures), or save the model "
             "again with transformers"
         )
-    return hf_model.eval()
 
 
 def in_own_memory(hf_model: Any) -> Any:

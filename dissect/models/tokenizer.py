@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import os
 import string
 from typing import Any
 
+from dissect.base.checks import check_kind
 from dissect.base.errors import DissectError, summary
 from dissect.base.tokenizer_files import tokenizer_files
-from dissect.models.hub import file_names
+from dissect.models.hub import as_location, file_names, hub_is_reachable
 
 
-def load_tokenizer(location: str, *, local_only: bool) -> Any:
+def load_tokenizer(location: str, *, local_only: bool, revision: str | None = None) -> Any:
     """The model's tokenizer as transformers finds it, or None where none of the model's files is of a tokenizer.
 
     Raises:
@@ -21,13 +24,15 @@ def load_tokenizer(location: str, *, local_only: bool) -> Any:
 
     tokenizer, problem = None, ""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(location, local_files_only=local_only, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            location, local_files_only=local_only, revision=revision or "main", trust_remote_code=False
+        )
         if not _has_vocabulary(tokenizer):
             problem = f"{type(tokenizer).__name__} has no vocabulary"
     except Exception as error:  # the tokenizers library raises bare Exceptions
         problem = summary(error)
     # Asked for after the tokenizer, since it is then that the hub's files are in its cache.
-    found = tokenizer_files(file_names(location, local_only=local_only or not problem))
+    found = tokenizer_files(file_names(location, local_only=local_only or not problem, revision=revision))
     if not found:  # some classes make a tokenizer of nothing
         return None
     if not problem:
@@ -36,6 +41,28 @@ def load_tokenizer(location: str, *, local_only: bool) -> Any:
         f"cannot read the tokenizer of {location!r} from {', '.join(found)}: {problem}; save it again with "
         "tokenizer.save_pretrained(folder), or take these files away to load the model without"
     )
+
+
+def tokenizer_given(tokenizer: Any) -> Any:
+    """The tokenizer that a user gave in place of the model's own: a copy, or the one of a name or folder.
+
+    Raises:
+        DissectError: It is neither, or there is none there.
+    """
+    from transformers import PreTrainedTokenizerBase
+
+    if tokenizer is None:
+        return None
+    if isinstance(tokenizer, (str, os.PathLike)):
+        location = as_location("tokenizer", tokenizer)
+        found = load_tokenizer(location, local_only=os.path.isdir(location) or not hub_is_reachable())
+        if found is None:
+            raise DissectError(f"there are no files of a tokenizer at {location!r}; give a folder or hub id with some")
+        return found
+    check_kind(
+        "tokenizer", tokenizer, PreTrainedTokenizerBase, "a tokenizer of transformers, or a name or folder of one"
+    )
+    return copy.deepcopy(tokenizer)
 
 
 def _has_vocabulary(tokenizer: Any) -> bool:

@@ -14,7 +14,9 @@ from dissect.base.checks import as_path, check_eps, check_fields, check_fraction
 from dissect.base.checksums import checksum_of_json
 from dissect.base.errors import DissectError, shown, unknown
 from dissect.base.options import HeadScore, Selector, Value
+from dissect.models.source import LoadOptions
 
+LOADING = tuple(field.name for field in dataclasses.fields(LoadOptions))
 MOST_STEPS = 32_767  # the step that pruned a unit is an int16
 
 
@@ -49,6 +51,12 @@ class PruneConfig:
         seed: Seed of the order of documents and of the random selectors.
         dtype: bfloat16, float16 or float32; bfloat16 where the machine has it if not given.
         device: cpu, cuda, ...; the best there is if not given.
+        adapter: A PEFT folder or hub id that is merged into the model's weights.
+        bridge: Load the model as a TransformerBridge (--bridge), which takes any architecture, or as a
+            HookedTransformer (--no-bridge), which is quicker; by default the second, where TransformerLens has it.
+        quantization: 4bit or 8bit weights, with --bridge; pruned by hooks alone.
+        device_map: How layers are spread: auto, balanced, sequential, cpu, with --bridge.
+        revision: Branch, tag or commit of a model on the hub.
         batch_size: Windows in a forward pass; about 2,048 tokens on a CPU and more on a GPU if not given. It is never
             lowered where memory is short, so that a run that continues has the same batches.
     """
@@ -77,10 +85,21 @@ class PruneConfig:
     dtype: str | None = None
     device: str | None = None
     batch_size: int | None = None
+    adapter: str | None = None
+    bridge: bool | None = None
+    quantization: str | None = None
+    device_map: str | None = None
+    revision: str | None = None
+
+    @property
+    def load_options(self) -> LoadOptions:
+        """How the model is loaded."""
+        return LoadOptions(**{name: getattr(self, name) for name in LOADING})
 
     def check(self) -> None:
         """Raise `DissectError` for a value that no run can have; names are checked where their registries are."""
         check_fields(self)
+        self.load_options.check()
         for name, kind in (("selector", Selector), ("value", Value), ("head", HeadScore)):
             if getattr(self, name) not in get_args(kind):
                 raise unknown(name, getattr(self, name), get_args(kind))
@@ -126,10 +145,15 @@ class PruneOptions(TypedDict, total=False):
     dtype: str | None
     device: str | None
     batch_size: int | None
+    adapter: str | Path | None
+    bridge: bool | None
+    quantization: str | None
+    device_map: str | None
+    revision: str | None
 
 
 def as_fields(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as `PruneConfig` holds them: `site` and `match` are text.
+    """Options as `PruneConfig` holds them: `site`, `match` and `adapter` are text.
 
     Raises:
         DissectError: A site or a fraction that there is not, or a path that no file could have.
@@ -139,6 +163,8 @@ def as_fields(options: Mapping[str, Any]) -> dict[str, Any]:
         fields["site"] = site_text(fields["site"])
     if fields.get("match") is not None:
         fields["match"] = str(as_path("match", fields["match"]))
+    if isinstance(fields.get("adapter"), Path):
+        fields["adapter"] = str(as_path("adapter", fields["adapter"]))
     return fields
 
 
@@ -182,7 +208,9 @@ def run_name(config: PruneConfig) -> str:
     """The name of a run's folder: the main options, and a checksum of all of them."""
     words = [config.model, config.site, config.importance, config.selector, f"{config.forget}-vs-{config.retain}"]
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(words)).strip("-")[:120]
-    return f"{readable}_{checksum_of_json(dataclasses.asdict(config))[:8]}"
+    # What is not asked of the loading is left out, as it was before there was anything to ask.
+    options = {k: v for k, v in dataclasses.asdict(config).items() if k not in LOADING or v is not None}
+    return f"{readable}_{checksum_of_json(options)[:8]}"
 
 
 def default_out(config: PruneConfig, content: str) -> Path:

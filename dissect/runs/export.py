@@ -21,9 +21,10 @@ from dissect.base.storage import put_in_place
 from dissect.models.architectures import get_architecture
 from dissect.models.fingerprint import model_fingerprint
 from dissect.models.layout import Layout, hooked_name, write_layer
-from dissect.models.load import load_model, source_of
 from dissect.models.parity import check_parity
 from dissect.models.side_files import copy_side_files
+from dissect.models.source import source_of
+from dissect.runs.inputs import recorded_model
 from dissect.runs.model_card import model_card
 from dissect.runs.run import Run
 
@@ -91,7 +92,7 @@ def pruned_model(run: Run, step: int | None = None) -> Any:
         DissectError: What the run's model name gives now is not what the run was made of.
     """
     mask = run.mask(step)  # first: a step that is not there need not wait for a model
-    model = load_model(run.config.model, dtype=run.record["model"]["dtype"], device=run.config.device)
+    model = recorded_model(run)
     if model_fingerprint(model) != run.record["model"]["fingerprint"]:
         raise DissectError(f"{run.config.model!r} is not the model of {run.path} any more: its weights are others")
     if run.config.svd:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dissect.backend.sites import get_site
@@ -13,8 +13,11 @@ from dissect.data.shared import shared_documents
 from dissect.data.splits import SIDES
 from dissect.data.tables import HubError
 from dissect.data.windows import Windows, load_windows
+from dissect.models.find import find_model
 from dissect.models.fingerprint import model_fingerprint, versions
-from dissect.models.load import ModelSource, find_model, load_model, load_reader
+from dissect.models.load import load_model
+from dissect.models.reader import load_reader
+from dissect.models.source import LoadOptions, ModelSource, options_of
 from dissect.runs.config import PruneConfig, parse_sites
 from dissect.runs.origin import origin
 from dissect.runs.run import Run
@@ -34,24 +37,28 @@ class LastModel:
     def __init__(self, n_devices: int = 1) -> None:
         self._key, self._model = (), None
         self._n_devices = n_devices
-        self._sources: dict[str, ModelSource] = {}
+        self._sources: dict[tuple[str, LoadOptions], ModelSource] = {}
         self._reader: tuple[str, Any] = ("", None)
         self._texts: dict[tuple[Any, ...], dict[str, Any] | HubError] = {}
 
     def __call__(self, config: PruneConfig) -> Any:
-        key = (config.model, config.dtype, config.device, self.checksum(config))
+        key = (config.model, config.load_options, config.dtype, config.device, self.checksum(config))
         if key != self._key:
             self._key, self._model = (), None  # frees its memory before the next is loaded
             options = {"dtype": config.dtype, "device": config.device, "n_devices": self._n_devices}
-            self._model = load_model(config.model, **options)
+            self._model = load_model(config.model, **vars(config.load_options), **options)
             self._key = key
         return self._model
 
     def checksum(self, config: PruneConfig) -> str:
         """What the model's files are now (`ModelSource.checksum`)."""
-        if config.model not in self._sources:
-            self._sources[config.model] = find_model(config.model)
-        return self._sources[config.model].checksum
+        return self._source(config).checksum
+
+    def _source(self, config: PruneConfig) -> ModelSource:
+        key = (config.model, config.load_options)
+        if key not in self._sources:
+            self._sources[key] = find_model(*key)
+        return self._sources[key]
 
     def describe(self, config: PruneConfig, side: str) -> dict[str, Any]:
         """A side's text as it is now, as a run records it.
@@ -75,7 +82,7 @@ class LastModel:
     def _read_with(self, config: PruneConfig) -> Any:
         checksum = self.checksum(config)
         if self._reader[0] != checksum:
-            self._reader = (checksum, load_reader(self._sources[config.model]))
+            self._reader = (checksum, load_reader(self._source(config)))
         return self._reader[1]
 
 
@@ -158,6 +165,7 @@ def record_of(config: PruneConfig, model: Any, windows: Mapping[str, tuple[Windo
         "config": asdict(config),
         "versions": versions(),
         "model": model_record(model, fractions),
+        "loaded": loaded_record(model),
         "data": {side: describe(pair) for side, pair in windows.items()},
         "shared_documents": shared_documents(dict(windows)),
         "began": origin(model),
@@ -168,21 +176,38 @@ def model_record(model: Any, sites: Iterable[str]) -> dict[str, Any]:
     """What a run records of its model."""
     return {
         "name": model.cfg.model_name,
-        "architecture": model.cfg.original_architecture,
+        "architecture": model.cfg.original_architecture or getattr(model.cfg, "architecture", None),
         "dtype": str(model.cfg.dtype).removeprefix("torch."),
         "units": {site: list(get_site(site).mask_shape(model.cfg)) for site in sites},
         "fingerprint": model_fingerprint(model),
     }
 
 
+def loaded_record(model: Any) -> dict[str, Any]:
+    """What a run records of how its model was loaded, and is resumed with alone; weights have their fingerprint."""
+    kind = type(model).__name__
+    return {"class": kind, "quantization": options_of(model).quantization}
+
+
+def recorded_model(run: Run, device: str | None = None) -> Any:
+    """The model that a run's record names, in the dtype and of the class it had.
+
+    Raises:
+        DissectError: It cannot be loaded.
+    """
+    kind = run.record.get("loaded", {}).get("class")  # runs of before had one class, where they had one
+    options = replace(run.config.load_options, bridge=kind == "TransformerBridge" if kind else run.config.bridge)
+    device = device or run.config.device
+    return load_model(run.config.model, **vars(options), dtype=run.record["model"]["dtype"], device=device)
+
+
 def load_again(run: Run, fix: str, device: str | None = None) -> Any:
-    """The model that a run's record names, in the dtype it had.
+    """As `recorded_model`.
 
     Raises:
         DissectError: It cannot be loaded; the message ends with `fix`.
     """
-    name, dtype = run.config.model, run.record["model"]["dtype"]
     try:
-        return load_model(name, dtype=dtype, device=device or run.config.device)
+        return recorded_model(run, device)
     except DissectError as error:
         raise DissectError(f"cannot load the model of {run.path} again: {error}; {fix}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -17,7 +17,7 @@ from dissect.ablation.svd import rotate
 from dissect.ablation.weight_edit import WeightEdit
 from dissect.backend.sites import get_site
 from dissect.base.checks import as_path, check_model
-from dissect.base.errors import DissectError, check_name
+from dissect.base.errors import DissectError, check_name, shown
 from dissect.base.progress import hidden, say
 from dissect.base.ranks import RankLost, distributed, from_main, is_main, rank, together
 from dissect.base.storage import locked
@@ -26,8 +26,8 @@ from dissect.data.corpora import find_source
 from dissect.data.shared import notes
 from dissect.data.windows import Windows
 from dissect.models.fingerprint import model_fingerprint
-from dissect.models.load import name_of
-from dissect.runs.config import PruneConfig, PruneOptions, as_fields, default_out, parse_sites, run_name
+from dissect.models.source import name_of, options_of
+from dissect.runs.config import LOADING, PruneConfig, PruneOptions, as_fields, default_out, parse_sites, run_name
 from dissect.runs.finished import check_finished, check_same
 from dissect.runs.inputs import WINDOWS, Corpus, InMemory, LastModel, Load, label, reading
 from dissect.runs.matched import counts_checksum, find_matched
@@ -96,12 +96,30 @@ def prune(
     """
     for name in options:
         check_name("option", name, signature(prune).parameters)
-    by_name = isinstance(model, str)
+    by_name, given = isinstance(model, str), as_fields(options)
     if not by_name:
         check_model(model)
-    config = PruneConfig(model if by_name else name_of(model), label(forget), label(retain), **as_fields(options))
+        given |= _as_loaded(model, given)
+    config = PruneConfig(model if by_name else name_of(model), label(forget), label(retain), **given)
     load = None if by_name else InMemory(model)
     return run_config(config, load=load, forget=forget, retain=retain, out=out, progress=progress)
+
+
+def _as_loaded(model: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """How a model in memory was loaded, for its run's configuration.
+
+    Raises:
+        DissectError: The caller asks for another way: that is for models by name.
+    """
+    options = asdict(options_of(model))
+    options["bridge"] = options["bridge"] or None  # a HookedTransformer is what is asked for by saying nothing
+    for name, value in options.items():
+        if given.get(name) not in (None, value):
+            raise DissectError(
+                f"{name}={shown(given[name])} is for a model by name; this one is loaded already, with "
+                f"{name}={shown(value)}"
+            )
+    return options
 
 
 def run_config(
@@ -191,7 +209,7 @@ def _find(path: Path, config: PruneConfig, load: Load) -> Run | None:
 
 def _any_name(load: Load) -> tuple[str, ...]:
     """The fields that may be others in the folder: a model in memory is identified by its content and not its name."""
-    return ("model",) if isinstance(load, InMemory) else ()
+    return ("model", *LOADING) if isinstance(load, InMemory) else ()
 
 
 def _lock(lock: ExitStack, path: Path) -> None:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, TypeAdapter, ValidationError
 
@@ -135,12 +135,19 @@ class _Model(_Kept):
     units: dict[str, list[Annotated[int, Field(ge=1, le=MOST_UNITS)]]]
 
 
+class _Loaded(_Kept):
+    """How the model was loaded, by which it is loaded again; runs of before do not say."""
+
+    kind: Annotated[Literal["HookedTransformer", "HookedEncoder", "TransformerBridge"], Field(alias="class")]
+
+
 class _Record(_Kept):
     """What is used of a `config.json`; it may hold more, for people to read."""
 
     config: dict[str, Any]
     versions: dict[str, str]
     model: _Model
+    loaded: _Loaded | None = None
     data: _Data
     shared_documents: dict[str, NonNegativeInt]
     began: dict[str, Any]

@@ -19,10 +19,10 @@ import torch
 
 from dissect.base.checksums import checksum_of_file
 from dissect.base.errors import DissectError
-from dissect.models import architectures, devices, gguf, hub, names, wheels
-from dissect.models import load as models
-from dissect.models.load import load_model, source_of
+from dissect.models import architectures, devices, find, gguf, hub, names, wheels
+from dissect.models.load import load_model
 from dissect.models.names import MODELS, HubModel, WheelModel, known_models
+from dissect.models.source import source_of
 from tests.support import tiny
 
 
@@ -203,9 +203,9 @@ def test_an_architecture_that_is_not_supported_is_an_error(
 
 @pytest.mark.parametrize("name", ["opt-125m", "someone/some-model"])
 def test_an_unreachable_hub_says_what_works_offline(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "hub_is_reachable", lambda: False)
-    for module in (models, names):
-        monkeypatch.setattr(module, "is_cached", lambda repository: repository == "facebook/opt-1.3b")
+    monkeypatch.setattr(find, "hub_is_reachable", lambda: False)
+    for module in (find, names):
+        monkeypatch.setattr(module, "is_cached", lambda repository, revision=None: repository == "facebook/opt-1.3b")
     with pytest.raises(DissectError, match=r"cannot reach the hub.*these work: smollm2-135m, opt-1.3b, and any local"):
         load_model(name)
 
@@ -231,7 +231,8 @@ def test_a_model_in_the_hubs_cache_loads_offline(folder_of: Callable[[str], Path
     (repository / "snapshots").mkdir()
     (repository / "snapshots" / "abc").symlink_to(folder_of("gpt-neox"))
     program = (
-        "from dissect.models.load import load_model, known_models; m = load_model('pythia-160m'); "
+        "from dissect.models.load import load_model; from dissect.models.names import known_models;"
+        "m = load_model('pythia-160m'); "
         "print(m.source.location, m.cfg.d_mlp, [k.name for k in known_models() if k.cached and 'pythia' in k.name])"
     )
     # In its own process, because the hub's client reads where its cache is once, on import.

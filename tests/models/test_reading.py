@@ -19,7 +19,7 @@ from dissect import DissectError, Mask, UnitStats, Windows, load_model
 from dissect.base.tokenizer_files import is_tokenizer_file
 from dissect.models import devices, parity
 from dissect.models.fingerprint import model_fingerprint
-from dissect.models.load import known_models
+from dissect.models.names import known_models
 from tests.support import tiny
 
 TOKENS = torch.arange(6, 30)[None]
@@ -152,12 +152,12 @@ class TestUnused:
         whole = load_model(folder_of(family), dtype="float32")
         assert torch.equal(load_model(folder, dtype="float32")(TOKENS), whole(TOKENS))
 
-    def test_an_adapter(self, folder, tmp_path):
-        (tmp_path / "alone").mkdir()
-        for place in (folder, tmp_path / "alone"):
-            (place / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(folder)}))
-            with pytest.raises(DissectError, match=r"holds an adapter .*merge it first, with PEFT"):
-                load_model(place)
+    def test_an_adapter_beside_the_weights(self, folder):
+        (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(folder)}))
+        with pytest.raises(
+            DissectError, match=r"full weights and an adapter .*, which would be left out; give adapter="
+        ):
+            load_model(folder)
 
     def test_weights_in_one_file_beside_weights_in_several(self, folder):
         transformers.LlamaForCausalLM.from_pretrained(folder).save_pretrained(folder / "apart", max_shard_size="50KB")
@@ -172,7 +172,9 @@ class TestUnused:
     def test_quantized(self, folder, of):
         change_config(folder, quantization_config=of)
         name = of.get("quant_method", "of an unnamed method")
-        with pytest.raises(DissectError, match=rf"quantized \({name}\).*unquantized checkpoint, or dequantize"):
+        with pytest.raises(
+            DissectError, match=rf"quantized \({name}\), which a HookedTransformer cannot be; give bridge=True"
+        ):
             load_model(folder)
 
     def test_transformers_says_as_much_as_before(self, folder):
@@ -253,9 +255,10 @@ class TestErrorsOfLibraries:
             raise PermissionError(13, "Permission denied", "/proc/nowhere")
 
         monkeypatch.setattr(constants, "HF_HUB_CACHE", "/proc/nowhere/hub")
-        monkeypatch.setattr("dissect.models.load.hub_is_reachable", lambda: True)
+        monkeypatch.setattr("dissect.models.find.hub_is_reachable", lambda: True)
         monkeypatch.setattr(transformers.PreTrainedConfig, "get_config_dict", unwritable)
-        monkeypatch.setattr("dissect.models.load.refuse_adapter", lambda *args, **options: None)
+        monkeypatch.setattr("dissect.models.find.has_file", lambda *args, **options: True)
+        monkeypatch.setattr("dissect.models.find.refuse_adapter_beside", lambda *args, **options: None)
         with pytest.raises(DissectError, match=r"hub's cache /proc/nowhere/hub cannot be written to .*set HF_HOME"):
             load_model("someone/some-model")
 

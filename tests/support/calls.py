@@ -22,6 +22,7 @@ from dissect.backend.sites import SITES
 from dissect.experiments.cost import cost_table
 from dissect.experiments.grid import Cluster, all_cells
 from dissect.experiments.paper import paper_grids
+from dissect.runs.config import LOADING
 from tests.support import tiny
 from tests.support.models import SITES as DENSE_SITES
 from tests.support.models import tiny_transformer
@@ -93,7 +94,7 @@ class Made:
         text, run, scores = str(self.text), self.run, self.scores
         pairs = {side: (windows, windows) for side, windows in sides.items()}
         cut = {"model": model, "mask": mask, "value": "mean", "stats": self.stats[1]}
-        options = dict.fromkeys(("eps", "match", "eval_tokens", "dtype", "device", "batch_size"))
+        options = dict.fromkeys(("eps", "match", "eval_tokens", "dtype", "device", "batch_size", *LOADING))
         flags = dict.fromkeys(("svd", "force", "kl", "first_position"), False) | {"iterative": True}
         choices = {"site": "mlp", "importance": "abs", "selector": "score", "head": "mean", "value": "zero", "seed": 0}
         return {
@@ -189,7 +190,8 @@ class Made:
             "units_of": (dissect.units_of, {"table": dissect.neurons(scores)}),
             "load_model": (
                 dissect.load_model,
-                {"name_or_path": self.llama, "dtype": "float32", "device": "cpu"} | {"n_devices": 1},
+                {"model": self.llama, "dtype": "float32", "device": "cpu", "n_devices": 1, "tokenizer": None}
+                | dict.fromkeys(LOADING),
             ),
             "Run.load": (Run.load, {"path": run.path}),
             "Run.mask": (run.mask, {"step": 1}),
@@ -232,6 +234,7 @@ class Made:
             "stability": (
                 functools.partial(dissect.stability, progress=False),
                 {"model": model, "batch_size": 2, "tokens": 9, "context": 9, "dtype": None, "device": None}
+                | dict.fromkeys(LOADING)
                 | self._halves(),
             ),
             "stability by name": (
@@ -256,7 +259,7 @@ class Made:
             "run_grid": (
                 functools.partial(dissect.run_grid, progress=False),
                 {
-                    "grid": dissect.Grid(self._config(), forget=("nowhere",)),
+                    "grid": dissect.Grid(self._config(), forget=("hf:nowhere/at-all:text",)),
                     "cluster": None,
                     "out": self.folder / "grid",
                 },

@@ -1,0 +1,71 @@
+"""From a transformers model to a `TransformerBridge` around it, and back to a transformers model to compare with."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import warnings
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from dissect.base.errors import DissectError, summary
+from dissect.models.classes import transformer_lens
+from dissect.models.reading import check_complete
+
+WRAPPER = "_original_component."  # what a bridge puts into the names of the weights it wraps
+
+
+def bridge_of(hf_model: Any, architecture: str, *, name: str) -> Any:
+    """A `TransformerBridge` around `hf_model`, whose modules it replaces in place, sharing its weights.
+
+    It is in evaluation mode, its parameters ask for no gradients, and it has no tokenizer.
+    """
+    transformer_lens()
+    sources = importlib.import_module("transformer_lens.model_bridge.sources")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what it works around in transformers and torch
+        bridge = sources.build_bridge_from_module(
+            hf_model, architecture, hf_config=hf_model.config, tokenizer=None, model_name=name
+        )
+    return bridge.eval().requires_grad_(False)
+
+
+def twin_of(bridge: Any) -> Any:
+    """The transformers model that a bridge is of, not wrapped, with the same weights: what transformers would compute.
+
+    Raises:
+        DissectError: It cannot be made, or the bridge lacks weights of it.
+    """
+    wrapped = bridge.original_model
+    weights = {name.replace(WRAPPER, ""): weight for name, weight in _tensors(wrapped)}
+    kind = type(wrapped)
+    try:
+        twin, report = kind.from_pretrained(
+            None,
+            config=copy.deepcopy(wrapped.config),
+            state_dict=weights,
+            dtype=bridge.cfg.dtype,
+            output_loading_info=True,
+        )
+    except Exception as error:  # transformers and torch raise their own kinds
+        raise DissectError(
+            f"cannot make the transformers model of {bridge.cfg.model_name!r} to compare with: {summary(error)}; "
+            "load it with dissect.load_model(name or folder, bridge=True)"
+        ) from error
+    # What it has besides are the bridge's own parts.
+    check_complete({**report, "unexpected_keys": ()}, bridge.cfg.model_name, kind.__name__)
+    return twin.to(next(wrapped.parameters()).device).eval()
+
+
+def _tensors(module: Any) -> list[tuple[str, torch.Tensor]]:
+    return [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+
+
+def bridge_reader(config: Any, architecture: str) -> SimpleNamespace:
+    """What a bridge's configuration says of windows, without its weights: `n_ctx` and `d_vocab`."""
+    transformer_lens()
+    sources = importlib.import_module("transformer_lens.model_bridge.sources")
+    cfg = sources.build_bridge_config_from_hf(config, architecture, "", torch.float32)
+    return SimpleNamespace(n_ctx=cfg.n_ctx, d_vocab=cfg.d_vocab)
