@@ -8,6 +8,7 @@ import torch
 
 from dissect.base.errors import DissectError, shown, unknown
 
+MPS_FROM = (2, 9)
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
@@ -42,7 +43,16 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
         raise DissectError(
             f"device {shown(str(device))} cannot be used here ({error}); leave it out or say 'cpu'"
         ) from error
+    if found.type == "mps":
+        check_mps(torch.__version__)
     return found
+
+
+def check_mps(version: str) -> None:
+    """Raise `DissectError` for a version of torch whose results on Apple's GPUs are known to be wrong at times."""
+    if tuple(int(part) for part in version.split(".")[:2]) < MPS_FROM:
+        needed = ".".join(map(str, MPS_FROM))
+        raise DissectError(f"device 'mps' needs torch {needed} or later, here is {version}; say 'cpu'")
 
 
 def check_n_devices(n_devices: int, device: torch.device, *, encoder: bool) -> None:

@@ -100,3 +100,11 @@ def test_batches_on_a_gpu_go_by_its_memory(model):
     a_token = 4 * (8 * model.cfg.d_model + 4 * model.cfg.d_mlp) + 8 * model.cfg.n_heads * 16 + 8 * model.cfg.d_mlp
     assert fits(16, 1 << 24) == (1 << 24) // 8 // a_token
     assert default_batch_size(model, 16) == 2048 // 16
+
+
+def test_apples_gpus_are_taken_where_they_are_asked_for_with_a_recent_torch(monkeypatch):
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    assert devices.default_device().type == "cpu"
+    devices.check_mps("2.13.0+cpu")
+    with pytest.raises(DissectError, match=r"'mps' needs torch 2.9 or later, here is 2.8.1"):
+        devices.check_mps("2.8.1")

@@ -34,8 +34,8 @@ RESULTS = ("DocumentSums", "Exported", "HeadCard", "NeuronCard", "Repetition", "
 REGISTRIES = ("CORPORA", "IMPORTANCE", "METRICS", "MODELS", "SITES")
 # Raised, or a folder of names, or without an argument.
 WITHOUT_ARGUMENTS = ("DissectError", "distributed", "views")
-# `models` takes no word, and the one of `demo` is a path: tests/base/test_paths.py.
-WITHOUT_GOOD_WORDS = ("models", "demo")
+# The word of `demo` is a path: tests/base/test_paths.py.
+WITHOUT_GOOD_WORDS = ("demo",)
 
 
 def name_of(key: str) -> str:
@@ -344,7 +344,8 @@ def commands(made: Made, out: Path) -> dict[str, list[str]]:
         "0",
     ]
     lines = [
-        ["prune", "--model", model, *corpora, *small, *numbers, *names, *machine],
+        ["prune", "--model", model, *corpora, *small, *numbers, *names, *machine, "--bridge", "False"],
+        ["models", model, "--bridge", "False"],
         ["compare", *grid, *small, "--fraction", "0.1", "--eps", "0.1", "--head", "mean", "--out", str(out)],
         ["reproduce", "fig1", "--models", model, *small, "--batch-size", "4", "--seed", "0", "--out", str(out)],
         ["cost", "fig1", "--models", "opt-125m", *small, "--gpus", "1", "--operations-per-second", "1e12"],
