@@ -32,6 +32,8 @@ class PruneConfig:
             itself: mlp=0.02,pre_out=0.01.
         importance: abs, rms, std, freq or sqrt.
         eps: Added to the retain importance in the score; the paper's value for the site if not given.
+        combine: How the importances to forget and to retain become the score: ratio, difference, normalized_difference,
+            set_difference or threshold; the last two with a number if it is not the default, as threshold=10.
         fraction: How many units each step prunes, as a fraction of all units of the site, in (0, 1].
         steps: Number of pruning steps; all of them together prune at most all units.
         iterative: Collect statistics on the partly pruned model at every step, or rank once, on the unpruned model.
@@ -67,6 +69,7 @@ class PruneConfig:
     site: str = "mlp"
     importance: str = "abs"
     eps: float | None = None
+    combine: str = "ratio"
     fraction: float = 0.02
     steps: int = 50
     iterative: bool = True
@@ -98,6 +101,8 @@ class PruneConfig:
 
     def check(self) -> None:
         """Raise `DissectError` for a value that no run can have; names are checked where their registries are."""
+        from dissect.scoring.combine import parse_combiner  # imports torch, which the command line's help must not
+
         check_fields(self)
         self.load_options.check()
         for name, kind in (("selector", Selector), ("value", Value), ("head", HeadScore)):
@@ -107,6 +112,7 @@ class PruneConfig:
             raise DissectError("selector layer-random and match go together: match is the run whose layers are matched")
         check_fraction(self.fraction)  # also where each site has its own beside it
         check_eps(self.eps)
+        parse_combiner(self.combine)
         check_seed(self.seed)
         check_whole("steps", self.steps, 1, MOST_STEPS)
         check_whole("tokens", self.tokens, 1)
@@ -127,6 +133,7 @@ class PruneOptions(TypedDict, total=False):
     site: str | Mapping[str, float]
     importance: str
     eps: float | None
+    combine: str
     fraction: float
     steps: int
     iterative: bool

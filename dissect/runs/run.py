@@ -129,13 +129,14 @@ class Run:
         listed = self.history[0].checksums if self.history else {}
         return all(file.stem in listed or file.exists() for file in files)
 
-    def scores(self, importance: str | None = None, eps: float | None = None) -> Scores:
+    def scores(self, importance: str | None = None, eps: float | None = None, combine: str | None = None) -> Scores:
         """The unpruned model's scores, by default as the run's configuration asks."""
         return score(
             forget=self.stats("forget"),
             retain=self.stats("retain"),
             importance=self.config.importance if importance is None else importance,
             eps=self.config.eps if eps is None else eps,
+            combine=self.config.combine if combine is None else combine,
             sites=list(self.pruned_at),
             head=self.config.head,
             force=self.config.force,
@@ -209,6 +210,8 @@ class Run:
         """A short name for legends: what was pruned and how."""
         config = self.config
         how = config.importance if config.selector == "score" else config.selector
+        if config.selector == "score" and config.combine != "ratio":
+            how += f" {config.combine}"
         once = not config.iterative and config.selector == "score"
         ways = {"one-shot": once, "svd": config.svd, "to the mean": config.value == "mean"}
         return " ".join([config.site, how, *(name for name, there in ways.items() if there)])

@@ -118,6 +118,7 @@ def scores_of(work: Work, step: int) -> Scores:
         retain=retain,
         importance=work.config.importance,
         eps=work.config.eps,
+        combine=work.config.combine,
         sites=list(work.fractions),
         head=work.config.head,
         force=work.config.force,

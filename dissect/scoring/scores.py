@@ -1,7 +1,8 @@
 """Scores: how much more a unit matters to the forget data set than to the retain data set.
 
 score = importance(forget) / (importance(retain) + eps), and the highest scores are pruned. The paper's Definition 2
-prints the fraction the other way up; its authors' code, and what the words around it say, is this.
+prints the fraction the other way up; its authors' code, and what the words around it say, is this. `COMBINERS` has
+other ways to make one score of the two.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dissect.backend.sites import Site, get_site, get_sites
 from dissect.base.checks import check_eps, check_fraction, check_kind, check_whole
 from dissect.base.errors import DissectError, look_up, shown, unknown
 from dissect.base.options import HeadScore
+from dissect.scoring.combine import parse_combiner
 from dissect.scoring.importance import get_importance
 from dissect.scoring.masks import Mask
 from dissect.scoring.stats import Stats
@@ -34,6 +36,7 @@ class SiteScores:
         values: The scores.
         forget: Importance of each unit to the forget data set.
         retain: Importance of each unit to the retain data set.
+        combine: How the two became the score.
     """
 
     site: str
@@ -42,6 +45,12 @@ class SiteScores:
     values: Float64[Tensor, " layer *unit"]
     forget: Float64[Tensor, " layer *unit"]
     retain: Float64[Tensor, " layer *unit"]
+    combine: str = "ratio"
+
+    @property
+    def logarithmic(self) -> bool:
+        """True where scores are factors above zero, which plots show on a logarithmic axis."""
+        return parse_combiner(self.combine)[0].logarithmic
 
     def top(self, fraction: float | None = None, *, count: int | None = None, exclude: Mask | None = None) -> Mask:
         """The mask of the highest scores, ranked across all layers at once; ties go to the lower index.
@@ -135,6 +144,7 @@ def score(
     retain: Stats,
     importance: str = "abs",
     eps: float | None = None,
+    combine: str = "ratio",
     sites: str | Iterable[str] | None = None,
     head: HeadScore = "mean",
     force: bool = False,
@@ -146,12 +156,15 @@ def score(
         retain: Statistics of the data set to retain.
         importance: `abs` (mean absolute activation), `rms`, `std`, `freq` (how often above zero) or `sqrt`.
         eps: Added to the retain importance; by default the paper's, 1e-3 for `mlp`, 1e-4 for attention.
+        combine: How the importances to forget and to retain become one score: a name of `COMBINERS` (`ratio`,
+            `difference`, `normalized_difference`, `set_difference`, `threshold`), with a number where it takes one:
+            `threshold=10`.
         sites: Sites to score; by default all that were collected.
         head: How the scores of a head's neurons become the head's own, for site `head`.
         force: Allow `freq` on attention sites.
 
     Raises:
-        DissectError: An unknown importance or site, statistics without what the importance needs, `eps` below
+        DissectError: An unknown importance, combiner or site, statistics without what the importance needs, `eps` below
             zero, `freq` on an attention site without `force`, or an importance that is not finite.
     """
     check_eps(eps)
@@ -160,8 +173,11 @@ def score(
     if head not in get_args(HeadScore):
         raise unknown("way to score heads", head, get_args(HeadScore))
     chosen = [get_site(name) for name in forget] if sites is None else get_sites(sites)
+    parse_combiner(combine)
     get_importance(importance)
-    return Scores({site.name: _score_site(site, forget, retain, importance, eps, head, force) for site in chosen})
+    return Scores(
+        {site.name: _score_site(site, forget, retain, importance, eps, combine, head, force) for site in chosen}
+    )
 
 
 def check_importance(importance: str, site: Site, *, force: bool = False) -> None:
@@ -175,7 +191,14 @@ def check_importance(importance: str, site: Site, *, force: bool = False) -> Non
 
 
 def _score_site(
-    site: Site, forget: Stats, retain: Stats, importance: str, eps: float | None, head: HeadScore, force: bool
+    site: Site,
+    forget: Stats,
+    retain: Stats,
+    importance: str,
+    eps: float | None,
+    combine: str,
+    head: HeadScore,
+    force: bool,
 ) -> SiteScores:
     check_importance(importance, site, force=force)
     function = get_importance(importance).of
@@ -186,7 +209,8 @@ def _score_site(
         raise DissectError(
             f"forget and retain statistics are of two models: {tuple(wanted.shape)} and {tuple(kept.shape)}"
         )
-    values = torch.nan_to_num(wanted / (kept + eps), nan=0.0, posinf=torch.inf)  # 0/0: in neither data set
+    combiner, number = parse_combiner(combine)
+    values = combiner.of(wanted, kept, eps if number is None else number)
     return SiteScores(
         site.name,
         importance,
@@ -194,6 +218,7 @@ def _score_site(
         _per_unit(site, values, head),
         _per_unit(site, wanted),
         _per_unit(site, kept),
+        combine,
     )
 
 

@@ -51,9 +51,8 @@ def importance(scores: SiteScores, *, fraction: float | None = 0.02, theme: str 
 
     Args:
         scores: The scores of one site.
-        fraction: Marks this fraction of the units, those with the highest scores, and draws the line on which the score
-            is the lowest of theirs; None marks none. For `head`, whose score is an average over neurons, the line is
-            approximate.
+        fraction: Marks this fraction of the units, those with the highest scores; None marks none. Where the score is
+            the ratio, a line shows the lowest of theirs (approximate for `head`, whose score is an average).
         theme: `light` or `dark`.
 
     Raises:
@@ -69,7 +68,8 @@ def importance(scores: SiteScores, *, fraction: float | None = 0.02, theme: str 
     if fraction is not None:
         threshold = float(units.score[units.chosen].min())
         figure.add_traces(_cloud(units, units.chosen, "highest scores", look, FORGET))
-        figure.add_trace(_cut(units, threshold, scores.eps, look.text))
+        if scores.combine == "ratio":
+            figure.add_trace(_cut(units, threshold, scores.eps, look.text))
         note += f" · the {units.chosen.sum():,} highest scores ({100 * fraction:.3g}%) are at least {threshold:.3g}"
     figure.update_xaxes(title=importance_title("retain", scores.importance), **importance_axis(units.retain))
     figure.update_yaxes(title=importance_title("forget", scores.importance), **importance_axis(units.forget))

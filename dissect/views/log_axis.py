@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from dissect.scoring.scores import SiteScores
 from dissect.style.ticks import log_ticks
-
-
-def log_scores(scores: SiteScores) -> np.ndarray:
-    """log10 of the scores, `layer unit`; a unit that is never active on the forget set lies at the lower edge."""
-    return log10_clipped(scores.values.flatten(1).numpy())
 
 
 def log10_clipped(values: np.ndarray, lowest: float = 0.0005) -> np.ndarray:
@@ -32,8 +25,3 @@ def log_axis(low: float, high: float) -> dict[str, Any]:
     """Tick settings for an axis of log10 values from `low` to `high`, labelled with the values themselves."""
     shown = log_ticks(10**low, 10**high)
     return {"tickvals": [math.log10(value) for value in shown], "ticktext": [f"{value:.3g}" for value in shown]}
-
-
-def spans(edges: np.ndarray) -> list[str]:
-    """The range of each bin between edges in log10, as `0.5 to 0.8`."""
-    return [f"{10**low:.3g} to {10**high:.3g}" for low, high in pairwise(edges)]

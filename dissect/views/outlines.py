@@ -16,7 +16,7 @@ class LayerBins:
     """How many units of each layer have a score in each bin, and how many of them are pruned up to each step.
 
     Attributes:
-        edges: Edges of the bins, in log10 of the score.
+        edges: Edges of the bins, in heights of the score (log10 where its axis is logarithmic).
         units: Counts, `layer bin`.
         pruned: Counts of those pruned up to a step, `step layer bin`.
     """
@@ -35,7 +35,7 @@ def bin_layers(heights: np.ndarray, pruned_at: np.ndarray, steps: int, bins: int
     """Count units by layer, bin and step.
 
     Args:
-        heights: log10 of the scores, `layer unit`.
+        heights: Of the scores, `layer unit` (`score_axis.heights`).
         pruned_at: The step at which each unit is pruned, negative if kept, `layer unit`.
         steps: Number of steps, step 0 included.
         bins: Number of bins.

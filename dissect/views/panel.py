@@ -13,9 +13,10 @@ import numpy as np
 from plotly import graph_objects as go
 
 from dissect.runs.run import Run
+from dissect.scoring.scores import SiteScores
 from dissect.style.ticks import layer_ticks
-from dissect.views.log_axis import log_axis, log_scores, spans
 from dissect.views.outlines import BINS, SPACING, LayerBins, bin_layers, outline_heights, outline_widths
+from dissect.views.score_axis import heights, score_axis, spans
 from dissect.views.typed_arrays import packed
 
 
@@ -44,15 +45,15 @@ def outlines(bins: LayerBins, pruned: np.ndarray, colours: tuple[str, str]) -> l
     ]
 
 
-def counts_under(bins: LayerBins, pruned: np.ndarray) -> go.Heatmap:
-    """An invisible grid whose hover shows the counts at that place."""
+def counts_under(bins: LayerBins, pruned: np.ndarray, ranges: list[str]) -> go.Heatmap:
+    """An invisible grid whose hover shows the counts at that place; `ranges` are the scores of each bin."""
     units = bins.units.T
     return go.Heatmap(
         x=SPACING * np.arange(len(bins.units)),
         y=bins.centres,
         z=np.where(units > 0, units, np.nan).astype(np.float32),
         customdata=pruned.T,
-        text=[[f"layer {layer}, score {span}" for layer in range(units.shape[1])] for span in spans(bins.edges)],
+        text=[[f"layer {layer}, score {span}" for layer in range(units.shape[1])] for span in ranges],
         opacity=0,
         showscale=False,
         hoverongaps=False,
@@ -80,16 +81,20 @@ class ScorePanel:
     site: str
     n_bins: int = BINS
     moving: list[int] = field(default_factory=list)
+    scores: SiteScores = field(init=False)
     bins: LayerBins = field(init=False)
 
     def __post_init__(self) -> None:
         pruned_at = self.run.pruned_at[self.site].flatten(1).numpy()
-        heights = log_scores(self.run.scores()[self.site])
-        self.bins = bin_layers(heights, pruned_at, len(self.run.history), self.n_bins)
+        self.scores = self.run.scores()[self.site]
+        self.bins = bin_layers(heights(self.scores), pruned_at, len(self.run.history), self.n_bins)
 
     def traces(self, step: int, colours: tuple[str, str]) -> list[go.Scatter | go.Heatmap | go.Bar]:
         pruned = self.bins.pruned[step]
-        return [*outlines(self.bins, pruned, colours), counts_under(self.bins, pruned)]
+        return [
+            *outlines(self.bins, pruned, colours),
+            counts_under(self.bins, pruned, spans(self.scores, self.bins.edges)),
+        ]
 
     def _layers(self) -> np.ndarray:
         return SPACING * np.arange(len(self.bins.units))
@@ -106,7 +111,8 @@ class ScorePanel:
 
     def axes(self) -> tuple[dict[str, Any], dict[str, Any]]:
         low, high = self.bins.edges[0], self.bins.edges[-1]
-        score = {"title": "score (forget / retain importance)", **log_axis(low, high)}
+        how = "forget / retain importance" if self.scores.combine == "ratio" else self.scores.combine
+        score = {"title": f"score ({how})", **score_axis(self.scores, low, high)}
         return layer_axis(len(self.bins.units)), score
 
 

@@ -10,8 +10,8 @@ from dissect.scoring.masks import Mask
 from dissect.scoring.scores import Scores, SiteScores, check_same_shape, sites_of
 from dissect.style.theme import DIVERGING, RUNS, get_theme, legend_below, styled
 from dissect.style.ticks import layer_ticks
-from dissect.views.log_axis import log_axis, log_scores, spans
 from dissect.views.notebook import NotebookFigure
+from dissect.views.score_axis import heights, score_at, score_axis, spans
 
 COLUMNS = 480  # cells in a row; more would be narrower than a pixel
 BINS = 60
@@ -23,7 +23,7 @@ def specialization(
 ) -> go.Figure:
     """The score of every unit, a row for each layer, and beside it the distribution of scores; sites below each other.
 
-    In a layer of more than 480 units, a cell shows the mean log10 score of neighbouring units.
+    In a layer of more than 480 units, a cell is the mean of neighbouring units (of log10, for ratios).
 
     Args:
         scores: Scores of one site or several.
@@ -42,7 +42,7 @@ def specialization(
     figure = NotebookFigure().set_subplots(
         rows=len(sites), cols=2, column_widths=[0.66, 0.34], horizontal_spacing=0.15, vertical_spacing=0.3 / len(sites)
     )
-    limit = max(float(np.abs(np.quantile(log_scores(site), [0.002, 0.998])).max()) for site in sites) or 1.0
+    limit = max(float(np.abs(np.quantile(heights(site), [0.002, 0.998])).max()) for site in sites) or 1.0
     for row, site in enumerate(sites, 1):
         _add_map(figure, site, row, sort)
         _add_distribution(figure, site, mask, row, get_theme(theme).units)
@@ -51,14 +51,14 @@ def specialization(
     names = " and ".join(site.site for site in sites)
     note = "orange: matters more to forget · blue: matters more to retain"
     styled(figure, title=f"Specialization of {names} units by layer", note=note, theme=theme, height=height)
-    figure.update_layout(barmode="overlay", bargap=0, coloraxis=_colours(limit, area))
+    figure.update_layout(barmode="overlay", bargap=0, coloraxis=_colours(sites[0], limit, area))
     legend_below(figure, bottom=BELOW, pixels=56)
     figure.update_layout(legend={"x": 1, "xanchor": "right"})
     return figure
 
 
-def _colours(limit: float, area: int) -> dict:
-    """The colour scale of log10 scores, grey at score 1."""
+def _colours(scores: SiteScores, limit: float, area: int) -> dict:
+    """The colour scale of scores, grey where a unit matters as much to both: at ratio 1, or difference 0."""
     place = {"len": 0.55, "x": 0, "xanchor": "left", "y": -44 / area, "yanchor": "top", "ypad": 0}
     bar = {"orientation": "h", "thickness": 10, **place}
     title = {"text": "score", "side": "right", "font": {"size": 13}}
@@ -67,19 +67,18 @@ def _colours(limit: float, area: int) -> dict:
         "cmin": -limit,
         "cmax": limit,
         "colorscale": scale,
-        "colorbar": bar | {"title": title, **log_axis(-limit, limit)},
+        "colorbar": bar | {"title": title, **score_axis(scores, -limit, limit)},
     }
 
 
 def _add_map(figure: go.Figure, scores: SiteScores, row: int, sort: bool) -> None:
-    heights, units = _ordered(log_scores(scores), sort)
-    cells, first = _thinned(heights, units)
+    cells, first = _thinned(*_ordered(heights(scores), sort))
     across = f"{scores.site} units of a layer, " + ("highest score first (%)" if sort else "by index (%)")
     heat = go.Heatmap(
         x=(np.arange(cells.shape[1]) + 0.5) * (100 / cells.shape[1]),
         z=cells.astype(np.float32),
         customdata=first,
-        text=[[f"{10**height:.3g}" for height in line] for line in cells],
+        text=[[score_at(scores, height) for height in line] for line in cells],
         coloraxis="coloraxis",
         name=scores.site,
         hovertemplate="layer %{y}, unit %{customdata}: score %{text}<extra></extra>",
@@ -90,7 +89,7 @@ def _add_map(figure: go.Figure, scores: SiteScores, row: int, sort: bool) -> Non
 
 
 def _ordered(heights: np.ndarray, sort: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The log10 scores and the index of each unit, both `layer unit`, in the order in which they are drawn."""
+    """The heights of the scores and the index of each unit, both `layer unit`, in the order in which they are drawn."""
     order = (
         np.argsort(-heights, axis=1, kind="stable") if sort else np.tile(np.arange(heights.shape[1]), (len(heights), 1))
     )
@@ -106,22 +105,28 @@ def _thinned(heights: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def _add_distribution(figure: go.Figure, scores: SiteScores, mask: Mask | None, row: int, grey: str) -> None:
     """Histograms over all layers; counts are on a logarithmic axis, so that a few extreme units can be seen."""
-    heights = log_scores(scores)
-    edges = np.histogram_bin_edges(heights, BINS)
-    groups = [("all units", grey, heights.flatten())]
+    found = heights(scores)
+    edges = np.histogram_bin_edges(found, BINS)
+    groups = [("all units", grey, found.flatten())]
     if mask is not None and scores.site in mask.sites:
-        groups.append(("pruned units", RUNS[0], heights[mask[scores.site].flatten(1).numpy()]))
+        groups.append(("pruned units", RUNS[0], found[mask[scores.site].flatten(1).numpy()]))
     for name, colour, values in groups:
-        figure.add_trace(_histogram(values, edges, name, colour, show=row == 1 and len(groups) > 1), row=row, col=2)
-    figure.update_xaxes(title="score", **log_axis(edges[0], edges[-1]), row=row, col=2)
+        figure.add_trace(
+            _histogram(values, edges, spans(scores, edges), name, colour, show=row == 1 and len(groups) > 1),
+            row=row,
+            col=2,
+        )
+    figure.update_xaxes(title="score", **score_axis(scores, edges[0], edges[-1]), row=row, col=2)
     figure.update_yaxes(title="units", type="log", dtick=1, row=row, col=2)
 
 
-def _histogram(values: np.ndarray, edges: np.ndarray, name: str, colour: str, *, show: bool) -> go.Bar:
+def _histogram(
+    values: np.ndarray, edges: np.ndarray, ranges: list[str], name: str, colour: str, *, show: bool
+) -> go.Bar:
     return go.Bar(
         x=(edges[:-1] + edges[1:]) / 2,
         y=np.histogram(values, edges)[0],
-        text=spans(edges),
+        text=ranges,
         textposition="none",
         width=np.diff(edges),
         marker={"color": colour, "line": {"width": 0}},

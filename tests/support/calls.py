@@ -96,7 +96,15 @@ class Made:
         cut = {"model": model, "mask": mask, "value": "mean", "stats": self.stats[1]}
         options = dict.fromkeys(("eps", "match", "eval_tokens", "dtype", "device", "batch_size", *LOADING))
         flags = dict.fromkeys(("svd", "force", "kl", "first_position"), False) | {"iterative": True}
-        choices = {"site": "mlp", "importance": "abs", "selector": "score", "head": "mean", "value": "zero", "seed": 0}
+        choices = {
+            "site": "mlp",
+            "importance": "abs",
+            "combine": "ratio",
+            "selector": "score",
+            "head": "mean",
+            "value": "zero",
+            "seed": 0,
+        }
         return {
             "load_windows": (
                 dissect.load_windows,
@@ -114,7 +122,14 @@ class Made:
             ),
             "score": (
                 dissect.score,
-                {"forget": self.stats[0], "retain": self.stats[1], "importance": "abs", "eps": 0.1, "sites": "mlp"}
+                {
+                    "forget": self.stats[0],
+                    "retain": self.stats[1],
+                    "importance": "abs",
+                    "eps": 0.1,
+                    "combine": "ratio",
+                    "sites": "mlp",
+                }
                 | {"head": "mean", "force": False},
             ),
             "Scores[].top": (scores["mlp"].top, {"fraction": 0.1, "count": None, "exclude": None}),
@@ -196,7 +211,7 @@ class Made:
             "Run.load": (Run.load, {"path": run.path}),
             "Run.mask": (run.mask, {"step": 1}),
             "Run.stats": (run.stats, {"side": "forget"}),
-            "Run.scores": (run.scores, {"importance": "abs", "eps": None}),
+            "Run.scores": (run.scores, {"importance": "abs", "eps": None, "combine": None}),
             "Run.drops": (run.drops, {"side": "forget", "metric": "top1"}),
             "Run.intervals": (run.intervals, {"side": "forget", "name": "drop"}),
             "Run.loss_rises": (run.loss_rises, {"side": "forget"}),
@@ -326,7 +341,20 @@ def commands(made: Made, out: Path) -> dict[str, list[str]]:
     small = ["--steps", "1", "--tokens", "40", "--context", "16"]
     corpora = ["--forget", text, "--retain", text]
     numbers = ["--fraction", "0.1", "--eval-tokens", "30", "--seed", "0", "--eps", "0.1", "--batch-size", "4"]
-    names = ["--site", "mlp", "--importance", "abs", "--selector", "random", "--value", "zero", "--head", "mean"]
+    names = [
+        "--site",
+        "mlp",
+        "--importance",
+        "abs",
+        "--combine",
+        "ratio",
+        "--selector",
+        "random",
+        "--value",
+        "zero",
+        "--head",
+        "mean",
+    ]
     machine = ["--dtype", "float32", "--device", "cpu", "--out", str(out)]
     halves = "--sites mlp --importances abs --fraction 0.1 --tokens 60 --context 16 --splits 1 --seed 0".split()
     halves += "--batch-size 4 --dtype float32 --device cpu".split()

@@ -11,9 +11,9 @@ from plotly.subplots import make_subplots
 from dissect.explorer.choice import Choice
 from dissect.explorer.panes.pane import LOSES, TALL, float32, pane_plot, titled, with_gaps
 from dissect.style.theme import FORGET, get_theme
-from dissect.views.log_axis import log_axis, log_scores
 from dissect.views.outlines import SPACING, LayerBins, bin_layers, outline_heights, outline_widths
 from dissect.views.panel import counts_under, layer_axis, outlines
+from dissect.views.score_axis import heights, score_axis, spans
 
 
 class LayersPane:
@@ -24,7 +24,10 @@ class LayersPane:
         figure = make_subplots(rows=2, row_heights=[0.34, 0.66], shared_xaxes=True, vertical_spacing=0.06)
         figure.add_trace(_layer_bars(n_layers), row=1, col=1)
         unknown = LayerBins(np.array([0.0, 1.0]), np.ones((n_layers, 1), int), np.zeros((1, n_layers, 1), int))
-        for trace in (*outlines(unknown, unknown.pruned[0], self.colours), counts_under(unknown, unknown.pruned[0])):
+        for trace in (
+            *outlines(unknown, unknown.pruned[0], self.colours),
+            counts_under(unknown, unknown.pruned[0], [""]),
+        ):
             figure.add_trace(trace, row=2, col=1)
         figure.data[2].name = "chosen units"
         across = layer_axis(n_layers)
@@ -42,7 +45,7 @@ class LayersPane:
         drawn = (settings.site, settings.importance, settings.eps, settings.direction)
         fresh = drawn != self._drawn
         if fresh:
-            self._heights = log_scores(choice.scores)
+            self._heights = heights(choice.scores)
         chosen = choice.mask[settings.site].flatten(1).numpy()
         bins = bin_layers(self._heights, np.where(chosen, 0, -1), 1)
         traces, layout = self._all(bins, choice) if fresh else ({}, {})
@@ -55,14 +58,20 @@ class LayersPane:
         self._drawn = drawn
 
     def _all(self, bins: LayerBins, choice: Choice) -> tuple[dict[int, dict[str, Any]], dict[str, Any]]:
-        heights, under = float32(outline_heights(bins)), counts_under(bins, bins.pruned[0])
+        shape, under = (
+            float32(outline_heights(bins)),
+            counts_under(bins, bins.pruned[0], spans(choice.scores, bins.edges)),
+        )
         traces = {
-            1: {"x": outline_widths(bins, bins.units).astype(np.int32), "y": heights},
-            2: {"y": heights},
+            1: {"x": outline_widths(bins, bins.units).astype(np.int32), "y": shape},
+            2: {"y": shape},
             3: {"y": under.y, "z": with_gaps(under), "text": under.text},
         }
         prune, keep = ("forget", "retain") if choice.settings.direction == "forget" else ("retain", "forget")
-        score = {"title": {"text": f"score ({prune} / {keep})"}, **log_axis(bins.edges[0], bins.edges[-1])}
+        score = {
+            "title": {"text": f"score ({prune} / {keep})"},
+            **score_axis(choice.scores, bins.edges[0], bins.edges[-1]),
+        }
         return traces, {"yaxis2": score}
 
     def _chosen(self, bins: LayerBins, choice: Choice, each: int) -> dict[int, dict[str, Any]]:

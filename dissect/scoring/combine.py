@@ -1,0 +1,107 @@
+"""Combiners: how a unit's importance to the forget and to the retain data set become its score.
+
+To add one, add an entry to `COMBINERS`. Every score is a total order, so that any number of units can be taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from dissect.base.checks import check_kind
+from dissect.base.errors import DissectError, look_up, shown
+
+Values = Float64[Tensor, " layer *unit"]
+
+
+@dataclass(frozen=True)
+class Combiner:
+    """A way to combine importances.
+
+    Attributes:
+        of: Gives the scores from the importances to forget and to retain, and the number (or eps).
+        number: The default of the number that may follow the name, as in `threshold=10`; None where it takes none.
+        least, most: The range of that number, without its ends.
+        logarithmic: True where scores are above zero and read as factors, so that plots have a logarithmic axis.
+    """
+
+    of: Callable[[Values, Values, float], Values]
+    number: float | None = None
+    least: float = 0.0
+    most: float = math.inf
+    logarithmic: bool = False
+
+
+def ratio(forget: Values, retain: Values, eps: float) -> Values:
+    """forget / (retain + eps): the paper's; 0 / 0, a unit that is never active, scores 0."""
+    return torch.nan_to_num(forget / (retain + eps), nan=0.0, posinf=torch.inf)
+
+
+def difference(forget: Values, retain: Values, eps: float) -> Values:
+    """forget - retain: large for units that do much, where the ratio favours those that retain text never needs."""
+    return forget - retain
+
+
+def normalized_difference(forget: Values, retain: Values, eps: float) -> Values:
+    """(forget - retain) / (forget + retain + eps), in [-1, 1]: as the ratio, but eps weighs on small units too."""
+    return torch.nan_to_num((forget - retain) / (forget + retain + eps), nan=0.0)
+
+
+def set_difference(forget: Values, retain: Values, kept: float) -> Values:
+    """By importance to forget; the fraction `kept` of the units that matters most to retain comes after all others.
+
+    Top q of one set minus top p of the other (Wei et al. 2402.05162, section 3.2), p = `kept`; q follows from how
+    many units are taken.
+    """
+    flat = retain.flatten()
+    protected = torch.zeros_like(flat, dtype=torch.bool)
+    protected[torch.sort(flat, descending=True, stable=True).indices[: round(kept * flat.numel())]] = True
+    return torch.where(protected.reshape(retain.shape), forget - forget.max() - 1, forget)
+
+
+def threshold(forget: Values, retain: Values, alpha: float) -> Values:
+    """By importance to forget, where it is above `alpha` times that to retain; all other units come after these.
+
+    The rule of selective synaptic dampening (Foster et al. 2308.07707, equation 4), with the retain text in place of
+    all of the training data. Units that fail it are in order of how near they come: forget / (alpha retain) - 1.
+    """
+    least = alpha * retain
+    passed = forget > least
+    return torch.where(passed, forget, torch.nan_to_num(forget / least, nan=0.0, posinf=1.0).clamp(max=1) - 1)
+
+
+COMBINERS: dict[str, Combiner] = {
+    "ratio": Combiner(ratio, logarithmic=True),
+    "difference": Combiner(difference),
+    "normalized_difference": Combiner(normalized_difference),
+    "set_difference": Combiner(set_difference, number=0.05, most=1.0),
+    "threshold": Combiner(threshold, number=10.0),
+}
+
+
+def parse_combiner(combine: str) -> tuple[Combiner, float | None]:
+    """The combiner that `name` or `name=number` stands for, and its number, if it takes one.
+
+    Raises:
+        DissectError: There is none of that name, it takes no number, or the number is out of its range.
+    """
+    check_kind("combine", combine, str, f"one of {', '.join(COMBINERS)}")
+    name, given_one, given = combine.partition("=")
+    combiner = look_up("combiner", name, COMBINERS)
+    if not given_one:
+        return combiner, combiner.number
+    if combiner.number is None:
+        raise DissectError(f"combiner {name} takes no number, got {shown(combine)}")
+    try:
+        number = float(given)
+    except ValueError:
+        number = math.nan
+    if not combiner.least < number < combiner.most:
+        limit = f"above {combiner.least:g}" + ("" if combiner.most == math.inf else f" and below {combiner.most:g}")
+        raise DissectError(f"combiner {name} takes a number {limit}, got {shown(combine)} ({name}={combiner.number:g})")
+    return combiner, number

@@ -1,0 +1,42 @@
+"""Axes of scores: logarithmic where scores are factors, as the ratio is; as they are for other combiners."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from dissect.scoring.scores import SiteScores
+from dissect.views.log_axis import log10_clipped, log_axis
+
+CLIPPED = 0.0005  # a few extreme values would squeeze all others together
+
+
+def heights(scores: SiteScores) -> np.ndarray:
+    """Where the scores are on their axis, `layer unit`: log10 of them or themselves, without a few extremes.
+
+    On a logarithmic axis a unit that is never active on the forget set lies at the lower edge.
+    """
+    values = scores.values.flatten(1).numpy()
+    if scores.logarithmic:
+        return log10_clipped(values)
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return np.zeros(values.shape)
+    return np.clip(values, *np.quantile(finite, [CLIPPED, 1 - CLIPPED], method="nearest"))
+
+
+def score_axis(scores: SiteScores, low: float, high: float) -> dict[str, Any]:
+    """Tick settings for an axis of heights from `low` to `high`, labelled with the scores."""
+    return log_axis(low, high) if scores.logarithmic else {}
+
+
+def score_at(scores: SiteScores, height: float) -> str:
+    """The score at a height, as text."""
+    return f"{10**height if scores.logarithmic else height:.3g}"
+
+
+def spans(scores: SiteScores, edges: np.ndarray) -> list[str]:
+    """The range of each bin between edges in heights, as `0.5 to 0.8`."""
+    return [f"{score_at(scores, low)} to {score_at(scores, high)}" for low, high in pairwise(edges)]
