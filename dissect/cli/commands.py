@@ -296,7 +296,7 @@ def models(options: OfLoading, model: tyro.conf.Positional[str | None] = None) -
     from dissect.models.describe import describe_model
     from dissect.models.find import find_model
     from dissect.models.names import known_models
-    from dissect.models.source import LoadOptions
+    from dissect.models.options import LoadOptions
 
     how = LoadOptions(**vars(options))
     if model is not None:

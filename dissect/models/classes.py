@@ -17,7 +17,7 @@ from dissect.models.architectures import ARCHITECTURES, get_architecture
 from dissect.models.quantized import check_bitsandbytes
 
 if TYPE_CHECKING:
-    from dissect.models.source import LoadOptions
+    from dissect.models.options import LoadOptions
 
 ASK = "give bridge=True (--bridge)"
 

@@ -14,8 +14,9 @@ from dissect.models.classes import check_quantization, choose_class
 from dissect.models.gguf import fetch_gguf_model
 from dissect.models.hub import as_location, has_file, hub_is_reachable, is_cached, is_hub_id
 from dissect.models.names import MODELS, WheelModel, known_models
+from dissect.models.options import LoadOptions
 from dissect.models.reading import read_config, refuse_two_checkpoints
-from dissect.models.source import LoadOptions, ModelSource, refuse_memory
+from dissect.models.source import ModelSource, refuse_memory
 
 AS_IT_IS = LoadOptions()
 

@@ -13,8 +13,9 @@ from dissect.models.bridged import twin_of
 from dissect.models.classes import choose_class
 from dissect.models.find import found_adapter
 from dissect.models.memory import MEMORY, base_of, memory_name, refuse_folded_biases
+from dissect.models.options import LoadOptions
 from dissect.models.parity import check_parity
-from dissect.models.source import LoadOptions, ModelSource
+from dissect.models.source import ModelSource
 from dissect.models.tokenizer import attach_tokenizer
 
 

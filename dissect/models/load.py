@@ -17,9 +17,10 @@ from dissect.models.devices import check_n_devices, resolve_device, resolve_dtyp
 from dissect.models.find import find_model
 from dissect.models.handed import handed_over, source_in_memory
 from dissect.models.memory import base_of, evaluating, is_transformers_model
+from dissect.models.options import LoadOptions
 from dissect.models.parity import check_parity, needs_float32_too
 from dissect.models.reading import in_own_memory
-from dissect.models.source import LoadOptions, ModelSource
+from dissect.models.source import ModelSource
 from dissect.models.tokenizer import attach_tokenizer, tokenizer_given
 
 

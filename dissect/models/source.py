@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 
-from dissect.base.checks import check_fields
 from dissect.base.checksums import checksum
-from dissect.base.errors import DissectError, check_name
+from dissect.base.errors import DissectError
 from dissect.base.tokenizer_files import tokenizer_files
 from dissect.models.adapters import is_local, merged
 from dissect.models.architectures import unused_weights
@@ -20,37 +19,12 @@ from dissect.models.gguf import gguf_folder
 from dissect.models.hub import commit_of, file_names
 from dissect.models.memory import MEMORY, copy_of
 from dissect.models.names import MODELS, WheelModel
+from dissect.models.options import LoadOptions
 from dissect.models.quantized import placement
 from dissect.models.reading import in_own_memory, read_model
 from dissect.models.tokenizer import load_tokenizer
 
 CPU = torch.device("cpu")
-Quantization = Literal["4bit", "8bit"]
-
-
-@dataclass(frozen=True)
-class LoadOptions:
-    """How a model is loaded, beside its name: what may make another model of the same name.
-
-    Attributes:
-        adapter: A PEFT folder or hub id that is merged into the weights.
-        bridge: A `TransformerBridge` (True) or a `HookedTransformer` (False); by default the second, if there is one.
-        quantization: 4bit or 8bit.
-        device_map: As accelerate takes it: auto, balanced, sequential, cpu.
-        revision: Branch, tag or commit of a hub model.
-    """
-
-    adapter: str | None = None
-    bridge: bool | None = None
-    quantization: str | None = None
-    device_map: str | None = None
-    revision: str | None = None
-
-    def check(self) -> None:
-        """Raise `DissectError` for a value of another kind, or a quantization that there is not."""
-        check_fields(self)
-        if self.quantization is not None:
-            check_name("quantization", self.quantization, get_args(Quantization))
 
 
 @dataclass(frozen=True)
@@ -70,7 +44,7 @@ class ModelSource:
     location: str
     architecture: str
     local_only: bool
-    options: LoadOptions = LoadOptions(bridge=False)
+    options: LoadOptions = field(default_factory=lambda: LoadOptions(bridge=False))
     given: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
 
     @property

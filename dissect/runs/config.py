@@ -14,9 +14,11 @@ from dissect.base.checks import as_path, check_eps, check_fields, check_fraction
 from dissect.base.checksums import checksum_of_json
 from dissect.base.errors import DissectError, shown, unknown
 from dissect.base.options import HeadScore, Selector, Value
-from dissect.models.source import LoadOptions
+from dissect.models.options import LoadOptions
 
 LOADING = tuple(field.name for field in dataclasses.fields(LoadOptions))
+# Options that came later, with the defaults under which a folder has the name that it had before.
+LATER = {"combine": "ratio", **dict.fromkeys(LOADING)}
 MOST_STEPS = 32_767  # the step that pruned a unit is an int16
 
 
@@ -215,8 +217,7 @@ def run_name(config: PruneConfig) -> str:
     """The name of a run's folder: the main options, and a checksum of all of them."""
     words = [config.model, config.site, config.importance, config.selector, f"{config.forget}-vs-{config.retain}"]
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(words)).strip("-")[:120]
-    # What is not asked of the loading is left out, as it was before there was anything to ask.
-    options = {k: v for k, v in dataclasses.asdict(config).items() if k not in LOADING or v is not None}
+    options = {k: v for k, v in dataclasses.asdict(config).items() if k not in LATER or v != LATER[k]}
     return f"{readable}_{checksum_of_json(options)[:8]}"
 
 

@@ -16,8 +16,9 @@ from dissect.data.windows import Windows, load_windows
 from dissect.models.find import find_model
 from dissect.models.fingerprint import model_fingerprint, versions
 from dissect.models.load import load_model
+from dissect.models.options import LoadOptions
 from dissect.models.reader import load_reader
-from dissect.models.source import LoadOptions, ModelSource, options_of
+from dissect.models.source import ModelSource, options_of
 from dissect.runs.config import PruneConfig, parse_sites
 from dissect.runs.origin import origin
 from dissect.runs.run import Run

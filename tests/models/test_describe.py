@@ -12,7 +12,7 @@ from dissect import SITES, load_model
 from dissect.cli.main import main
 from dissect.models.describe import describe_model
 from dissect.models.find import find_model
-from dissect.models.source import LoadOptions
+from dissect.models.options import LoadOptions
 from tests.support import tiny
 
 BRIDGE = LoadOptions(bridge=True)
