@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
 from itertools import chain
@@ -9,6 +10,7 @@ from typing import Any
 
 from dissect.base.checksums import checksum, raw
 
+version = functools.cache(importlib.metadata.version)  # it reads a file, and a process keeps what it has imported
 PACKAGES = ("dissect", "torch", "transformer-lens", "transformers", "datasets", "numpy")
 
 
@@ -23,4 +25,4 @@ def model_fingerprint(model: Any) -> str:
 
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that decide results."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
