@@ -21,12 +21,12 @@ LONGEST = (
     "test_jupyter.py",
     "test_end_to_end.py",
     "test_examples.py",
-    "test_bad_input.py",
     "test_faults.py",
-    "test_ranks.py",
-    "test_on_ray.py",
     "test_streams.py",
     "test_notebooks.py",
+    "test_ranks.py",
+    "test_on_ray.py",
+    "test_bad_input.py",
     "test_static_notebooks.py",
 )
 
