@@ -1,33 +1,32 @@
-"""Tiny models and windows that every test may use."""
+"""Tiny models and windows that every test may use.
+
+What takes seconds to import is imported by who needs it: of the processes of `make test` one only hands out the tests.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from hypothesis import settings
 
-from dissect import Windows
-from tests.support import tiny
-from tests.support.amounts import register_profiles
-from tests.support.models import tiny_transformer
-from tests.support.windows import random_windows
-
-register_profiles()
+if TYPE_CHECKING:
+    from dissect import Windows
 
 # By the time they take, the longest first; one with a notebook or a browser waits for processes of its own.
 LONGEST = (
     "test_jupyter.py",
     "test_end_to_end.py",
-    "test_notebooks.py",
-    "test_faults.py",
     "test_examples.py",
+    "test_faults.py",
+    "test_streams.py",
+    "test_notebooks.py",
+    "test_ranks.py",
+    "test_on_ray.py",
+    "test_bad_input.py",
+    "test_static_notebooks.py",
 )
-
-torch.set_num_threads(1)  # tiny tensors; threads would only wait for each other
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,8 +34,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("--long"):
-        settings.load_profile("long")
+    if config.getoption("numprocesses", None):
+        return  # the process that hands out the tests
+    from tests.support.amounts import register_profiles
+
+    register_profiles("long" if config.getoption("--long") else "quick")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -53,6 +55,8 @@ def long(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture(scope="session")
 def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The transformers folder of a tiny family, saved when first asked for."""
+    from tests.support import tiny
+
     root = tmp_path_factory.mktemp("models")
 
     def folder(family: str) -> Path:
@@ -64,9 +68,13 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 
 @pytest.fixture
 def model() -> Any:
+    from tests.support.models import tiny_transformer
+
     return tiny_transformer()
 
 
 @pytest.fixture
 def windows() -> Windows:
+    from tests.support.windows import random_windows
+
     return random_windows()

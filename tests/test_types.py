@@ -10,10 +10,12 @@ import typing
 
 import pytest
 import torch
-from jaxtyping import TypeCheckError
+from jaxtyping import Float64, TypeCheckError, jaxtyped
+from torch import Tensor
 
 import dissect
 from dissect.scoring.scores import SiteScores
+from tests import checked
 
 MODULES = sorted(found.name for found in pkgutil.walk_packages(dissect.__path__, "dissect.") if "__" not in found.name)
 
@@ -59,3 +61,21 @@ def test_a_wrong_shape_is_an_error():
         SiteScores("mlp", "abs", 1e-3, units.float(), units, units)
     with pytest.raises(TypeCheckError):
         SiteScores("mlp", "abs", 1e-3, units, units[:, :2], units)
+
+
+def test_a_function_within_a_function_is_checked_each_time_it_is_made():
+    """One checker serves them all: it has the shapes, and nothing of what each of them does."""
+
+    def adding(number):
+        @jaxtyped(typechecker=checked)
+        def add(to: Float64[Tensor, " unit"]) -> Float64[Tensor, " unit"]:
+            return to + number
+
+        return add
+
+    for number in (1, 2):
+        assert adding(number)(torch.zeros(3, dtype=torch.float64)).tolist() == [number] * 3
+        with pytest.raises(TypeCheckError):
+            adding(number)(torch.zeros(2, 3, dtype=torch.float64))
+    with pytest.raises(TypeCheckError):
+        adding(torch.zeros(2, 3))(torch.zeros(3, dtype=torch.float64))

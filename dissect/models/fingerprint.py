@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from torch import Tensor
 from dissect.base.checks import is_bridge
 from dissect.base.checksums import checksum, raw
 
+version = functools.cache(importlib.metadata.version)  # it reads a file, and a process keeps what it has imported
 PACKAGES = ("dissect", "torch", "transformer-lens", "transformers", "datasets", "numpy")
 
 
@@ -40,4 +42,4 @@ def parameters_of_bridge(model: Any) -> Iterator[tuple[str, Tensor]]:
 
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that decide results."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}

@@ -31,9 +31,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def notebook(folder):
+def notebook(folder, long):
     """The first notebook after its run, without the cells that are added to it."""
-    notebook = to_run(NAMES[0], full=True)
+    notebook = to_run(NAMES[0], full=long)
     after_loading = 1 + next(at for at, cell in enumerate(notebook.cells) if "load_model" in cell.source)
     notebook.cells.insert(after_loading, nbformat.v4.new_code_cell(FIRST))
     notebook.cells.append(nbformat.v4.new_code_cell(LAST))
@@ -50,12 +50,16 @@ def test_the_notebook_runs_top_to_bottom_and_leaves_the_model_as_it_was(notebook
     assert_shows_the_same_forms(notebook, NAMES[0])
 
 
-def test_code_neurons_can_be_cut_from_a_real_model(runs):
-    """By score code is lost and prose kept; a random choice loses about as much on both sides."""
+def test_code_neurons_can_be_cut_from_a_real_model(runs, long):
+    """By score code is lost and prose kept; a random choice loses about as much on both sides.
+
+    A quarter of the tokens, as in the quick suite, measures less exactly: 0.38 and 0.06 in Python 3.11's library.
+    """
+    least, most = (0.40, 0.10) if long else (0.30, 0.10)
     selective, random = runs
-    assert selective.summary().difference > 0.40
+    assert selective.summary().difference > least
     for forget, retain in zip(random.drops("forget"), random.drops("retain"), strict=True):
-        assert abs(forget - retain) < 0.10
+        assert abs(forget - retain) < most
     assert selective.history[0].metrics == random.history[0].metrics
 
 

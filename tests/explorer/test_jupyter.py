@@ -15,6 +15,7 @@ import pytest
 
 import dissect
 from tests.support.browser import CHROMIUM
+from tests.support.notebooks import NAMES, to_run
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (extra notebook)")
@@ -24,7 +25,7 @@ pytest.importorskip("anywidget", reason="anywidget is not installed (extra noteb
 if CHROMIUM is None:
     pytest.skip("no chromium on this machine", allow_module_level=True)
 
-SECOND = "notebooks/02_value_vs_pre_out.ipynb"
+SECOND = f"notebooks/{NAMES[1]}.ipynb"
 SETTINGS = {
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
     "notebook-extension/tracker": '{"windowingMode": "none"}',  # cells out of sight are there too
@@ -51,11 +52,11 @@ explorer
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory, folder_of):
+def lab(tmp_path_factory, folder_of, long):
     """The address of a notebook in a JupyterLab on loopback, whose folders are all temporary."""
     folder = tmp_path_factory.mktemp("lab")
     write_notebook(folder / "explore.ipynb", folder_of("llama"))
-    write_notebook_2(folder)
+    write_notebook_2(folder, long)
     for setting, content in SETTINGS.items():
         path = folder / "settings/@jupyterlab" / f"{setting}.jupyterlab-settings"
         path.parent.mkdir(parents=True)
@@ -79,14 +80,10 @@ def write_notebook(path, model):
     nbformat.write(notebook, path)
 
 
-def write_notebook_2(folder):
+def write_notebook_2(folder, long):
     """The project's second notebook, as if nobody had run it, and the picture it shows."""
-    notebook = nbformat.read(ROOT / SECOND, as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    (folder / SECOND).parent.mkdir()
-    nbformat.write(notebook, folder / SECOND)
+    (folder / "notebooks").mkdir()
+    nbformat.write(to_run(NAMES[1], full=long), folder / SECOND)
     shutil.copytree(ROOT / "assets", folder / "assets")
 
 

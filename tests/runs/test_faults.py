@@ -77,10 +77,10 @@ def test_killed_at_every_boundary(server, tmp_path):
 
 @needs_fork
 def test_killed_at_random_moments(server, tmp_path, long):
-    """Ten runs (a hundred in `make test-long`), each killed three times: somewhere after a number of drawn steps."""
+    """Five runs (a hundred in `make test-long`), each killed three times: somewhere after a number of drawn steps."""
     options = {"steps": 9, "svd": True, "site": "value"}
     draw, found = random.Random(0), []
-    for number in range(100 if long else 10):
+    for number in range(100 if long else 5):
         out = tmp_path / str(number)
         for steps in sorted(draw.sample(range(9), 3)):
             pid = server.start("run", out=out, **options)

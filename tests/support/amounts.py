@@ -7,11 +7,11 @@ from hypothesis import settings
 QUICK = 100  # examples of a test that says no number, as hypothesis has it
 
 
-def register_profiles() -> None:
+def register_profiles(chosen: str) -> None:
     """`quick` draws the same examples each time. No deadlines: a shared machine is slow at times."""
     settings.register_profile("quick", deadline=None, max_examples=QUICK, derandomize=True, database=None)
     settings.register_profile("long", deadline=None, max_examples=10 * QUICK)
-    settings.load_profile("quick")
+    settings.load_profile(chosen)
 
 
 def examples(number: int) -> settings:

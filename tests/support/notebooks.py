@@ -13,7 +13,12 @@ from notebooks.make import tidy
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NAMES = ("01_code_neurons", "02_value_vs_pre_out", "03_paper_figures")
-TOKENS = re.compile(r'(?<=tokens=)[\d_]+|(?<="tokens": )[\d_]+')
+# In the quick suite the numbers after these words are divided.
+QUICK = {
+    "01_code_neurons": {"tokens=": 16, '"tokens": ': 4},  # of its runs, whose results are tested
+    "02_value_vs_pre_out": {"tokens=": 16, "context=": 4, '"steps": ': 2},
+    "03_paper_figures": {"tokens=": 16, "context=": 4, "steps=": 2},
+}
 
 
 def read(name: str) -> NotebookNode:
@@ -34,15 +39,22 @@ def data(notebook: NotebookNode) -> list[NotebookNode]:
 
 
 def to_run(name: str, *, full: bool) -> NotebookNode:
-    """A notebook as if nobody had run it; unless `full`, every number of tokens in it is a quarter of what it was."""
-    notebook, smaller = read(name), 0
+    """A notebook as if nobody had run it; unless `full`, with the smaller numbers of `QUICK`."""
+    notebook = read(name)
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
-        if not full:
-            cell.source, found = TOKENS.subn(lambda number: str(int(number[0]) // 4), cell.source)
-            smaller += found
-    assert full or smaller, f"{name}: no number of tokens was found"
+    for words, divisor in ({} if full else QUICK[name]).items():
+        assert divide(notebook, words, divisor), f"{name}: no {words} was found"
     return notebook
+
+
+def divide(notebook: NotebookNode, words: str, divisor: int) -> int:
+    """Make every number after these words smaller; how many there were."""
+    total = 0
+    for cell in code_cells(notebook):
+        cell.source, found = re.subn(rf"(?<={words})[\d_]+", lambda number: str(int(number[0]) // divisor), cell.source)
+        total += found
+    return total
 
 
 def run(notebook: NotebookNode, folder: Path) -> NotebookNode:
