@@ -16,6 +16,7 @@ import torch
 
 from dissect.base.checks import as_path, as_text_or_path
 from dissect.base.errors import DissectError, summary, unknown
+from dissect.models.adopt import adopt
 from dissect.models.architectures import ARCHITECTURES, Architecture, check_sizes, get_architecture
 from dissect.models.checksum import folder_checksum
 from dissect.models.convert import hooked_model
@@ -112,7 +113,8 @@ def load_model(
         device: By default the GPU if there is one, else the CPU.
         n_devices: GPUs to spread the layers over, for a model that is larger than one of them.
 
-    The model's logits on a short batch are compared with transformers' before it is returned. It is in evaluation
+    The model's logits on a short batch are compared with transformers' before it is returned, and a unit of each site
+    that is cut by hooks with the same unit cut in the weights (`adopt`). It is in evaluation
     mode, asks for no gradients, and `model.source` says where it came from. `model.tokenizer` is None where the
     folder has no tokenizer. Its weights are in memory of their own: a change of the folder does not reach it. Code
     from a model repository is never run.
@@ -136,7 +138,7 @@ def load_model(
     model = _checked(in_own_memory(hf_model), architecture, source.name, n_devices)
     attach_tokenizer(model, tokenizer, hf_model.config)
     model.source = source
-    return model
+    return adopt(model)
 
 
 def _checked(hf_model: Any, architecture: Architecture, name: str, n_devices: int) -> Any:
