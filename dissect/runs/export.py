@@ -15,15 +15,17 @@ from torch import Tensor
 from dissect.ablation.in_weights import bake
 from dissect.ablation.svd import rotate_to_svd
 from dissect.backend.sites import SITES, hook_points, sites_of
-from dissect.base.checks import as_path, check_model
+from dissect.base.checks import as_path, check_model, is_bridge
 from dissect.base.errors import DissectError, summary
 from dissect.base.storage import put_in_place
 from dissect.models.architectures import get_architecture
+from dissect.models.bridged import twin_of
 from dissect.models.fingerprint import model_fingerprint
 from dissect.models.layout import Layout, hooked_name, write_layer
 from dissect.models.parity import check_parity
+from dissect.models.quantized import is_quantized
 from dissect.models.side_files import copy_side_files
-from dissect.models.source import source_of
+from dissect.models.source import ModelSource, source_of
 from dissect.runs.inputs import recorded_model
 from dissect.runs.model_card import model_card
 from dissect.runs.run import Run
@@ -92,8 +94,8 @@ def pruned_model(run: Run, step: int | None = None) -> Any:
         DissectError: What the run's model name gives now is not what the run was made of.
     """
     mask = run.mask(step)  # first: a step that is not there need not wait for a model
-    model = recorded_model(run)
-    if model_fingerprint(model) != run.record["model"]["fingerprint"]:
+    model = recorded_model(run, quantized=False)
+    if not _is_model_of(run, model):
         raise DissectError(f"{run.config.model!r} is not the model of {run.path} any more: its weights are others")
     if run.config.svd:
         rotate_to_svd(model)
@@ -102,9 +104,27 @@ def pruned_model(run: Run, step: int | None = None) -> Any:
     return model
 
 
+def _is_model_of(run: Run, model: Any) -> bool:
+    """True where the weights are the run's; of a run in 4 or 8 bits, where the files are those of its weights."""
+    if run.config.quantization is None:
+        return model_fingerprint(model) == run.record["model"]["fingerprint"]
+    return model.source.checksum == run.record["began"].get("checksum")
+
+
 def _export_model(model: Any, path: Path, shrink: bool, *, run: Run | None = None, step: int | None = None) -> Exported:
     _refuse_hooks(model)
     source = source_of(model)
+    if is_bridge(model):
+        hf_model, before, width = _of_bridge(model, shrink)
+    else:
+        hf_model, before, width = _of_hooked(model, source, shrink)
+    card = model_card(source, run=run, step=step, shrink=shrink)
+    _save(hf_model, model, source, card, path)
+    return Exported(path, (hf_model.num_parameters(), before), (width, model.cfg.d_mlp))
+
+
+def _of_hooked(model: Any, source: ModelSource, shrink: bool) -> tuple[Any, int, int]:
+    """A transformers model with the weights of a HookedTransformer; parameters before, and feed-forward width."""
     layout = get_architecture([source.architecture]).layout
     hf_model = source.transformers_model(model.cfg.dtype, torch.device(model.cfg.device))
     before, kept = hf_model.num_parameters(), None
@@ -113,9 +133,32 @@ def _export_model(model: Any, path: Path, shrink: bool, *, run: Run | None = Non
         hf_model = _narrower(hf_model, layout, kept.shape[1])
     _write_weights(model, hf_model, layout, kept)
     check_parity(model, hf_model)
-    _save(hf_model, source.location, model_card(source, run=run, step=step, shrink=shrink), path)
-    width = model.cfg.d_mlp if kept is None else kept.shape[1]
-    return Exported(path, (hf_model.num_parameters(), before), (width, model.cfg.d_mlp))
+    return hf_model, before, model.cfg.d_mlp if kept is None else kept.shape[1]
+
+
+def _of_bridge(model: Any, shrink: bool) -> tuple[Any, int, int]:
+    """The same of a bridge, whose weights have transformers' names: no table of the family's layout is needed."""
+    name = model.cfg.model_name
+    if shrink:
+        raise DissectError(
+            f"{name} was loaded as a bridge, whose weights are not dropped, only set to zero; leave out shrink, or "
+            "load a family that HookedTransformer has without bridge"
+        )
+    if is_quantized(model):
+        raise DissectError(
+            f"{name} is in 4 or 8 bits, where no unit can be cut in the weights; load it without quantization, or "
+            "export the run: its units are cut in the unquantized weights of the same files"
+        )
+    hf_model = twin_of(model)
+    try:
+        check_parity(model, hf_model)
+    except DissectError as error:
+        raise DissectError(
+            f"the pruned weights of {name} have no place in a transformers model ({error}). Attention with fused "
+            "queries, keys and values cannot be rotated (svd), and means need a bias that transformers has; set units "
+            "to zero without the rotation, or load a family that HookedTransformer has without bridge"
+        ) from error
+    return hf_model, hf_model.num_parameters(), model.cfg.d_mlp
 
 
 def kept_units(model: Any) -> Int64[Tensor, "layer unit"]:
@@ -169,14 +212,17 @@ def _refuse_full(path: Path) -> None:
         raise DissectError(f"{path} is the folder you are in, which a new one would replace; go to the one above it")
 
 
-def _save(hf_model: Any, location: str, card: str, path: Path) -> None:
-    """Write the folder beside its place, then rename it."""
+def _save(hf_model: Any, model: Any, source: ModelSource, card: str, path: Path) -> None:
+    """Write the folder beside its place, then rename it. Of a model that was in memory, its tokenizer is written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as aside:
             folder = Path(aside) / "model"
             hf_model.save_pretrained(folder, safe_serialization=True)
-            copy_side_files(location, folder)
+            if source.location:
+                copy_side_files(source.location, folder)
+            elif model.tokenizer is not None:
+                model.tokenizer.save_pretrained(folder)
             (folder / "README.md").write_text(card, encoding="utf-8")
             put_in_place(folder, path)
     except DissectError:

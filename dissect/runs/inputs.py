@@ -190,14 +190,16 @@ def loaded_record(model: Any) -> dict[str, Any]:
     return {"class": kind, "quantization": options_of(model).quantization}
 
 
-def recorded_model(run: Run, device: str | None = None) -> Any:
-    """The model that a run's record names, in the dtype and of the class it had.
+def recorded_model(run: Run, device: str | None = None, *, quantized: bool = True) -> Any:
+    """The model that a run's record names, in the dtype and of the class it had; unless `quantized`, in all its bits.
 
     Raises:
         DissectError: It cannot be loaded.
     """
     kind = run.record.get("loaded", {}).get("class")  # runs of before had one class, where they had one
     options = replace(run.config.load_options, bridge=kind == "TransformerBridge" if kind else run.config.bridge)
+    if not quantized:
+        options = replace(options, quantization=None)
     device = device or run.config.device
     return load_model(run.config.model, **vars(options), dtype=run.record["model"]["dtype"], device=device)
 

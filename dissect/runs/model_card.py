@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dissect.models.fingerprint import versions
-from dissect.models.load import ModelSource
+from dissect.models.source import ModelSource
 from dissect.runs.config import PruneConfig
 from dissect.runs.records import Step
 from dissect.runs.run import Run
