@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from dissect.ablation.agreement import check_cuts_agree, logits_of, short_window
+from dissect.backend.experts import open_experts
 from dissect.backend.sites import SITES, Site
 from dissect.backend.weights import UnitWeights, weights_of
 from dissect.base.checks import check_model, is_bridge
@@ -35,10 +36,12 @@ def adopt(model: Any) -> Any:
     if not is_bridge(model):
         check_model(model)
         for site in _each_once():
-            check_cuts_agree(model, site)
+            if not site.of_experts:
+                check_cuts_agree(model, site)
         return model
     _check_kind(model)
     _correct_sizes(model)
+    open_experts(model)
     model.refused_sites = {}
     try:
         _check_logits(model)
