@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import dissect
-from dissect import Mask, ablated, bake
+from dissect import DissectError, Mask, ablated, bake
 from dissect.backend.anatomy import gain
 from dissect.backend.sites import SITES, hook_points, sites_of
+from dissect.backend.units import Unit
 from dissect.backend.weights import output_weights, weights_of
-from dissect.cards.directions import token_weights
+from dissect.cards.directions import direction, token_weights
 from dissect.evaluation.evaluate import reference_of
+from dissect.evaluation.targets import targets_of
 from dissect.models.adopt import adopt
 from dissect.models.fingerprint import model_fingerprint, parameters_of_bridge
 from tests.support import tiny
@@ -172,6 +175,36 @@ def test_a_masked_model_reads_no_padding(bridged):
         alone = dissect.Windows.from_tokens(tokens[row : row + 1, :length])
         sums += dissect.collect(model, alone, sites="mlp", progress=False)["mlp"]["sum"]
     assert_close(stats["mlp"]["sum"], sums)
+
+
+def test_a_masked_model_is_asked_for_masked_tokens(bridged, monkeypatch):
+    model = bridged("bert")
+    monkeypatch.setattr(model, "_tokenizer", SimpleNamespace(mask_token_id=5, all_special_ids=[5]))
+    asked = targets_of(model, WINDOWS)
+    logits = transformers_model("bert")(asked.tokens).logits[asked.at]
+    expected = torch.nn.functional.cross_entropy(logits.double(), WINDOWS.tokens[asked.at])
+    found = dissect.evaluate(model, WINDOWS, progress=False)
+    assert found["n"] == asked.at.sum() > 0
+    assert found["loss"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_weights_that_cannot_be_read(bridged, monkeypatch):
+    model, whole = tiny_bridge("llama"), bridged("llama")(WINDOWS.tokens)
+    kind = type(model.blocks[0].mlp)
+    monkeypatch.setattr(kind, "W_out", property(unreadable))
+    model.refused_sites = {}
+    mask = some_units(model, "mlp")
+    with pytest.raises(
+        DissectError, match=r"weights of site 'mlp' in layer 0 of llama cannot be read \(.*4 bits.* hooks"
+    ):
+        bake(model, mask)
+    assert direction(model, Unit("mlp", 0, (1,))) is None
+    with ablated(model, mask):
+        assert not torch.equal(model(WINDOWS.tokens), whole)
+
+
+def unreadable(mlp):
+    raise NotImplementedError("they have 4 bits")
 
 
 def test_hook_points_are_looked_up_once(bridged, monkeypatch):
