@@ -18,6 +18,7 @@ from dissect.ablation.in_weights import bake
 from dissect.backend import fast
 from dissect.backend.forward import run_blocks, unembed
 from dissect.backend.hooks import hooked
+from dissect.backend.routing import current_routing
 from dissect.backend.sites import Site, hook_points
 from dissect.backend.weights import weights_of
 from dissect.base.errors import DissectError
@@ -74,7 +75,7 @@ def _read(
     """The logits, and what the site reads in the first, the middle and the last layer."""
     points, found = hook_points(model, site), {}
     layers = sorted({0, len(points) // 2, len(points) - 1})
-    with hooked([(points[layer], lambda z, layer=layer: found.update({layer: z})) for layer in layers]):
+    with hooked([(points[layer], partial(_keep, found, layer)) for layer in layers]):
         logits = logits_of(model, tokens)
     shape = site.read_shape(model.cfg)
     for layer in layers:
@@ -83,6 +84,11 @@ def _read(
         if found[layer].shape[2:] != shape:
             raise DissectError(f"its activations in layer {layer} are {tuple(found[layer].shape[2:])}, not {shape}")
     return logits, found
+
+
+def _keep(found: dict[int, Tensor], layer: int, z: Tensor) -> None:
+    routing = current_routing()
+    found[layer] = z if routing is None else routing.dense(z)
 
 
 def _strongest(model: Any, site: Site, layer: int, z: Float[Tensor, "window position *read"]) -> tuple[int, ...]:
@@ -103,8 +109,11 @@ def _effects(
     points = hook_points(model, site)
 
     def zero(window: int, place: Place, z: Tensor) -> Tensor:
-        z = z.clone()
-        z[(window, slice(None), *place[1:])] = 0
+        z, routing = z.clone(), current_routing()
+        if routing is None:
+            z[(window, slice(None), *place[1:])] = 0
+        else:
+            z[routing.rows_of(window, place[1]), place[2]] = 0
         return z
 
     with hooked([(points[place[0]], partial(zero, window, place)) for window, place in enumerate(places)]):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dissect.backend.forward import Part
 from dissect.backend.hooked_pass import Reader, Reporting, hooked_pass
-from dissect.backend.sites import RESIDUAL, SITES
+from dissect.backend.sites import RESIDUAL, SITES, sites_of
 from dissect.base.errors import DissectError
 
 
@@ -43,7 +43,8 @@ def first_not_finite(model: Any, data: Any, parts: list[Part]) -> str | None:
 def _readers(model: Any, look: Any) -> Iterator[tuple[Any, Reader]]:
     """At what each site reads, and at what each layer leaves, where the model has such a hook point."""
     named = model.hook_dict  # a bridge makes it anew at every access
-    hooks = {site.hook: f"site {site.name!r}" for site in reversed(SITES.values())} | {RESIDUAL: "the residual stream"}
+    sites = {SITES[name].hook: f"site {name!r}" for name in reversed(sites_of(model))}
+    hooks = sites | {RESIDUAL: "the residual stream"}
     for layer in range(model.cfg.n_layers):
         for hook, what in hooks.items():
             name = hook.format(layer=layer)

@@ -49,6 +49,17 @@ class Routing:
         chosen = keep.flatten().to(rows.device)[self.place]
         return rows[chosen], Routing(self.expert[chosen], self.place[chosen], self.shape)
 
+    def rows_of(self, window: int, expert: int) -> Bool[Tensor, " row"]:
+        """True for the rows of an expert in one window."""
+        return (self.expert == expert) & (self.place // self.shape[1] == window)
+
+    def dense(self, rows: Float[Tensor, "row unit"]) -> Float[Tensor, "window position expert unit"]:
+        """The activations of all units at every position, of a small batch."""
+        windows, positions, experts = self.shape
+        found = rows.new_zeros(windows * positions, experts, rows.shape[1])
+        found[self.place, self.expert] = rows
+        return found.unflatten(0, (windows, positions))
+
     def of_unit(self, rows: Float[Tensor, "row unit"], expert: int, unit: int) -> Float[Tensor, "window position"]:
         """The activations of one unit at every position, zero where its expert was not routed to."""
         mine = self.expert == expert

@@ -41,6 +41,11 @@ class Site:
     mixed: bool = False
 
     @property
+    def of_experts(self) -> bool:
+        """True for a site of mixtures of experts alone."""
+        return self.read[0] == "expert"
+
+    @property
     def is_whole(self) -> bool:
         """True where a unit is a whole head or expert, which writes in many directions."""
         return self.unit[-1] in ("head", "expert")
@@ -103,6 +108,8 @@ EXPERT, EXPERT_MLP = "blocks.{layer}.hook_expert", "blocks.{layer}.hook_expert_m
 
 RESIDUAL = "blocks.{layer}.hook_resid_post"  # what a layer leaves, `window position d_model`; not a site
 PATTERN = "blocks.{layer}.attn.hook_pattern"  # where heads look, `window head position key`; not a site
+
+USE_EXPERTS = "; use sites 'expert' and 'expert_mlp'"
 
 SITES: dict[str, Site] = {
     "mlp": Site("mlp", MLP_POST, read=("d_mlp",), unit=("d_mlp",), eps=1e-3, signed=False, weights="feed_forward"),
@@ -190,6 +197,8 @@ def hook_points(model: Any, site: Site) -> list[Any]:
         raise DissectError(
             f"site {site.name!r} is not in {_listed(outputs)} of {model.cfg.model_name!r}, mixtures of experts: "
             f"{site.hook_name(outputs[0])!r} is their output there, not the activations of neurons"
+            + USE_EXPERTS
+            * (EXPERT.format(layer=outputs[0]) in named)
         )
     if reason := getattr(model, "refused_sites", {}).get(site.name):
         raise DissectError(f"site {site.name!r} of {model.cfg.model_name!r} cannot be used: {reason}")

@@ -46,11 +46,11 @@ class Direction:
 def direction(model: Any, unit: Unit, k: int = 10) -> Direction | None:
     """The k tokens that a unit promotes most, and the k that it suppresses most, directly (not through later layers).
 
-    None for whole heads, which write in many directions, for sites without weights, for models whose head is not
-    linear, and for those whose weights cannot be read (quantized ones).
+    None for whole heads and experts, which write in many directions, for sites without weights, for models whose head
+    is not linear, and for those whose weights cannot be read (quantized ones).
     """
     site = SITES[unit.site]
-    if not site.is_neuron or site.weights is None or is_masked(model):
+    if site.is_whole or site.weights is None or is_masked(model):
         return None
     with torch.no_grad():
         try:

@@ -11,7 +11,7 @@ import torch
 import dissect
 from dissect import DissectError, Mask, ablated, bake
 from dissect.backend.anatomy import gain
-from dissect.backend.sites import SITES, hook_points
+from dissect.backend.sites import SITES, hook_points, sites_of
 from dissect.backend.units import Unit
 from dissect.backend.weights import output_weights, weights_of
 from dissect.cards.directions import direction, token_weights
@@ -68,9 +68,9 @@ def looks(model):
 @pytest.mark.parametrize("family", BOTH)
 def test_numbers_are_those_of_hooked_transformer(bridged, hooked, family):
     models = bridged(family), hooked(family)
-    stats = [dissect.collect(model, WINDOWS, sites=list(SITES), progress=False) for model in models]
+    stats = [dissect.collect(model, WINDOWS, sites=sites_of(model), progress=False) for model in models]
     references = [reference_of(model, WINDOWS) for model in models]
-    for site in SITES:
+    for site in sites_of(models[0]):
         for moment in ("sum", "sum_abs", "sum_sq"):
             assert_close(*(stat[site][moment] for stat in stats))
         with ablated(models[0], some_units(models[0], site)), ablated(models[1], some_units(models[1], site)):
@@ -87,8 +87,8 @@ def test_numbers_are_those_of_hooked_transformer(bridged, hooked, family):
 def test_cut_in_weights_as_by_hooks_and_back(bridged, family, value):
     model, tokens = bridged(family), WINDOWS.tokens
     before, whole = model_fingerprint(model), model(tokens)
-    stats = dissect.collect(model, WINDOWS, sites=list(SITES), progress=False) if value == "mean" else None
-    for site in SITES:
+    stats = dissect.collect(model, WINDOWS, sites=sites_of(model), progress=False) if value == "mean" else None
+    for site in sites_of(model):
         mask = some_units(model, site)
         with ablated(model, mask, value=value, stats=stats):
             by_hooks = model(tokens)
