@@ -22,6 +22,7 @@ from torch import Tensor
 
 from dissect.ablation.by_hooks import check_cut, read_mask, replacement
 from dissect.ablation.weight_edit import WeightEdit
+from dissect.backend.anatomy import why_values_do_not_add_up
 from dissect.backend.sites import SITES, hook_points
 from dissect.backend.weights import UnitWeights, weights_of
 from dissect.base.errors import DissectError
@@ -66,9 +67,9 @@ def _bake_layer(
 ) -> None:
     """Set to zero what units write, and what makes them where it makes no others; keep what their means add."""
     rows, instead = weights.at_output(pruned), weights.at_output(means)
-    bias, written = weights.output_bias, weights.output[rows.to(weights.output.device)]
+    written = weights.output[rows.to(weights.output.device)]
     if instead[rows].any():
-        edit.set(bias, bias + (instead[rows].to(written.device) @ written.double()).to(bias))
+        edit.add_to_bias(weights, instead[rows].to(written.device) @ written.double())
     edit.set(weights.output, 0, rows[..., None])
     if weights.make_alone(pruned):
         for weight in weights.inputs:
@@ -82,9 +83,8 @@ def check_values_add_up(model: Any) -> None:
 
     It does not where values are clamped after their hook, nor where rows of the pattern sum to less than one.
     """
-    for flag, is_set in (("clip_qkv", model.cfg.clip_qkv is not None), ("sinks", model.cfg.use_attention_sinks)):
-        if is_set:
-            raise DissectError(
-                f"{model.cfg.model_name} has attention with {flag}, so that values cannot be moved into weights; prune "
-                "it by hooks (dissect.ablate), without the SVD rotation, or set values to zero"
-            )
+    if reason := why_values_do_not_add_up(model):
+        raise DissectError(
+            f"{model.cfg.model_name} has attention with {reason}, so that values cannot be moved into weights; prune "
+            "it by hooks (dissect.ablate), without the SVD rotation, or set values to zero"
+        )

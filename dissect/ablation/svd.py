@@ -16,8 +16,10 @@ from torch import Tensor
 
 from dissect.ablation.in_weights import check_values_add_up
 from dissect.ablation.weight_edit import WeightEdit
-from dissect.backend.weights import value_parameters
+from dissect.backend.sites import SITES
+from dissect.backend.weights import UnitWeights, weights_of
 from dissect.base.checks import check_model
+from dissect.base.errors import DissectError
 from dissect.base.ranks import as_on_main_
 
 
@@ -29,7 +31,7 @@ def rotate_to_svd(model: Any) -> WeightEdit:
     largest first.
 
     Raises:
-        DissectError: The model changes values on their way (`check_values_add_up`).
+        DissectError: The model changes values on their way (`check_values_add_up`), or has no weights that make them.
     """
     return rotate(WeightEdit(), model)
 
@@ -39,23 +41,33 @@ def rotate(edit: WeightEdit, model: Any) -> WeightEdit:
     check_model(model)
     check_values_add_up(model)
     with torch.no_grad(), edit.or_nothing():
-        for block in model.blocks:
-            _rotate_layer(edit, block.attn)
+        for layer in range(model.cfg.n_layers):
+            _rotate_layer(edit, _weights(model, layer))
         return edit
 
 
-def _rotate_layer(edit: WeightEdit, attention: Any) -> None:
-    weight, bias = value_parameters(attention)
-    d_model, heads = attention.W_O.shape[-1], weight.shape[0]
+def _weights(model: Any, layer: int) -> UnitWeights:
+    weights = weights_of(SITES["value"], model, layer)
+    if not weights.inputs:
+        raise DissectError(
+            f"{model.cfg.model_name} makes its values in more than one product, so that they cannot be rotated; "
+            "prune without the SVD rotation"
+        )
+    return weights
+
+
+def _rotate_layer(edit: WeightEdit, weights: UnitWeights) -> None:
+    (weight,), d_model = weights.inputs, weights.output.shape[-1]
     together = "(value group) d_head d_model -> value d_head (group d_model)"
-    outputs = rearrange(attention.W_O.double(), together, value=heads)
-    constant = einsum(bias.double(), outputs, "value d_head, value d_head written -> written")
+    outputs = rearrange(weights.output.double(), together, value=len(weight))
+    for bias in weights.input_biases:
+        constant = einsum(bias.double(), outputs, "value d_head, value d_head written -> written")
+        edit.add_to_bias(weights, constant.reshape(-1, d_model).sum(0))
+        edit.set(bias, 0)
     reading, writing = _balanced_svd(weight.double(), outputs)
     apart = "value d_head (group d_model) -> (value group) d_head d_model"
-    edit.set(attention.b_O, attention.b_O + constant.reshape(-1, d_model).sum(0).to(attention.b_O))
-    edit.set(bias, 0)
     edit.set(weight, reading)
-    edit.set(attention.W_O, rearrange(writing, apart, d_model=d_model))
+    edit.set(weights.output, rearrange(writing, apart, d_model=d_model))
 
 
 def _balanced_svd(

@@ -42,9 +42,10 @@ def first_not_finite(model: Any, data: Any, parts: list[Part]) -> str | None:
 
 def _readers(model: Any, look: Any) -> Iterator[tuple[Any, Reader]]:
     """At what each site reads, and at what each layer leaves, where the model has such a hook point."""
+    named = model.hook_dict  # a bridge makes it anew at every access
     hooks = {site.hook: f"site {site.name!r}" for site in reversed(SITES.values())} | {RESIDUAL: "the residual stream"}
     for layer in range(model.cfg.n_layers):
         for hook, what in hooks.items():
             name = hook.format(layer=layer)
-            if name in model.hook_dict:
-                yield model.hook_dict[name], partial(look, f"layer {layer}, {what} ({name})")
+            if name in named:
+                yield named[name], partial(look, f"layer {layer}, {what} ({name})")

@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from dissect.backend import fast
+from dissect.backend import bridged_pass, fast
+from dissect.backend.anatomy import counts_length, is_masked, looks_ahead, soft_cap
 from dissect.backend.fresh import fresh
-from dissect.base.checks import check_kind, check_model
+from dissect.base.checks import check_kind, check_model, is_bridge
 from dissect.base.errors import DissectError
 from dissect.base.ranks import from_main
 from dissect.data.padding import seems_padded
@@ -92,7 +93,7 @@ def _check_padding(model: Any, windows: Windows) -> None:
     """Raise `DissectError` where tokens would see padding, marked or not."""
     mask = windows.attention_mask
     if mask is None:
-        _check_is_marked(windows, getattr(model, "tokenizer", None), looks_ahead=_looks_ahead(model))
+        _check_is_marked(windows, getattr(model, "tokenizer", None), looks_ahead=looks_ahead(model))
     elif not mask.all() and not _knows_padding(model):
         raise DissectError(
             f"windows have padding, which {model.cfg.model_name} would read, or count to their length "
@@ -114,21 +115,12 @@ def _check_is_marked(windows: Windows, tokenizer: Any, *, looks_ahead: bool) -> 
 
 def _knows_padding(model: Any) -> bool:
     """True where padding after a window's tokens changes nothing about them: it is masked, or not looked at."""
-    return is_masked(model) or not (_looks_ahead(model) or model.cfg.use_dynamic_ntk_rope)
-
-
-def _looks_ahead(model: Any) -> bool:
-    return is_masked(model) or model.cfg.attention_dir != "causal"
-
-
-def is_masked(model: Any) -> bool:
-    """True for a masked language model (`HookedEncoder`), False for a causal one."""
-    return hasattr(model, "mlm_head")
+    return is_masked(model) or not (looks_ahead(model) or counts_length(model))
 
 
 def plan_of(model: Any) -> fast.Plan | None:
-    """What `run_blocks` and `unembed` need to know of the hooks on a model, asked once; a masked one needs nothing."""
-    return None if is_masked(model) else fast.plan_of(model)
+    """What `run_blocks` and `unembed` need to know of the hooks on a `HookedTransformer`, asked once; else None."""
+    return None if is_bridge(model) or is_masked(model) else fast.plan_of(model)
 
 
 def run_part(model: Any, data: Any, part: Part, plan: fast.Plan | None = None) -> Residual:
@@ -143,15 +135,18 @@ def run_blocks(
     attention_mask: Bool[Tensor, "window position"] | None = None,
     plan: fast.Plan | None = None,
 ) -> Residual:
-    """The residual stream after the last block: every hook up to there fires, nothing is unembedded.
+    """The residual stream after the last block, of a bridge after the final norm too; nothing is unembedded.
 
+    Every hook up to there fires.
     `attention_mask` is False at padding after a window's tokens. A causal model needs none: no token sees what comes
     after it. `plan` is that of a pass with several batches (`plan_of`).
     """
     device = torch.device(model.cfg.device)
     tokens = _moved(tokens, device)
-    if is_masked(model):
+    if is_bridge(model) or is_masked(model):
         seen = None if attention_mask is None or attention_mask.all() else attention_mask.long().to(device)
+        if is_bridge(model):
+            return bridged_pass.final_rows(model, tokens, seen)
         return model.encoder_output(tokens, one_zero_attention_mask=seen)
     with fresh(model, tokens.shape[1]):
         quick = fast.run_blocks(model, tokens, plan or fast.plan_of(model))
@@ -173,10 +168,10 @@ def unembed(
     The product wants many rows, to read the vocabulary's matrix seldom; what is done with the logits wants few, to
     find them in the processor's cache.
     """
-    plan = plan or plan_of(model)
+    plan, cap = plan or plan_of(model), soft_cap(model)
     for rows in residual.split(ROWS_PER_PRODUCT):
         for logits in _logits(model, rows, plan).split(logits_per_slice(residual)):
-            yield _soft_capped(logits.float(), model.cfg.output_logits_soft_cap)
+            yield _soft_capped(logits.float(), cap)
 
 
 def logits_per_slice(residual: Tensor) -> int:
@@ -185,6 +180,8 @@ def logits_per_slice(residual: Tensor) -> int:
 
 
 def _logits(model: Any, residual: Float[Tensor, "row d_model"], plan: fast.Plan | None) -> Float[Tensor, "row vocab"]:
+    if is_bridge(model):
+        return bridged_pass.logits(model, residual)
     if plan is None:
         return model.unembed(model.mlm_head(residual[None]))[0]
     return fast.logits(model, residual, plan)

@@ -48,6 +48,10 @@ class Site:
         """The full name of the hook point in `layer`, e.g. `blocks.3.mlp.hook_post`."""
         return self.hook.format(layer=layer)
 
+    def output_name(self, layer: int) -> str:
+        """The full name of the hook point at what the site's part of a block gives out, where the model has one."""
+        return f"{self.hook_name(layer).rpartition('.')[0]}.hook_out"
+
     def unit_shape(self, cfg: Any) -> tuple[int, ...]:
         """The shape of one layer's units in a model with TransformerLens configuration `cfg`."""
         return tuple(sizes(cfg)[name] for name in self.unit)
@@ -130,15 +134,27 @@ def hook_points(model: Any, site: Site) -> list[Any]:
     """The site's hook points in `model`, one a layer.
 
     Raises:
-        DissectError: The model has no such hook point (TransformerLens would silently skip it).
+        DissectError: The model has no such hook point in some layers (TransformerLens would silently skip it), another
+            activation has its name there, or `load_model` found that cutting at it is not cutting in the weights.
     """
-    points = []
-    for layer in range(model.cfg.n_layers):
-        name = site.hook_name(layer)
-        if name not in model.hook_dict:
-            raise DissectError(
-                f"site {site.name!r} needs hook point {name!r}, which {model.cfg.model_name!r} does not have "
-                "(mixture-of-experts and attention-only models have no single feed-forward layer)"
-            )
-        points.append(model.hook_dict[name])
+    named = model.hook_dict  # a bridge makes it anew at every access
+    layers = range(model.cfg.n_layers)
+    if missing := [layer for layer in layers if site.hook_name(layer) not in named]:
+        raise DissectError(
+            f"site {site.name!r} needs hook point {site.hook_name(missing[0])!r}, which {model.cfg.model_name!r} does "
+            f"not have in {_listed(missing)} (a mixture of experts has no single feed-forward layer, a layer without "
+            "attention no heads)"
+        )
+    points = [named[site.hook_name(layer)] for layer in layers]
+    if outputs := [layer for layer in layers if points[layer] is named.get(site.output_name(layer))]:
+        raise DissectError(
+            f"site {site.name!r} is not in {_listed(outputs)} of {model.cfg.model_name!r}, mixtures of experts: "
+            f"{site.hook_name(outputs[0])!r} is their output there, not the activations of neurons"
+        )
+    if reason := getattr(model, "refused_sites", {}).get(site.name):
+        raise DissectError(f"site {site.name!r} of {model.cfg.model_name!r} cannot be used: {reason}")
     return points
+
+
+def _listed(layers: list[int]) -> str:
+    return f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"

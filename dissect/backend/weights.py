@@ -10,7 +10,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from dissect.backend.sites import Site
-from dissect.base.errors import DissectError
+from dissect.base.errors import DissectError, summary
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,23 +18,26 @@ class UnitWeights:
     """The weights of one layer's units, as they are stored.
 
     Attributes:
-        inputs: What makes activations of the residual stream, each `... d_model unit`.
+        inputs: What makes activations of the residual stream, each `... d_model unit`; none where that is more than a
+            product.
         input_biases: Each `*unit`.
         output: What activations are multiplied by, `*row d_model`. There may be several heads in it for each of the
             units', which serve them in order: grouped queries.
-        output_bias: `d_model`.
+        output_bias: `d_model`; None where there is none.
         norm: The norm between what is written and the residual stream; None where there is none.
+        linear: What a bias can be added to where there is none: the transformers module that holds the output weights.
     """
 
     inputs: tuple[Tensor, ...]
     input_biases: tuple[Tensor, ...]
     output: Float[Tensor, "*row d_model"]
-    output_bias: Float[Tensor, " d_model"]
+    output_bias: Float[Tensor, " d_model"] | None
     norm: Any = None
+    linear: Any = None
 
     def make_alone(self, units: Tensor) -> bool:
         """True where the inputs make `units` and no others: value weights may be shared by several heads' units."""
-        return all(bias.shape == units.shape for bias in self.input_biases)
+        return all((*weight.shape[:-2], weight.shape[-1]) == units.shape for weight in self.inputs)
 
     def at_output(self, units: Shaped[Tensor, " *unit"]) -> Shaped[Tensor, " *row"]:
         """A mask or values of `units`, for the rows of `output`: once for each head that they serve."""
@@ -44,23 +47,49 @@ class UnitWeights:
 def feed_forward_weights(block: Any) -> UnitWeights:
     """Of a layer's feed-forward neurons."""
     mlp = block.mlp
-    gate, bias = getattr(mlp, "W_gate", None), getattr(mlp, "b_in", None)
-    inputs = (mlp.W_in,) if gate is None else (mlp.W_in, gate)
-    biases = () if bias is None else (bias,)
-    return UnitWeights(inputs, biases, mlp.W_out, mlp.b_out, getattr(block, "ln2_post", None))
+    inputs = _there(mlp.W_in, getattr(mlp, "W_gate", None))
+    biases = _there(getattr(mlp, "b_in", None), getattr(mlp, "b_gate", None))
+    linear = getattr(getattr(mlp, "out", None), "original_component", None)
+    return UnitWeights(inputs, biases, mlp.W_out, mlp.b_out, norm_after(block, "ln2"), linear)
 
 
 def attention_weights(block: Any) -> UnitWeights:
     """Of a layer's value and pre-out neurons."""
     attention = block.attn
-    weight, bias = value_parameters(attention)
-    return UnitWeights((weight,), (bias,), attention.W_O, attention.b_O, getattr(block, "ln1_post", None))
+    linear = getattr(getattr(attention, "o", None), "original_component", None)
+    after = norm_after(block, "ln1")
+    return UnitWeights(*_values(attention), attention.W_O, attention.b_O, after, linear)
 
 
-def value_parameters(attention: Any) -> tuple[Tensor, Tensor]:
-    """W_V `value_head d_model d_head` and b_V `value_head d_head` as they are stored, ungrouped or grouped."""
-    grouped = hasattr(attention, "_W_V")
-    return (attention._W_V, attention._b_V) if grouped else (attention.W_V, attention.b_V)
+def _values(attention: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """W_V `value_head d_model d_head` and b_V `value_head d_head` as they are stored, ungrouped or grouped.
+
+    Neither where values are made of a latent vector (DeepSeek): units are then cut in what they write alone.
+    """
+    if hasattr(attention, "_W_V"):  # W_V would be a copy for every query head
+        return (attention._W_V,), (attention._b_V,)
+    try:
+        return (attention.W_V,), _there(attention.b_V)
+    except NotImplementedError:
+        return (), ()
+
+
+def norm_after(block: Any, name: str) -> Any:
+    """The norm after a block's attention ("ln1") or feed-forward layer ("ln2"); None where there is none.
+
+    A bridge to a model that has no norm before them (OLMo 2) calls the one after them so, too.
+    """
+    before = getattr(block, name, None)
+    stored = getattr(before, "name", None) or ""
+    is_after = stored.startswith("post_") and any(part in stored for part in AFTER[name])
+    return before if is_after else getattr(block, f"{name}_post", None)
+
+
+AFTER = {"ln1": ("attention", "attn"), "ln2": ("feedforward", "mlp")}  # in what transformers calls the norm
+
+
+def _there(*weights: Tensor | None) -> tuple[Tensor, ...]:
+    return tuple(weight for weight in weights if weight is not None)
 
 
 WEIGHTS: dict[str, Callable[[Any], UnitWeights]] = {
@@ -73,11 +102,17 @@ def weights_of(site: Site, model: Any, layer: int) -> UnitWeights:
     """The weights of a layer's units.
 
     Raises:
-        DissectError: The site has none.
+        DissectError: The site has none, or they cannot be read (of a quantized model, or in parts that are not known).
     """
     if site.weights is None:
         raise DissectError(f"site {site.name!r} has no weights of its own; prune it by hooks (dissect.ablate)")
-    return WEIGHTS[site.weights](model.blocks[layer])
+    try:
+        return WEIGHTS[site.weights](model.blocks[layer])
+    except (AttributeError, NotImplementedError) as error:  # a bridge's, of parts that it lacks or will not show
+        raise DissectError(
+            f"the weights of site {site.name!r} in layer {layer} of {model.cfg.model_name} cannot be read "
+            f"({summary(error)}); prune it by hooks (dissect.ablate)"
+        ) from error
 
 
 def output_weights(site: Site, model: Any, layer: int, index: tuple[int, ...]) -> Float[Tensor, " d_model"]:

@@ -64,7 +64,9 @@ def check_positive(name: str, value: Any) -> None:
 
 def check_model(model: Any) -> None:
     """Raise `DissectError` unless `model` has what TransformerLens models have, whoever loaded it."""
-    refuse_bridge(model)
+    check_adopted(model)
+    if is_bridge(model):
+        return  # what it has is made anew at every look
     if isinstance(model, type) or not (hasattr(model, "cfg") and hasattr(model, "hook_dict")):
         raise DissectError(
             f"model must be a TransformerLens model, as dissect.load_model(name) gives it, "
@@ -72,16 +74,27 @@ def check_model(model: Any) -> None:
         )
 
 
-def refuse_bridge(model: Any) -> None:
-    """Raise `DissectError` for a `TransformerBridge`.
+def is_bridge(model: Any) -> bool:
+    """True for a `TransformerBridge` of TransformerLens, local or remote."""
+    return any(kind.__module__.startswith("transformer_lens.model_bridge") for kind in type(model).__mro__)
 
-    It has all that a model is checked for, but other parts of it answer to the same names (Gemma's norms, a mixture's
-    block output), so that results could be wrong without a sign.
+
+def check_adopted(model: Any) -> None:
+    """Raise `DissectError` for a `TransformerBridge` that `load_model` has not checked.
+
+    It has all that a model is checked for, but other parts may answer to the same names (a mixture's block output, a
+    width that its configuration gets wrong), so that results could be wrong without a sign.
     """
-    if any(kind.__module__.startswith("transformer_lens.model_bridge") for kind in type(model).__mro__):
+    if not is_bridge(model):
+        return
+    if not hasattr(model, "original_model"):
         raise DissectError(
-            f"dissect works on a HookedTransformer, got {type(model).__name__}; "
-            "load the model with dissect.load_model(name or folder)"
+            f"a {type(model).__name__} computes somewhere else, where no hook can change anything; "
+            "load the model on this machine with dissect.load_model(name or folder)"
+        )
+    if not hasattr(model, "refused_sites"):
+        raise DissectError(
+            f"this {type(model).__name__} has not been checked; give dissect what dissect.load_model(bridge) returns"
         )
 
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
+from dissect.backend.bridged_pass import patterns_computed
 from dissect.backend.finite import not_finite
 from dissect.backend.forward import Part
 from dissect.backend.hooked_pass import Reader, Reporting, in_parts, read_all
@@ -64,8 +65,15 @@ def attentions(
 
     def measure(parts: list[Part]) -> Float64[Tensor, "head measure"]:
         sums = torch.zeros(len(heads), 4 + DISTANCES, dtype=torch.float64)
-        readers = _readers(model, heads, windows, sums)
-        read_all(model, windows, parts, readers, counted=windows.keep, reporting=reporting)
+        reached: set[Unit] = set()
+        readers = _readers(model, heads, windows, sums, reached)
+        with patterns_computed(model):
+            read_all(model, windows, parts, readers, counted=windows.keep, reporting=reporting)
+        if parts and (missing := set(heads) - reached):
+            raise DissectError(
+                f"{model.cfg.model_name} computes no attention pattern that {min(missing)} could be read from; "
+                "load it with eager attention (attn_implementation='eager')"
+            )
         return sums
 
     # A fourth of the usual windows, since patterns are computed.
@@ -79,22 +87,24 @@ def _attention(means: list[float], n: int) -> Attention:
 
 
 def _readers(
-    model: Any, heads: Sequence[Unit], windows: Windows, sums: Float64[Tensor, "head measure"]
+    model: Any, heads: Sequence[Unit], windows: Windows, sums: Float64[Tensor, "head measure"], reached: set[Unit]
 ) -> Iterator[tuple[Any, Reader]]:
-    """On the pattern of each head, what adds to its row of `sums`."""
+    """On the pattern of each head, what adds to its row of `sums`, and the head to those `reached`."""
 
     def read(row: int, z: Tensor, units: Tensor | None, part: Part) -> None:
         pattern, keep = z[:, heads[row].index[0]].float().cpu(), windows.keep[part]
         # Rows of a pattern sum to one; TransformerLens puts 0 where it is not a number.
         if not (pattern[keep].sum(-1) > 0.5).all():
             raise not_finite(f"the attention of {heads[row]} is not finite")
+        reached.add(heads[row])
         sums[row] += _sums(pattern, windows.tokens[part], keep)
 
+    named = model.hook_dict  # a bridge makes it anew at every access
     for row, head in enumerate(heads):
         name = PATTERN.format(layer=head.layer)
-        if name not in model.hook_dict:
+        if name not in named:
             raise DissectError(f"head cards need hook point {name!r}, which {model.cfg.model_name!r} does not have")
-        yield model.hook_dict[name], partial(read, row)
+        yield named[name], partial(read, row)
 
 
 def _sums(

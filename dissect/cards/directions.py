@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dissect.backend.forward import is_masked
+from dissect.backend.anatomy import gain, is_masked, logit_scale
 from dissect.backend.sites import SITES
 from dissect.backend.units import Unit
 from dissect.backend.weights import output_weights, weights_of
@@ -69,7 +69,7 @@ def token_weights(model: Any, written: Float[Tensor, " d_model"], norm: Any) -> 
     """
     for each in (norm, getattr(model, "ln_final", None)):
         written = _normed(written, each, model.cfg.normalization_type)
-    return written @ model.unembed.W_U.float()
+    return written @ model.unembed.W_U.float() * logit_scale(model)
 
 
 def _normed(written: Tensor, norm: Any, kind: str | None) -> Tensor:
@@ -77,5 +77,5 @@ def _normed(written: Tensor, norm: Any, kind: str | None) -> Tensor:
         return written
     if kind.startswith("LN"):
         written = written - written.mean()
-    weight = getattr(norm, "w", None)
-    return written if weight is None else written * weight.float()
+    by = gain(norm)
+    return written if by is None else written * by

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from dissect.base.checks import as_text_or_path, check_kind, check_seed, check_whole, refuse_bridge
+from dissect.base.checks import as_text_or_path, check_adopted, check_kind, check_seed, check_whole
 from dissect.base.checksums import checksum
 from dissect.base.errors import DissectError
 from dissect.base.progress import hidden
@@ -223,7 +223,7 @@ def load_windows(
 
 def _check_request(model: Any, tokens: int, context: int) -> None:
     """The errors that can be known before anything is read."""
-    refuse_bridge(model)
+    check_adopted(model)
     if getattr(model, "tokenizer", None) is None:
         raise DissectError(
             f"the model has no tokenizer: its folder has no file called like {', '.join(TOKENIZER_FILES)}; "

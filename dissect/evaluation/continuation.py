@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dissect.backend.forward import is_masked, run_blocks, unembed
+from dissect.backend.anatomy import is_masked
+from dissect.backend.forward import run_blocks, unembed
 from dissect.backend.memory import within_memory
 from dissect.base.errors import DissectError
 from dissect.data.packing import beginning, encode

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from dissect.backend.forward import check_readable, is_masked
+from dissect.backend.anatomy import is_masked
+from dissect.backend.forward import check_readable
 from dissect.base.checks import check_seed
 from dissect.base.errors import DissectError
 from dissect.data.windows import Windows

@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
+from torch import Tensor
+
+from dissect.base.checks import is_bridge
 from dissect.base.checksums import checksum, raw
 
 PACKAGES = ("dissect", "torch", "transformer-lens", "transformers", "datasets", "numpy")
 
 
 def model_fingerprint(model: Any) -> str:
-    """SHA-256 over the names, dtypes, shapes and bytes of all parameters."""
-    parts = (
-        (f"{name} {parameter.dtype} {tuple(parameter.shape)}", raw(parameter))
-        for name, parameter in model.named_parameters()
-    )
+    """SHA-256 over the names, dtypes, shapes and bytes of all parameters.
+
+    Those of a bridge have transformers' names, whatever wraps its modules, so that versions of TransformerLens agree.
+    """
+    named = parameters_of_bridge(model) if is_bridge(model) else model.named_parameters()
+    parts = ((f"{name} {parameter.dtype} {tuple(parameter.shape)}", raw(parameter)) for name, parameter in named)
     return checksum(chain.from_iterable(parts))
+
+
+def parameters_of_bridge(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """The parameters of a bridge's transformers model by their names there, each once.
+
+    Those of a fused attention, which is taken apart, keep TransformerLens' names. The zero bias that TransformerLens 3
+    gives every unembedding is left out.
+    """
+    invented = getattr(model.unembed.original_component, "bias", None)
+    for name, parameter in model.original_model.named_parameters():
+        if parameter is not invented or parameter.any():
+            yield name.replace("_original_component.", ""), parameter
 
 
 def versions() -> dict[str, str]:

@@ -6,9 +6,10 @@ import weakref
 from dataclasses import replace
 from typing import Any
 
-from dissect.base.checks import check_model
+from dissect.base.checks import check_model, is_bridge
 from dissect.base.errors import DissectError, shown
-from dissect.models.bridged import is_bridge, twin_of
+from dissect.models.adopt import adopt
+from dissect.models.bridged import twin_of
 from dissect.models.classes import choose_class
 from dissect.models.find import found_adapter
 from dissect.models.memory import MEMORY, base_of, memory_name, refuse_folded_biases
@@ -36,18 +37,19 @@ def handed_over(model: Any, tokenizer: Any, options: LoadOptions) -> Any:
         DissectError: It is none, its value biases are folded, its logits are not those of transformers' model of the
             same weights (a bridge), or an option is for other models.
     """
-    check_model(model)
+    if not is_bridge(model):
+        check_model(model)
     _refuse(options, "adapter", "quantization", "device_map", "revision")
     bridge = is_bridge(model)
     if options.bridge not in (None, bridge):
         raise DissectError(
             f"bridge={options.bridge} was asked for, and the model that was given is a {type(model).__name__}"
         )
-    model.eval().requires_grad_(False)
-    if bridge:
-        check_parity(model, twin_of(model))
-    else:
+    if bridge and hasattr(model, "original_model"):
+        check_parity(model.eval(), twin_of(model))
+    if not bridge:
         refuse_folded_biases(model)
+    adopt(model)
     if tokenizer is not None:
         attach_tokenizer(model, tokenizer, None)
     name = MEMORY + str(model.cfg.model_name)

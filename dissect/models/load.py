@@ -9,6 +9,7 @@ import torch
 
 from dissect.base.checks import as_text_or_path
 from dissect.base.errors import DissectError, summary
+from dissect.models.adopt import adopt
 from dissect.models.architectures import ARCHITECTURES
 from dissect.models.bridged import bridge_of
 from dissect.models.convert import hooked_model
@@ -54,7 +55,8 @@ def load_model(
         n_devices: GPUs to spread the layers of a `HookedTransformer` over, where it is larger than one of them.
 
     The model's logits on a short batch are compared with transformers' before it is returned (but those of a
-    `HookedTransformer` in memory, which has no other to compare with). It asks for no gradients, and `model.source`
+    `HookedTransformer` in memory, which has no other to compare with), and a unit of each site that is cut by hooks
+    with the same unit cut in the weights. It asks for no gradients, and `model.source`
     says where it came from. `model.tokenizer` is None where there is none. Its weights are in memory of their own: a
     change of the folder or of the model in memory does not reach it. Code from a model repository is never run.
 
@@ -62,7 +64,7 @@ def load_model(
         DissectError: The name is unknown, the hub or a cache cannot be used, neither class takes the architecture, a
             part of it would be left out (weights without a place, an adapter beside the weights), its tokenizer or
             its adapter cannot be read, an option is not for this model, there are fewer GPUs than `n_devices`, or the
-            logits differ from transformers'.
+            logits differ from transformers', or cuts by hooks and in the weights do not agree.
     """
     options = LoadOptions(_text(adapter), bridge, quantization, device_map, revision)
     options.check()
@@ -82,7 +84,7 @@ def load_model(
             check_parity(loaded, model)
     attach_tokenizer(loaded, tokenizer, config)
     loaded.source = source
-    return loaded
+    return adopt(loaded)
 
 
 def _text(adapter: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""A TransformerBridge answers to the same hook names with other parts; it is refused, not measured wrongly."""
+"""A TransformerBridge that nothing has checked is refused, not measured wrongly; the message names the remedy."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ CALLS = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_a_bridge_is_refused(bridge, mask, name, tmp_path):
-    with pytest.raises(DissectError, match=r"works on a HookedTransformer, got TransformerBridge; load the model with"):
+    with pytest.raises(
+        DissectError, match=r"TransformerBridge has not been checked; give .* dissect.load_model\(bridge"
+    ):
         CALLS[name](bridge, mask, tmp_path)
     assert {path.name for path in tmp_path.rglob("*")} <= (
         {"run"} | {path.name for path in (tmp_path / "run").glob("*")}

@@ -1,0 +1,114 @@
+"""What every loaded model goes through: nothing in it trains, its sizes are its weights', and cuts are what they seem.
+
+A bridge may be of any architecture, so that a site may be absent, or be something else than its name says: it is then
+refused where it is asked for. Of a model class that we fill ourselves every site has to be right.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import torch
+
+from dissect.ablation.agreement import check_cuts_agree, logits_of, short_window
+from dissect.backend.sites import SITES, Site
+from dissect.backend.weights import UnitWeights, weights_of
+from dissect.base.checks import check_model, is_bridge
+from dissect.base.errors import DissectError
+from dissect.models.quantized import weights_are_read
+
+TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.05}
+
+
+def adopt(model: Any) -> Any:
+    """The model itself, in evaluation mode, without gradients, and checked.
+
+    Args:
+        model: A TransformerLens model: a `HookedTransformer`, a `HookedEncoder`, or a local `TransformerBridge`, whose
+            `cfg` gets the sizes of its weights. Its transformers model is changed by being bridged, not here.
+
+    Raises:
+        DissectError: It is a bridge of another kind (remote, encoder-decoder, with processed weights), its logits are
+            not those of its final rows, or a site of another class is not what it has to be.
+    """
+    model.eval().requires_grad_(False)
+    if not is_bridge(model):
+        check_model(model)
+        for site in _each_once():
+            check_cuts_agree(model, site)
+        return model
+    _check_kind(model)
+    _correct_sizes(model)
+    model.refused_sites = {}
+    try:
+        _check_logits(model)
+        model.refused_sites = _refused_sites(model)
+    except BaseException:
+        del model.refused_sites
+        raise
+    return model
+
+
+def _each_once() -> list[Site]:
+    """Sites that are not read at one hook point with another, of which the first stands for all."""
+    return list({site.hook: site for site in reversed(SITES.values())}.values())
+
+
+def _check_kind(model: Any) -> None:
+    if not hasattr(model, "original_model"):
+        check_model(model)  # says why
+    if not hasattr(model, "blocks") or not hasattr(model, "unembed"):
+        raise DissectError(
+            f"{model.cfg.model_name} has no single stack of layers with a vocabulary after it, as encoder-decoder and "
+            "vision models have none; dissect works on decoders and masked encoders"
+        )
+    if getattr(model, "compatibility_mode", False):
+        raise DissectError(
+            f"the weights of {model.cfg.model_name} are processed (enable_compatibility_mode), so that value neurons "
+            "are others; give the bridge without it"
+        )
+
+
+def _correct_sizes(model: Any) -> None:
+    """A bridge's configuration guesses some sizes (OPT's d_mlp); its weights know."""
+    cfg = model.cfg
+    if feed_forward := _first_weights(model, "mlp"):
+        cfg.d_mlp = len(feed_forward.output)
+    if attention := _first_weights(model, "value"):
+        cfg.n_heads, cfg.d_head = attention.output.shape[:2]
+        for values in attention.inputs:
+            cfg.n_key_value_heads = len(values)
+
+
+def _first_weights(model: Any, site: str) -> UnitWeights | None:
+    """Those of the first layer that has the site; None where no layer has it."""
+    for layer in range(model.cfg.n_layers):
+        with suppress(DissectError):
+            return weights_of(SITES[site], model, layer)
+    return None
+
+
+def _check_logits(model: Any) -> None:
+    """Raise `DissectError` unless the logits of the final rows are those of the model as a whole."""
+    tokens = short_window(model)
+    with torch.no_grad():
+        ours, whole = logits_of(model, tokens), model(tokens.to(model.cfg.device))[0].float()
+    spread = (whole - whole.mean(-1, keepdim=True)).square().mean().sqrt()
+    difference = ((ours - whole).square().mean().sqrt() / spread).item()
+    if not difference <= TOLERANCE[model.cfg.dtype]:
+        raise DissectError(
+            f"{model.cfg.model_name} makes its logits in a way that is not known: those of its unembedding differ by "
+            f"{difference:.2g} of their spread; report its config.json"
+        )
+
+
+def _refused_sites(model: Any) -> dict[str, str]:
+    """Why each site cannot be used that cannot; where weights cannot be read, by what hooks do alone."""
+    refused, in_weights = {}, weights_are_read(model)
+    for site in _each_once():
+        try:
+            check_cuts_agree(model, site, in_weights=in_weights)
+        except DissectError as error:
+            refused |= {other.name: str(error) for other in SITES.values() if other.hook == site.hook}
+    return refused

@@ -1,0 +1,133 @@
+"""What is checked when a model is loaded: cuts by hooks and in weights agree, or the site is refused by name."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import dissect
+from dissect import DissectError
+from dissect.ablation.agreement import check_cuts_agree
+from dissect.backend.hooks import hooked
+from dissect.backend.sites import SITES, hook_points
+from dissect.base.checks import check_model
+from dissect.models.adopt import adopt
+from dissect.models.fingerprint import model_fingerprint
+from tests.support.bridges import tiny_bridge
+from tests.support.models import our_hooks, tiny_transformer
+from tests.support.windows import random_windows
+
+OTHER_LOGITS = r"its unit \(\d, \d+\) in layer 1, cut by hooks, changes the logits by .*differ from those by"
+
+
+def swap_hooks(attention):
+    """The hook point called "hook_v" is now on the keys."""
+    attention.hook_v, attention.hook_k = attention.hook_k, attention.hook_v
+
+
+def test_a_model_stays_as_it_was():
+    model = tiny_transformer()
+    before = model_fingerprint(model)
+    assert adopt(model) is model
+    assert model_fingerprint(model) == before
+    assert our_hooks(model) == 0
+
+
+def test_a_hook_at_another_place_is_noticed():
+    model = tiny_transformer()
+    swap_hooks(model.blocks[1].attn)
+    before = model_fingerprint(model)
+    with pytest.raises(DissectError, match=OTHER_LOGITS):
+        adopt(model)
+    assert model_fingerprint(model) == before
+    for name in ("mlp", "pre_out"):
+        check_cuts_agree(model, SITES[name])
+
+
+def test_a_hook_that_nothing_reads_is_noticed():
+    model = tiny_transformer()
+    nothing = hooked([(model.blocks[2].hook_mlp_out, torch.zeros_like)])
+    with nothing, pytest.raises(DissectError, match=r"its unit \(\d+,\) in layer 2 changes no logits when it is cut"):
+        check_cuts_agree(model, SITES["mlp"])
+    check_cuts_agree(model, SITES["mlp"])
+
+
+def test_a_model_that_is_loaded_is_checked(folder_of, monkeypatch):
+    checked = []
+    monkeypatch.setattr("dissect.models.adopt.check_cuts_agree", lambda model, site: checked.append(site.hook))
+    dissect.load_model(folder_of("llama"), dtype="float32")
+    assert set(checked) == {site.hook for site in SITES.values()}
+
+
+class TestBridges:
+    def test_what_is_loaded(self):
+        bridge = tiny_bridge("opt")
+        bridge.train().requires_grad_(True)
+        assert bridge.cfg.d_mlp == 192
+        assert adopt(bridge) is bridge
+        assert bridge.cfg.d_mlp == 80
+        assert bridge.refused_sites == {}
+        assert not bridge.training
+        assert not any(parameter.requires_grad for parameter in bridge.parameters())
+        check_model(bridge)
+
+    def test_a_mixture_has_no_feed_forward_neurons(self):
+        bridge = adopt(tiny_bridge("mixtral"))
+        with pytest.raises(
+            DissectError, match=r"site 'mlp' is not in layers 0, 1, 2 of 'mixtral', mixtures of experts"
+        ):
+            dissect.collect(bridge, random_windows(d_vocab=300))
+        assert len(hook_points(bridge, SITES["value"])) == 3
+
+    def test_layers_without_a_site_are_named(self):
+        bridge = adopt(tiny_bridge("lfm2"))
+        with pytest.raises(DissectError, match=r"'blocks.0.attn.hook_v', which 'lfm2' does not have in layers 0, 2 \("):
+            hook_points(bridge, SITES["value"])
+        assert len(hook_points(bridge, SITES["mlp"])) == 3
+
+    def test_a_site_whose_cuts_differ_is_refused_where_it_is_asked_for(self):
+        bridge = tiny_bridge("llama")
+        attention = bridge.blocks[1].attn
+        attention.__class__ = type("Copied", (type(attention),), {"W_O": property(copied_outputs)})
+        adopt(bridge)
+        assert set(bridge.refused_sites) == {"pre_out", "head"}
+        with pytest.raises(DissectError, match=rf"site 'head' of 'llama' cannot be used: {OTHER_LOGITS}"):
+            dissect.collect(bridge, random_windows(d_vocab=300), sites="head")
+        assert dissect.collect(bridge, random_windows(d_vocab=300), sites="value", progress=False)["value"].count
+
+    def test_logits_made_in_another_way_are_refused(self):
+        bridge = tiny_bridge("granite")
+        bridge.original_model.config.logits_scaling = 1.0
+        bridge.original_model.forward = scaled(bridge.original_model.forward)
+        with pytest.raises(DissectError, match=r"granite makes its logits in a way that is not known.* 0.67 of their"):
+            adopt(bridge)
+        with pytest.raises(DissectError, match="has not been checked"):
+            check_model(bridge)
+
+    def test_processed_weights_are_refused(self):
+        bridge = tiny_bridge("llama")
+        bridge.enable_compatibility_mode()
+        with pytest.raises(DissectError, match="processed"):
+            adopt(bridge)
+
+    def test_a_remote_bridge_is_refused(self):
+        remote = type("RemoteBridge", (), {"__module__": "transformer_lens.model_bridge.remote_bridge"})()
+        remote.cfg, remote.hook_dict = SimpleNamespace(model_name="far"), {}
+        with pytest.raises(DissectError, match="RemoteBridge computes somewhere else"):
+            check_model(remote)
+
+
+def copied_outputs(attention):
+    """W_O as a copy, which no edit reaches."""
+    return super(type(attention), attention).W_O.clone()
+
+
+def scaled(forward):
+    def run(*args, **options):
+        output = forward(*args, **options)
+        output.logits = output.logits * 3
+        return output
+
+    return run
