@@ -13,6 +13,7 @@ from dissect.backend.anatomy import gain, is_masked, logit_scale
 from dissect.backend.sites import SITES
 from dissect.backend.units import Unit
 from dissect.backend.weights import output_weights, weights_of
+from dissect.base.errors import DissectError
 from dissect.data.token_text import token_text
 
 
@@ -45,15 +46,18 @@ class Direction:
 def direction(model: Any, unit: Unit, k: int = 10) -> Direction | None:
     """The k tokens that a unit promotes most, and the k that it suppresses most, directly (not through later layers).
 
-    None for whole heads, which write in many directions, for sites without weights, and for models whose head is not
-    linear.
+    None for whole heads, which write in many directions, for sites without weights, for models whose head is not
+    linear, and for those whose weights cannot be read (quantized ones).
     """
     site = SITES[unit.site]
     if not site.is_neuron or site.weights is None or is_masked(model):
         return None
     with torch.no_grad():
-        written = output_weights(site, model, unit.layer, unit.index)
-        weights = token_weights(model, written, weights_of(site, model, unit.layer).norm)
+        try:
+            norm = weights_of(site, model, unit.layer).norm
+        except DissectError:
+            return None
+        weights = token_weights(model, output_weights(site, model, unit.layer, unit.index), norm)
     order = torch.sort(weights, descending=True, stable=True).indices
     words = [
         tuple(TokenWeight(token_text(model.tokenizer, token), weights[token].item()) for token in tokens.tolist())
