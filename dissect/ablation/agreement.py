@@ -30,10 +30,12 @@ TOKENS = 8
 Place = tuple[int, ...]  # of a unit: `(layer, *index)`
 
 
-def check_cuts_agree(model: Any, site: Site) -> None:
+def check_cuts_agree(model: Any, site: Site, *, in_weights: bool = True) -> None:
     """Cut the strongest unit of the first, the middle and the last layer both ways, and compare the logits.
 
-    Each is cut alone by hooks, to see that it does something, and all of them together both ways.
+    Layers in which no unit writes anything are passed over. Each unit is cut alone by hooks, to see that it does
+    something, and all of them together both ways. Without `in_weights`, for weights that cannot be read, hooks alone
+    are tried.
 
     Raises:
         DissectError: The model has no such site, its weights cannot be read, or the cuts do not agree.
@@ -41,13 +43,16 @@ def check_cuts_agree(model: Any, site: Site) -> None:
     tokens = short_window(model)
     with torch.no_grad(), fast.disabled():  # it would leave out pruned units, and add up the others in another order
         before, activations = _read(model, site, tokens)
-        places = [(layer, *_strongest(model, site, layer, z)) for layer, z in activations.items()]
+        strongest = {layer: _strongest(model, site, layer, z, in_weights) for layer, z in activations.items()}
+        places = [(layer, *index) for layer, index in strongest.items() if index is not None]
+        if not places:
+            return
         for place, effect in zip(places, _effects(model, site, places, tokens, before), strict=True):
             if not effect > 0:  # written so that NaN fails too
                 raise DissectError(
                     f"its unit {place[1:]} in layer {place[0]} changes no logits when it is cut by hooks"
                 )
-        if _agree(*_changes(model, site, places, tokens, before)):
+        if not in_weights or _agree(*_changes(model, site, places, tokens, before)):
             return
         for place in places:
             effect, difference = _changes(model, site, [place], tokens, before)
@@ -91,14 +96,21 @@ def _keep(found: dict[int, Tensor], layer: int, z: Tensor) -> None:
     found[layer] = z if routing is None else routing.dense(z)
 
 
-def _strongest(model: Any, site: Site, layer: int, z: Float[Tensor, "window position *read"]) -> tuple[int, ...]:
-    """The unit that writes most, so that its effect is more than a rounding."""
+def _strongest(
+    model: Any, site: Site, layer: int, z: Float[Tensor, "window position *read"], in_weights: bool
+) -> tuple[int, ...] | None:
+    """The unit that writes most, so that its effect is more than a rounding; without weights the most active.
+
+    None where no unit writes anything, as in a layer that was pruned before.
+    """
     written = z.float().abs().mean((0, 1))
-    if site.weights is not None:
+    if site.weights is not None and in_weights:
         rows = weights_of(site, model, layer).output.float().norm(dim=-1)
         written = written * rows.unflatten(0, (len(written), -1)).sum(1)
     if not site.is_neuron:
         written = written.flatten(len(site.unit)).sum(-1)
+    if not written.any():
+        return None
     return tuple(int(i) for i in torch.unravel_index(written.argmax(), written.shape))
 
 

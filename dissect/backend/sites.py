@@ -189,8 +189,7 @@ def hook_points(model: Any, site: Site) -> list[Any]:
     if missing := [layer for layer in layers if site.hook_name(layer) not in named]:
         raise DissectError(
             f"site {site.name!r} needs hook point {site.hook_name(missing[0])!r}, which {model.cfg.model_name!r} does "
-            f"not have in {_listed(missing)} (a mixture of experts has no single feed-forward layer, a layer without "
-            "attention no heads)"
+            f"not have in {_listed(missing)} ({_why_missing(site)})"
         )
     points = [named[site.hook_name(layer)] for layer in layers]
     if outputs := [layer for layer in layers if points[layer] is named.get(site.output_name(layer))]:
@@ -203,6 +202,12 @@ def hook_points(model: Any, site: Site) -> list[Any]:
     if reason := getattr(model, "refused_sites", {}).get(site.name):
         raise DissectError(f"site {site.name!r} of {model.cfg.model_name!r} cannot be used: {reason}")
     return points
+
+
+def _why_missing(site: Site) -> str:
+    if site.of_experts:
+        return "it is of mixtures of experts, loaded as a bridge: bridge=True"
+    return "a mixture of experts has no single feed-forward layer, a layer without attention no heads"
 
 
 def _listed(layers: list[int]) -> str:

@@ -13,10 +13,11 @@ import torch
 
 from dissect.ablation.agreement import check_cuts_agree, logits_of, short_window
 from dissect.backend.experts import open_experts
-from dissect.backend.sites import SITES, Site
+from dissect.backend.sites import SITES, Site, sites_of
 from dissect.backend.weights import UnitWeights, weights_of
 from dissect.base.checks import check_model, is_bridge
 from dissect.base.errors import DissectError
+from dissect.models.quantized import weights_are_read
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.05}
 
@@ -35,12 +36,10 @@ def adopt(model: Any) -> Any:
     model.eval().requires_grad_(False)
     if not is_bridge(model):
         check_model(model)
-        for site in _each_once():
-            if not site.of_experts:
-                check_cuts_agree(model, site)
+        for site in _each_once(model):
+            check_cuts_agree(model, site)
         return model
     _check_kind(model)
-    open_experts(model)
     _correct_sizes(model)
     open_experts(model)
     model.refused_sites = {}
@@ -53,9 +52,9 @@ def adopt(model: Any) -> Any:
     return model
 
 
-def _each_once() -> list[Site]:
-    """Sites that are not read at one hook point with another, of which the first stands for all."""
-    return list({site.hook: site for site in reversed(SITES.values())}.values())
+def _each_once(model: Any) -> list[Site]:
+    """The model's sites; of those that are read at one hook point the first stands for all."""
+    return list({SITES[name].hook: SITES[name] for name in reversed(sites_of(model))}.values())
 
 
 def _check_kind(model: Any) -> None:
@@ -107,11 +106,11 @@ def _check_logits(model: Any) -> None:
 
 
 def _refused_sites(model: Any) -> dict[str, str]:
-    """Why each site cannot be used that cannot."""
-    refused = {}
-    for site in _each_once():
+    """Why sites whose hook points are there cannot be used; where weights cannot be read, by what hooks do alone."""
+    refused, in_weights = {}, weights_are_read(model)
+    for site in _each_once(model):
         try:
-            check_cuts_agree(model, site)
+            check_cuts_agree(model, site, in_weights=in_weights)
         except DissectError as error:
             refused |= {other.name: str(error) for other in SITES.values() if other.hook == site.hook}
     return refused

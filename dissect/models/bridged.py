@@ -38,10 +38,12 @@ def twin_of(bridge: Any) -> Any:
     Raises:
         DissectError: It cannot be made, or the bridge lacks weights of it.
     """
-    wrapped = bridge.original_model
-    weights = {name.replace(WRAPPER, ""): weight for name, weight in _tensors(wrapped)}
-    kind = type(wrapped)
+    wrapped, kind = bridge.original_model, type(bridge.original_model)
     try:
+        with torch.device("meta"):
+            names = kind(copy.deepcopy(wrapped.config)).state_dict().keys()
+        weights = {name.replace(WRAPPER, ""): weight for name, weight in _tensors(wrapped)}
+        weights = {name: weight for name, weight in weights.items() if name in names}  # others are the bridge's own
         twin, report = kind.from_pretrained(
             None,
             config=copy.deepcopy(wrapped.config),
@@ -54,8 +56,7 @@ def twin_of(bridge: Any) -> Any:
             f"cannot make the transformers model of {bridge.cfg.model_name!r} to compare with: {summary(error)}; "
             "load it with dissect.load_model(name or folder, bridge=True)"
         ) from error
-    # What it has besides are the bridge's own parts.
-    check_complete({**report, "unexpected_keys": ()}, bridge.cfg.model_name, kind.__name__)
+    check_complete(report, bridge.cfg.model_name, kind.__name__)
     return twin.to(next(wrapped.parameters()).device).eval()
 
 

@@ -38,19 +38,19 @@ def handed_over(model: Any, tokenizer: Any, options: LoadOptions) -> Any:
         DissectError: It is none, its value biases are folded, its logits are not those of transformers' model of the
             same weights (a bridge), or an option is for other models.
     """
+    if not is_bridge(model):
+        check_model(model)
     _refuse(options, "adapter", "quantization", "device_map", "revision")
     bridge = is_bridge(model)
-    if not bridge:
-        check_model(model)
     if options.bridge not in (None, bridge):
         raise DissectError(
             f"bridge={options.bridge} was asked for, and the model that was given is a {type(model).__name__}"
         )
+    if bridge and hasattr(model, "original_model"):
+        check_parity(model.eval(), twin_of(model))
     if not bridge:
         refuse_folded_biases(model)
     adopt(model)
-    if bridge:
-        check_parity(model, twin_of(model))
     if tokenizer is not None:
         attach_tokenizer(model, tokenizer, None)
     name = MEMORY + str(model.cfg.model_name)

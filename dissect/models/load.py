@@ -65,7 +65,7 @@ def load_model(
         DissectError: The name is unknown, the hub or a cache cannot be used, neither class takes the architecture, a
             part of it would be left out (weights without a place, an adapter beside the weights), its tokenizer or
             its adapter cannot be read, an option is not for this model, there are fewer GPUs than `n_devices`, or the
-            logits differ from transformers'.
+            logits differ from transformers', or cuts by hooks and in the weights do not agree.
     """
     options = LoadOptions(_text(adapter), bridge, quantization, device_map, revision)
     options.check()

@@ -88,7 +88,7 @@ def record_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Ite
 
     What the record `there` does not hold is not compared; nor is the model's name, which its content may outlive.
     """
-    for part in ("loaded", "model", "data", "matched"):
+    for part in ("loading", "model", "data", "matched"):
         if part in there and part in here:
             found = changes({part: there[part]}, {part: _in_words_of(there[part], here[part])})
             for path, values in found.items():

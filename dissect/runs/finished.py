@@ -11,7 +11,7 @@ from dissect.base.errors import DissectError
 from dissect.base.progress import say
 from dissect.data.tables import HubError
 from dissect.runs.differences import record_differences
-from dissect.runs.inputs import Corpus, Load, describe, model_record
+from dissect.runs.inputs import Corpus, Load, describe, loading_record, model_record
 from dissect.runs.matched import counts_checksum
 from dissect.runs.run import Run
 
@@ -39,8 +39,8 @@ def check_finished(run: Run, load: Load, corpora: Mapping[str, Corpus]) -> None:
     """
     parts = {
         "model": lambda: _model_now(run, load),
-        "data": lambda: _data_now(run, load, corpora),
-        "matched": lambda: _matched_now(run),
+        "data": lambda: {"data": _data_now(run, load, corpora)},
+        "matched": lambda: {"matched": _matched_now(run)},
     }
     for part, now in parts.items():
         try:
@@ -48,7 +48,7 @@ def check_finished(run: Run, load: Load, corpora: Mapping[str, Corpus]) -> None:
         except NotAvailable as error:
             say(f"note: {run.path} is finished, and its {part} was not compared with what there is now: {error}")
         else:
-            check_same(run, {part: here} if here is not None else {})
+            check_same(run, here)
 
 
 class NotAvailable(DissectError):
@@ -62,12 +62,13 @@ def _available(find: Callable[[], T], kind: type[DissectError] = DissectError) -
         raise NotAvailable(str(error)) from error
 
 
-def _model_now(run: Run, load: Load) -> dict[str, Any] | None:
-    """What the model would be recorded as; None where its files are what they were."""
+def _model_now(run: Run, load: Load) -> dict[str, Any]:
+    """What the model and its loading would be recorded as; nothing where its files are what they were."""
     checksum = _available(lambda: load.checksum(run.config))
     if checksum is not None and checksum == run.record["began"].get("checksum"):
-        return None
-    return model_record(load(run.config), run.pruned_at)
+        return {}
+    model = load(run.config)
+    return {"loading": loading_record(model), "model": model_record(model, run.pruned_at)}
 
 
 def _data_now(run: Run, load: Load, corpora: Mapping[str, Corpus]) -> dict[str, Any]:

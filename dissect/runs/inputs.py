@@ -166,7 +166,7 @@ def record_of(config: PruneConfig, model: Any, windows: Mapping[str, tuple[Windo
         "config": asdict(config),
         "versions": versions(),
         "model": model_record(model, fractions),
-        "loaded": loaded_record(model),
+        "loading": loading_record(model),
         "data": {side: describe(pair) for side, pair in windows.items()},
         "shared_documents": shared_documents(dict(windows)),
         "began": origin(model),
@@ -184,7 +184,7 @@ def model_record(model: Any, sites: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def loaded_record(model: Any) -> dict[str, Any]:
+def loading_record(model: Any) -> dict[str, Any]:
     """What a run records of how its model was loaded, and is resumed with alone; weights have their fingerprint."""
     kind = type(model).__name__
     return {"class": kind, "quantization": options_of(model).quantization}
@@ -196,7 +196,7 @@ def recorded_model(run: Run, device: str | None = None, *, quantized: bool = Tru
     Raises:
         DissectError: It cannot be loaded.
     """
-    kind = run.record.get("loaded", {}).get("class")  # runs of before had one class, where they had one
+    kind = (run.record.get("loading") or {}).get("class")  # runs of before had one class, where they had one
     options = replace(run.config.load_options, bridge=kind == "TransformerBridge" if kind else run.config.bridge)
     if not quantized:
         options = replace(options, quantization=None)

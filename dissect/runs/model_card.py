@@ -54,7 +54,7 @@ def model_card(source: ModelSource, *, run: Run | None, step: int | None, shrink
     from huggingface_hub import ModelCard, ModelCardData
 
     data = ModelCardData(
-        base_model=source.location if not Path(source.location).is_absolute() else source.name,
+        base_model=source.name if not source.location or Path(source.location).is_absolute() else source.location,
         library_name="transformers",
         tags=["dissect", "pruned"],
         license=_licence(source),
@@ -123,7 +123,7 @@ def _licence(source: ModelSource) -> str | None:
 
     from dissect.models.hub import files_of
 
-    folder = files_of(source.location)
+    folder = files_of(source.location) if source.location else None
     if folder is None or not (folder / "README.md").is_file():
         return None
     try:

@@ -135,7 +135,7 @@ class _Model(_Kept):
     units: dict[str, list[Annotated[int, Field(ge=1, le=MOST_UNITS)]]]
 
 
-class _Loaded(_Kept):
+class _Loading(_Kept):
     """How the model was loaded, by which it is loaded again; runs of before do not say."""
 
     kind: Annotated[Literal["HookedTransformer", "HookedEncoder", "TransformerBridge"], Field(alias="class")]
@@ -147,7 +147,7 @@ class _Record(_Kept):
     config: dict[str, Any]
     versions: dict[str, str]
     model: _Model
-    loaded: _Loaded | None = None
+    loading: _Loading | None = None
     data: _Data
     shared_documents: dict[str, NonNegativeInt]
     began: dict[str, Any]

@@ -74,7 +74,7 @@ def test_a_model_that_was_in_memory_takes_its_tokenizer_along(tmp_path):
 
 
 def test_what_a_folder_cannot_hold_is_refused(tmp_path):
-    model = dissect.load_model(saved("gpt2", tmp_path / "gpt2"), dtype="float32", bridge=True)
+    model = dissect.load_model(saved("gpt-neox", tmp_path / "neox"), dtype="float32", bridge=True)
     dissect.rotate_to_svd(model)
     with pytest.raises(DissectError, match="have no place in a transformers model"):
         dissect.export(model, tmp_path / "exported")

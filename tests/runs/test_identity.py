@@ -143,7 +143,7 @@ def as_before(path):
     """The record without what runs begun earlier lack."""
     record = read_json(path / CONFIG)
     record["began"].pop("checksum")
-    del record["loaded"]
+    del record["loading"]
     for name in LOADING:
         del record["config"][name]
     for side in record["data"].values():

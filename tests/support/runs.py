@@ -76,7 +76,7 @@ def files_of(path):
     contents = {file.name: file.read_bytes() for file in sorted(path.iterdir()) if file.name != LOCK}
     record = json.loads(contents["config.json"])
     parts = {"config", "versions", "model", "data", "shared_documents", "began", "sha256"}
-    assert set(record) - {"loaded"} == parts | ({"matched"} if record["config"]["match"] else set())
+    assert set(record) - {"loading"} == parts | ({"matched"} if record["config"]["match"] else set())
     contents["config.json"] = {name: part for name, part in record.items() if name not in ("began", "sha256")}
     contents["history.jsonl"] = re.sub(rb'"seconds": [0-9.]+', b"", contents["history.jsonl"])
     return contents
