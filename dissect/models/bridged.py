@@ -17,19 +17,33 @@ from dissect.models.reading import check_complete
 WRAPPER = "_original_component."  # what a bridge puts into the names of the weights it wraps
 
 
-def bridge_of(hf_model: Any, architecture: str, *, name: str) -> Any:
+def bridge_of(hf_model: Any, architecture: str, *, name: str, device: torch.device | None = None) -> Any:
     """A `TransformerBridge` around `hf_model`, whose modules it replaces in place, sharing its weights.
 
-    It is in evaluation mode, its parameters ask for no gradients, and it has no tokenizer.
+    It is in evaluation mode, its parameters ask for no gradients, and it has no tokenizer. `device` is where tokens go,
+    by default where the first weights are.
     """
     transformer_lens()
     sources = importlib.import_module("transformer_lens.model_bridge.sources")
+    has_bias = getattr(hf_model.get_output_embeddings(), "bias", None) is not None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what it works around in transformers and torch
         bridge = sources.build_bridge_from_module(
-            hf_model, architecture, hf_config=hf_model.config, tokenizer=None, model_name=name
+            hf_model, architecture, hf_config=hf_model.config, tokenizer=None, model_name=name, device=device
         )
+    if not has_bias:
+        _drop_offloaded_bias(bridge)
     return bridge.eval().requires_grad_(False)
+
+
+def _drop_offloaded_bias(bridge: Any) -> None:
+    """Take away the bias of zeros that TransformerLens 3 gives every unembedding, where weights are offloaded.
+
+    Accelerate, which fetches what is offloaded, would look for it and not find it.
+    """
+    linear: Any = getattr(getattr(bridge, "unembed", None), "original_component", None)
+    if getattr(linear, "weight", None) is not None and linear.weight.is_meta:
+        linear.bias = None
 
 
 def twin_of(bridge: Any) -> Any:

@@ -36,8 +36,19 @@ def parameters_of_bridge(model: Any) -> Iterator[tuple[str, Tensor]]:
     """
     invented = getattr(model.unembed.original_component, "bias", None)
     for name, parameter in model.original_model.named_parameters():
-        if parameter is not invented or parameter.any():
-            yield name.replace("_original_component.", ""), parameter
+        weight = _fetched(model.original_model, name, parameter)
+        if parameter is not invented or weight.any():
+            yield name.replace("_original_component.", ""), weight
+
+
+def _fetched(hf_model: Any, name: str, parameter: Tensor) -> Tensor:
+    """A parameter, from where accelerate keeps it if it is offloaded."""
+    if not parameter.is_meta:
+        return parameter
+    owner, _, last = name.rpartition(".")
+    hook = hf_model.get_submodule(owner)._hf_hook
+    maps = (getattr(each, "weights_map", None) for each in getattr(hook, "hooks", (hook,)))
+    return next(weights for weights in maps if weights is not None)[last]
 
 
 def versions() -> dict[str, str]:

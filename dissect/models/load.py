@@ -108,18 +108,18 @@ def _load(source: ModelSource, dtype: torch.dtype, device: torch.device, n_devic
     hf_model = source.mapped_model(dtype, whole)
     if needs_float32_too(hf_model):
         # Read anew: widening the loaded model would keep constants that transformers has rounded (Gemma's scale).
-        _checked(source, source.mapped_model(torch.float32, whole), n_devices)
+        _checked(source, source.mapped_model(torch.float32, whole), n_devices, whole)
     # Only now, so that the copy takes the memory that the check gave back.
-    return _checked(source, in_own_memory(hf_model), n_devices), hf_model.config
+    return _checked(source, in_own_memory(hf_model), n_devices, whole), hf_model.config
 
 
-def _checked(source: ModelSource, hf_model: Any, n_devices: int) -> Any:
+def _checked(source: ModelSource, hf_model: Any, n_devices: int, device: torch.device) -> Any:
     """The TransformerLens model of a transformers model, their logits compared."""
     try:
         if source.options.bridge:
             # A bridge changes its transformers model, so the other logits are those of a second one.
-            model = bridge_of(hf_model, source.architecture, name=source.shown_name)
-            hf_model = source.mapped_model(model.cfg.dtype, hf_model.device)
+            model = bridge_of(hf_model, source.architecture, name=source.shown_name, device=device)
+            hf_model = source.mapped_model(model.cfg.dtype, device)
         else:
             architecture = ARCHITECTURES[source.architecture]
             model = hooked_model(hf_model, architecture, name=source.shown_name, n_devices=n_devices)

@@ -38,7 +38,8 @@ def check_parity(model: Any, hf_model: Any) -> float:
     Raises:
         DissectError: It passes the tolerance of the models' dtype.
     """
-    tokens = _random_tokens(hf_model.config, model.cfg).to(hf_model.device)
+    device = model.cfg.device if hf_model.device.type == "meta" else hf_model.device  # the first weights are offloaded
+    tokens = _random_tokens(hf_model.config, model.cfg).to(device)
     with torch.inference_mode():
         difference = relative_difference(model(tokens).float().to(tokens.device), hf_model(tokens).logits.float())
     tolerance = TOLERANCE[hf_model.dtype]

@@ -10,6 +10,7 @@ import dissect
 from dissect import DissectError, load_model
 from dissect.models import parity
 from dissect.models.fingerprint import model_fingerprint
+from dissect.models.source import ModelSource
 from tests.support import tiny
 from tests.support.bridges import OTHERS, tiny_bridge, transformers_model
 
@@ -162,3 +163,26 @@ class TestQuantized:
 def test_a_device_map(folders):
     model = load_model(folders("llama"), bridge=True, device_map="auto", dtype="float32")
     assert (logits(model) - logits(load_model(folders("llama"), dtype="float32"))).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("family", ["llama", "phi"])
+def test_offloaded_weights_are_read_and_recorded_where_accelerate_keeps_them(family, monkeypatch, folders):
+    """What `device_map="auto"` does to layers that a GPU has no room for, without a GPU."""
+    import accelerate
+
+    plain = load_model(folders(family), bridge=True, dtype="float32")
+    read = ModelSource.mapped_model
+    monkeypatch.setattr(ModelSource, "mapped_model", lambda *given: accelerate.cpu_offload(read(*given), "cpu"))
+    model = load_model(folders(family), bridge=True, device_map="auto", dtype="float32", device="cpu")
+    assert all(parameter.is_meta for parameter in model.original_model.parameters())
+    assert not model.refused_sites
+    assert model_fingerprint(model) == model_fingerprint(plain)
+    windows = dissect.Windows.from_tokens(TOKENS)
+    mask = dissect.Mask.of(plain, "mlp", [(0, 1), (1, 5)])
+    losses = []
+    for each in (plain, model):
+        with dissect.ablated(each, mask):
+            losses.append(dissect.evaluate(each, windows, progress=False)["loss"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    with pytest.raises(DissectError, match=r"cannot be read .*; prune it by hooks"):
+        dissect.bake(model, mask)
