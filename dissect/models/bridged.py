@@ -63,6 +63,7 @@ def twin_of(bridge: Any) -> Any:
             config=copy.deepcopy(wrapped.config),
             state_dict=weights,
             dtype=bridge.cfg.dtype,
+            experts_implementation="eager",  # ours, which the configuration names, reads hook points of a bridge
             output_loading_info=True,
         )
     except Exception as error:  # transformers and torch raise their own kinds

@@ -10,6 +10,7 @@ import dissect
 from dissect import DissectError, Mask
 from tests.support import tiny
 from tests.support.bridges import transformers_model
+from tests.support.mixtures import mixture
 from tests.support.named_runs import fill, run_of
 
 FAMILIES = ["llama", "gpt2", "phi3", "opt", "gemma2", "olmo2", "granite"]
@@ -47,6 +48,22 @@ def test_a_folder_cuts_what_hooks_and_weights_cut(tmp_path, family):
     again = dissect.load_model(folder, dtype="float32", bridge=True)
     with torch.no_grad():
         assert (again(TOKENS) - cut).abs().max() < 1e-4 * effect
+
+
+def test_a_mixture_is_exported_and_taken_again(tmp_path):
+    """Its copies are without our function for experts, which reads hook points that a bridge alone has."""
+    model = dissect.load_model(mixture("mixtral"), bridge=True)
+    mask = Mask.of(model, "expert", [(0, 1)]) | Mask.of(model, "expert_mlp", [(1, 2, 3)])
+    with torch.no_grad():
+        before = model(TOKENS)
+        with dissect.ablated(model, mask):
+            cut = model(TOKENS)
+    dissect.bake(model, mask)
+    folder = dissect.export(model, tmp_path / "exported").path
+    assert (cut - before).abs().max() > 1e-3
+    assert torch.allclose(logits_of(folder), cut, atol=1e-5)
+    assert "dissect" not in (folder / "config.json").read_text()
+    assert dissect.load_model(model) is model
 
 
 def test_a_run_of_a_bridge(tmp_path):
