@@ -13,7 +13,7 @@ from tests.support.bridges import transformers_model
 from tests.support.mixtures import mixture
 from tests.support.named_runs import fill, run_of
 
-FAMILIES = ["llama", "gpt2", "phi3", "opt", "gemma2", "olmo2", "granite"]
+FAMILIES = ["llama", "gpt2", "olmo2"]  # the others, from memory: test_architecture_table
 TOKENS = torch.arange(3, 27).reshape(2, 12)
 
 

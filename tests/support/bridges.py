@@ -6,16 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.support import tiny
+from tests.support.architectures import BRIDGED
+from tests.support.mixtures import mixtral
 
-MIXED = {"num_local_experts": 3, "num_experts_per_tok": 2}
 OTHERS: dict[str, Callable[[], Any]] = {
-    "olmo2": lambda: tiny._random("Olmo2ForCausalLM", "Olmo2Config", **tiny.GROUPED),
-    "granite": lambda: tiny._random("GraniteForCausalLM", "GraniteConfig", **tiny.GROUPED, logits_scaling=3.0),
-    "mixtral": lambda: tiny._random("MixtralForCausalLM", "MixtralConfig", **tiny.GROUPED, **MIXED),
-    "lfm2": lambda: tiny._random(
-        "Lfm2ForCausalLM", "Lfm2Config", **tiny.GROUPED, layer_types=["conv", "full_attention", "conv"]
-    ),
-    "bert": lambda: tiny._random("BertForMaskedLM", "BertConfig", **tiny.ROTARY),
+    **{name: BRIDGED[name] for name in ("olmo2", "granite", "lfm2", "bert")},
+    "mixtral": lambda: mixtral(num_hidden_layers=3),
 }
 
 

@@ -19,7 +19,7 @@ LAYERS = 2
 GROUPED = {**tiny.GROUPED, "num_hidden_layers": LAYERS}
 
 
-def _mixtral(**changes: Any) -> Any:
+def mixtral(**changes: Any) -> Any:
     sizes = {**GROUPED, **ROUTING, "num_local_experts": EXPERTS, "intermediate_size": WIDTH, "sliding_window": None}
     return tiny._random("MixtralForCausalLM", "MixtralConfig", **{**sizes, **changes})
 
@@ -45,7 +45,7 @@ def _gpt_oss() -> Any:
 
 
 MIXTURES: dict[str, Callable[[], Any]] = {
-    "mixtral": _mixtral,
+    "mixtral": mixtral,
     "olmoe": _olmoe,
     "qwen2-moe": _qwen2,
     "qwen3-moe": _qwen3,
