@@ -111,7 +111,7 @@ def _effects(
         return z
 
     with hooked([(points[place[0]], partial(zero, window, place)) for window, place in enumerate(places)]):
-        logits = logits_of(model, tokens.expand(len(places), -1))
+        logits = logits_of(model, tokens.repeat(len(places), 1))
     return [_size(of_one - before) for of_one in logits.split(len(before))]
 
 

@@ -15,7 +15,7 @@ from dissect.ablation.agreement import check_cuts_agree, logits_of, short_window
 from dissect.backend.sites import SITES, Site
 from dissect.backend.weights import UnitWeights, weights_of
 from dissect.base.checks import check_model, is_bridge
-from dissect.base.errors import DissectError
+from dissect.base.errors import DissectError, summary
 from dissect.models.quantized import weights_are_read
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.05}
@@ -92,8 +92,14 @@ def _first_weights(model: Any, site: str) -> UnitWeights | None:
 def _check_logits(model: Any) -> None:
     """Raise `DissectError` unless the logits of the final rows are those of the model as a whole."""
     tokens = short_window(model)
-    with torch.no_grad():
-        ours, whole = logits_of(model, tokens), model(tokens.to(model.cfg.device))[0].float()
+    try:
+        with torch.no_grad():
+            ours, whole = logits_of(model, tokens), model(tokens.to(model.cfg.device))[0].float()
+    except Exception as error:  # of whatever a bridge to an architecture runs into
+        raise DissectError(
+            f"TransformerLens' bridge cannot run {model.cfg.model_name} in {model.cfg.dtype}: {summary(error)}; try "
+            "dtype='float32', or another version of transformer-lens"
+        ) from error
     spread = (whole - whole.mean(-1, keepdim=True)).square().mean().sqrt()
     difference = ((ours - whole).square().mean().sqrt() / spread).item()
     if not difference <= TOLERANCE[model.cfg.dtype]:

@@ -106,6 +106,12 @@ class TestBridges:
         with pytest.raises(DissectError, match="has not been checked"):
             check_model(bridge)
 
+    def test_a_bridge_that_cannot_run_is_refused(self):
+        bridge = tiny_bridge("granite")
+        bridge.original_model.forward = lambda *args, **options: torch.zeros(2, 3) @ torch.zeros(2, 3)
+        with pytest.raises(DissectError, match=r"bridge cannot run granite in torch.float32: RuntimeError.*float32'"):
+            adopt(bridge)
+
     def test_processed_weights_are_refused(self):
         bridge = tiny_bridge("llama")
         bridge.enable_compatibility_mode()
