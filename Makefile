@@ -7,6 +7,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 
 VENV_4 = $(VENV)-4
+BRIDGED = $(wildcard tests/*/*bridged*.py) tests/backend/test_experts.py tests/runs/test_mixtures.py \
+	tests/models/test_load_as_bridge.py tests/models/test_adopt.py \
+	tests/models/test_handed.py tests/models/test_adapters.py tests/models/test_describe.py
 
 .PHONY: demo test test-4 test-long coverage lint docs bench assets notebooks clean
 
@@ -21,7 +24,7 @@ test: lint
 
 # The tests of both model classes under TransformerLens 4, which has no HookedTransformer.
 test-4: $(VENV_4)/test.installed
-	OMP_NUM_THREADS=1 $(VENV_4)/bin/python -m pytest -n 2 tests/bridged
+	OMP_NUM_THREADS=1 $(VENV_4)/bin/python -m pytest -n 2 --dist loadfile $(BRIDGED)
 
 # The same tests with whole notebooks, ten times as many random examples, every place to press Ctrl-C.
 test-long: lint

@@ -34,13 +34,13 @@ def check_cuts_agree(model: Any, site: Site, *, in_weights: bool = True) -> None
     """Cut the strongest unit of the first, the middle and the last layer both ways, and compare the logits.
 
     Layers in which no unit writes anything are passed over. Each unit is cut alone by hooks, to see that it does
-    something, and all of them together both ways. Without `in_weights`, for weights that cannot be read, hooks alone
-    are tried.
+    something, and all of them together both ways. Without `in_weights`, for weights that cannot be read, and for a site
+    that names none, hooks alone are tried.
 
     Raises:
         DissectError: The model has no such site, its weights cannot be read, or the cuts do not agree.
     """
-    tokens = short_window(model)
+    tokens, in_weights = short_window(model), in_weights and site.weights is not None
     with torch.no_grad(), fast.disabled():  # it would leave out pruned units, and add up the others in another order
         before, activations = _read(model, site, tokens)
         strongest = {layer: _strongest(model, site, layer, z, in_weights) for layer, z in activations.items()}
@@ -104,7 +104,7 @@ def _strongest(
     None where no unit writes anything, as in a layer that was pruned before.
     """
     written = z.float().abs().mean((0, 1))
-    if site.weights is not None and in_weights:
+    if in_weights:
         rows = weights_of(site, model, layer).output.float().norm(dim=-1)
         written = written * rows.unflatten(0, (len(written), -1)).sum(1)
     if not site.is_neuron:

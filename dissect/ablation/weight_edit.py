@@ -16,14 +16,28 @@ from dissect.backend.weights import UnitWeights
 
 @dataclass(frozen=True, eq=False)
 class _Numbers:
-    """Numbers that were replaced: what `tensor` held where `where` is True."""
+    """Numbers that were replaced: what `parameter`, or a view of it, held where `where` is True.
 
-    tensor: Tensor
+    A view is kept as its shape, its strides and its start in the parameter: the view itself would not follow when a
+    model is moved.
+    """
+
+    parameter: Tensor
+    view: tuple[tuple[int, ...], tuple[int, ...], int]
     where: Bool[Tensor, " ..."]
     original: Tensor
 
+    @classmethod
+    def of(cls, weight: Tensor, where: Bool[Tensor, " ..."]) -> _Numbers:
+        base = None if isinstance(weight, torch.nn.Parameter) else weight._base
+        parameter = weight if base is None else base
+        start = int(weight.storage_offset()) - int(parameter.storage_offset())
+        return cls(parameter, (weight.shape, weight.stride(), start), where, weight[where].clone())
+
     def undo(self) -> None:
-        self.tensor[self.where.to(self.tensor.device)] = self.original.to(self.tensor)
+        shape, stride, start = self.view
+        weight = self.parameter.as_strided(shape, stride, int(self.parameter.storage_offset()) + start)
+        weight[self.where.to(weight.device)] = self.original.to(weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +66,7 @@ class WeightEdit:
         where = torch.ones_like(weight, dtype=torch.bool) if where is None else where
         where = where.to(weight.device).expand_as(weight)
         with torch.no_grad():
-            parameter, at = _in_parameter(weight, where)
-            self._done.append(_Numbers(parameter, at, parameter[at].clone()))
+            self._done.append(_Numbers.of(weight, where))
             new = torch.as_tensor(value).to(weight).expand_as(weight)
             weight[where] = new[where]
 
@@ -81,15 +94,3 @@ class WeightEdit:
         except BaseException:
             self.restore()
             raise
-
-
-def _in_parameter(weight: Tensor, where: Bool[Tensor, " ..."]) -> tuple[Tensor, Bool[Tensor, " ..."]]:
-    """The parameter that `weight` is a view of, and `where` in its shape: a view does not follow when a model moves."""
-    parameter = weight._base
-    if parameter is None or isinstance(weight, torch.nn.Parameter):
-        return weight, where
-    shape, stride = parameter.shape, parameter.stride()
-    memory = where.new_zeros(1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True)))
-    start = weight.storage_offset() - parameter.storage_offset()
-    memory.as_strided(weight.shape, weight.stride(), start)[where] = True
-    return parameter, memory.as_strided(shape, stride).clone()

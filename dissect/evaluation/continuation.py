@@ -84,9 +84,7 @@ def _read_on(model: Any, ids: list[int], tokens: int, tick: Callable[[float], No
     # likeliest by the losses below.
     read = list(ids)
     for step in range(tokens):
-        with torch.no_grad():
-            residual = run_blocks(model, torch.tensor([read]))[0]
-            following = int(torch.cat(list(unembed(model, residual[-1:]))).argmax())
+        following = _likeliest(model, read)
         tick((step + 1) / tokens)
         if following == model.tokenizer.eos_token_id:
             break
@@ -95,9 +93,16 @@ def _read_on(model: Any, ids: list[int], tokens: int, tick: Callable[[float], No
     return Reading(texts, tuple(token_losses(model, read).tolist()), len(ids) - 1)
 
 
+# Decorators: where a `with` block of ours ends, Ctrl-C could leave gradients off.
+@torch.no_grad()
+def _likeliest(model: Any, ids: list[int]) -> int:
+    residual = run_blocks(model, torch.tensor([ids]))[0]
+    return int(torch.cat(list(unembed(model, residual[-1:]))).argmax())
+
+
+@torch.no_grad()
 def token_losses(model: Any, ids: list[int]) -> Float[Tensor, " position"]:
     """The cross-entropy of every token but the first, in nats."""
-    with torch.no_grad():
-        residual = run_blocks(model, torch.tensor([ids]))[0, :-1]
-        log_p = torch.cat([logits.log_softmax(1).cpu() for logits in unembed(model, residual)])
+    residual = run_blocks(model, torch.tensor([ids]))[0, :-1]
+    log_p = torch.cat([logits.log_softmax(1).cpu() for logits in unembed(model, residual)])
     return -log_p.gather(1, torch.tensor(ids[1:])[:, None])[:, 0]

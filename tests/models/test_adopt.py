@@ -11,7 +11,7 @@ import dissect
 from dissect import DissectError, Mask
 from dissect.ablation.agreement import check_cuts_agree
 from dissect.backend.hooks import hooked
-from dissect.backend.sites import SITES, hook_points, sites_of
+from dissect.backend.sites import SITES, Site, hook_points, sites_of
 from dissect.base.checks import check_model
 from dissect.models.adopt import adopt
 from dissect.models.fingerprint import model_fingerprint
@@ -151,3 +151,11 @@ def test_a_model_of_which_a_layer_is_pruned_is_loaded_again(tmp_path, folder_of,
     tokens = torch.arange(3, 19)[None]
     assert torch.allclose(again(tokens), model(tokens), atol=1e-5)
     assert set(sites_of(again)) == {"mlp", "value", "pre_out", "head"}
+
+
+@pytest.mark.parametrize("bridge", [False, True])
+def test_a_site_of_ones_own_without_weights_is_tried_by_hooks(folder_of, monkeypatch, bridge):
+    shape = ("head", "d_head")
+    query = Site("query", "blocks.{layer}.attn.hook_q", read=shape, unit=shape, eps=1e-4, signed=True)
+    monkeypatch.setitem(SITES, "query", query)
+    assert "query" in sites_of(dissect.load_model(folder_of("llama"), dtype="float32", bridge=bridge))

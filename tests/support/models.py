@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
+
+from dissect.models.classes import has_hooked_transformer
 
 SITES = ("mlp", "value", "pre_out", "head")  # of a model that is no mixture of experts
 N_LAYERS, D_MLP, N_HEADS, N_VALUE_HEADS, D_HEAD, D_VOCAB = 3, 20, 4, 2, 6, 50
@@ -12,7 +15,9 @@ N_LAYERS, D_MLP, N_HEADS, N_VALUE_HEADS, D_HEAD, D_VOCAB = 3, 20, 4, 2, 6, 50
 
 def tiny_transformer(seed: int = 0, **changes) -> Any:
     """A random HookedTransformer with grouped queries, in float32 on the CPU."""
-    from transformer_lens import HookedTransformer, HookedTransformerConfig  # TransformerLens 4 has none
+    if not has_hooked_transformer():
+        pytest.skip("TransformerLens 4 has no HookedTransformer")
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
 
     torch.manual_seed(seed)
     fields = {
