@@ -57,7 +57,8 @@ def twin_of(bridge: Any) -> Any:
         with torch.device("meta"):
             names = kind(copy.deepcopy(wrapped.config)).state_dict().keys()
         weights = {name.replace(WRAPPER, ""): weight for name, weight in _tensors(wrapped)}
-        weights = {name: weight for name, weight in weights.items() if name in names}  # others are the bridge's own
+        # Others are the bridge's own. Copies, since transformers may set some anew while it builds the model.
+        weights = {name: weight.clone() for name, weight in weights.items() if name in names}
         twin, report = kind.from_pretrained(
             None,
             config=copy.deepcopy(wrapped.config),

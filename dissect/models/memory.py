@@ -42,8 +42,9 @@ def memory_name(model: Any) -> str:
 def copy_of(given: Any, dtype: torch.dtype, device: torch.device) -> Any:
     """A transformers model of the same class, config and weights, in evaluation mode; `given` is not changed.
 
-    Where dtype and device are the same, weights are shared (`in_own_memory` makes them ours). Adapters of PEFT are
-    merged. What follows from the config, such as rotary frequencies, is computed anew, not rounded twice.
+    Adapters of PEFT are merged. Weights are copied before transformers gets them: it may set some anew while it builds
+    the model (a padding row to zero), in place. What follows from the config, such as rotary frequencies, is computed
+    anew, not rounded twice.
 
     Raises:
         DissectError: Its weights are quantized, not in memory, or not those of its class.
@@ -54,7 +55,7 @@ def copy_of(given: Any, dtype: torch.dtype, device: torch.device) -> Any:
         hf_model, report = type(plain).from_pretrained(
             None,
             config=copy.deepcopy(plain.config),
-            state_dict=plain.state_dict(),
+            state_dict={name: weight.clone() for name, weight in plain.state_dict().items()},
             dtype=dtype,
             output_loading_info=True,
         )

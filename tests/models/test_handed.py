@@ -8,12 +8,14 @@ import warnings
 import pytest
 import torch
 import transformers
-from transformer_lens import HookedTransformer
 
 import dissect
 from dissect import DissectError, load_model
+from dissect.models.bridged import twin_of
 from dissect.models.fingerprint import model_fingerprint
+from dissect.models.memory import copy_of
 from tests.support import tiny
+from tests.support.bridges import transformers_model
 from tests.support.models import tiny_transformer
 
 TOKENS = torch.arange(6, 30)[None]
@@ -144,10 +146,21 @@ class TestHookedTransformer:
             load_model(tiny_transformer(), bridge=True)
         with pytest.raises(DissectError, match="adapter='x' is for a model that is loaded by name"):
             load_model(tiny_transformer(), adapter="x")
-        assert isinstance(tiny_transformer(), HookedTransformer)
+        assert type(tiny_transformer()).__name__ == "HookedTransformer"
 
 
 @pytest.mark.parametrize("nothing", [None, 3, torch.nn.Linear(2, 2), tiny.FAMILIES, transformers.LlamaForCausalLM])
 def test_what_is_no_model_is_refused(nothing):
     with pytest.raises(DissectError, match="model must be"):
         load_model(nothing)
+
+
+def test_transformers_builds_a_copy_from_weights_of_its_own():
+    """Some classes set a row of the embedding to zero, in place, whenever a model is built."""
+    hf_model, bridge = transformers_model("llama").eval(), dissect.load_model(transformers_model("llama"), bridge=True)
+    theirs = {weight.data_ptr() for weight in hf_model.parameters()}
+    assert not theirs & {
+        weight.data_ptr() for weight in copy_of(hf_model, torch.float32, torch.device("cpu")).parameters()
+    }
+    theirs = {weight.data_ptr() for weight in bridge.original_model.parameters()}
+    assert not theirs & {weight.data_ptr() for weight in twin_of(bridge).parameters()}

@@ -171,7 +171,7 @@ class TestUnused:
     @pytest.mark.parametrize("of", [{"quant_method": "fp8", "weight_block_size": [128, 128]}, {"bits": 4}])
     def test_quantized(self, folder, of):
         change_config(folder, quantization_config=of)
-        name = of.get("quant_method", "of an unnamed method")
+        name = of.get("quant_method", "an unnamed method")
         with pytest.raises(
             DissectError, match=rf"quantized \({name}\), which a HookedTransformer cannot be; give bridge=True"
         ):
