@@ -54,7 +54,7 @@ def test_the_prune_function_is_the_configuration():
 
 def test_type_checkers_see_the_options_of_the_configuration():
     """Of the same types, but that `prune` also takes what is not text yet."""
-    wider = {"site": str | Mapping[str, float], "match": str | Path | None}
+    wider = {"site": str | Mapping[str, float], "match": str | Path | None, "adapter": str | Path | None}
     fields = {
         field.name for field in dataclasses.fields(dissect.PruneConfig) if field.default is not dataclasses.MISSING
     }
