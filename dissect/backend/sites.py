@@ -211,4 +211,6 @@ def _why_missing(site: Site) -> str:
 
 
 def _listed(layers: list[int]) -> str:
+    if len(layers) > 1 and layers[-1] - layers[0] == len(layers) - 1:
+        return f"layers {layers[0]} to {layers[-1]}"
     return f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"

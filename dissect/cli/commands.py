@@ -293,6 +293,8 @@ def models(options: OfLoading, model: tyro.conf.Positional[str | None] = None) -
         options: How it is loaded.
         model: A known name, a hub id or a folder.
     """
+    from dataclasses import replace
+
     from dissect.models.describe import describe_model
     from dissect.models.find import find_model
     from dissect.models.names import known_models
@@ -300,7 +302,13 @@ def models(options: OfLoading, model: tyro.conf.Positional[str | None] = None) -
 
     how = LoadOptions(**vars(options))
     if model is not None:
-        print(describe_model(find_model(model, how)))
+        try:
+            source = find_model(model, how)
+        except DissectError:
+            if how.bridge is not None:
+                raise
+            source = find_model(model, replace(how, bridge=True))  # or else its error, which says more
+        print(describe_model(source))
         return
     if how != LoadOptions():
         raise DissectError("options of loading are for one model, such as dissect models NAME_OR_FOLDER --bridge")

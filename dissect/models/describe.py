@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
+from dissect.backend.experts import open_experts
 from dissect.backend.hooks import hooked
 from dissect.backend.sites import SITES, Site, hook_points
+from dissect.base.checks import is_bridge
 from dissect.base.errors import DissectError, summary
 from dissect.models.architectures import ARCHITECTURES
 from dissect.models.bridged import bridge_of
@@ -28,7 +30,7 @@ class Description:
         source: Where it is, and how it would be loaded.
         loads_as: The class.
         n_layers: Its layers.
-        sites: Of each site the shape of one layer's units, or why the model has none.
+        sites: Of each site the shape of one layer's units, or why the model has none; those of experts in mixtures.
     """
 
     source: ModelSource
@@ -39,7 +41,8 @@ class Description:
     def __str__(self) -> str:
         source = self.source
         of = [f"{name} {value}" for name, value in vars(source.options).items() if name != "bridge" and value]
-        head = f"{source.shown_name}: {source.architecture} in {source.location}, loaded as a {self.loads_as}"
+        flag = " (bridge=True, --bridge)" if source.options.bridge else ""
+        head = f"{source.shown_name}: {source.architecture} in {source.location}, loaded as a {self.loads_as}{flag}"
         return "\n".join([", ".join([head, *of]), f"{self.n_layers} layers, each with", *map(self._line, self.sites)])
 
     def _line(self, site: str) -> str:
@@ -60,7 +63,8 @@ def describe_model(source: ModelSource) -> Description:
         config = AutoConfig.from_pretrained(source.location, **options)
         with without_numbers():
             model = _model(source, config)
-            sites = {name: _shape(model, site) for name, site in SITES.items()}
+            sites = {name: _shape(model, site) for name, site in SITES.items() if not site.of_experts}
+            sites |= _of_experts(model)
     except DissectError:
         raise
     except Exception as error:  # whatever transformers and TransformerLens raise of a config that does not add up
@@ -94,6 +98,18 @@ def _model(source: ModelSource, config: Any) -> Any:
     architecture = ARCHITECTURES[source.architecture]
     fields = architecture.fields(config) | {"device": "cpu", "dtype": torch.bfloat16}
     return empty_model(architecture, fields, name=source.shown_name)
+
+
+def _of_experts(model: Any) -> dict[str, Shape]:
+    """The same of a mixture's experts, from the sizes of their weights; nothing for other models."""
+    if not is_bridge(model):
+        return {}
+    open_experts(model)
+    return {name: site.unit_shape(model.cfg) for name, site in SITES.items() if site.of_experts and _has(model, site)}
+
+
+def _has(model: Any, site: Site) -> bool:
+    return all(site.hook_name(layer) in model.hook_dict for layer in range(model.cfg.n_layers))
 
 
 def _shape(model: Any, site: Site) -> Shape | str:
