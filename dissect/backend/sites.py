@@ -196,8 +196,7 @@ def hook_points(model: Any, site: Site) -> list[Any]:
         raise DissectError(
             f"site {site.name!r} is not in {_listed(outputs)} of {model.cfg.model_name!r}, mixtures of experts: "
             f"{site.hook_name(outputs[0])!r} is their output there, not the activations of neurons"
-            + USE_EXPERTS
-            * (EXPERT.format(layer=outputs[0]) in named)
+            + (USE_EXPERTS if EXPERT.format(layer=outputs[0]) in named else "")
         )
     if reason := getattr(model, "refused_sites", {}).get(site.name):
         raise DissectError(f"site {site.name!r} of {model.cfg.model_name!r} cannot be used: {reason}")

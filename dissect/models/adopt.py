@@ -17,6 +17,7 @@ from dissect.backend.sites import SITES, Site, sites_of
 from dissect.backend.weights import UnitWeights, weights_of
 from dissect.base.checks import check_model, is_bridge
 from dissect.base.errors import DissectError, summary
+from dissect.models.parity import relative_difference
 from dissect.models.quantized import weights_are_read
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.05}
@@ -102,8 +103,7 @@ def _check_logits(model: Any) -> None:
             f"TransformerLens' bridge cannot run {model.cfg.model_name} in {model.cfg.dtype}: {summary(error)}; try "
             "dtype='float32', or another version of transformer-lens"
         ) from error
-    spread = (whole - whole.mean(-1, keepdim=True)).square().mean().sqrt()
-    difference = ((ours - whole).square().mean().sqrt() / spread).item()
+    difference = relative_difference(ours[None], whole[None])
     if not difference <= TOLERANCE[model.cfg.dtype]:
         raise DissectError(
             f"{model.cfg.model_name} makes its logits in a way that is not known: those of its unembedding differ by "

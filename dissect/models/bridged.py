@@ -23,17 +23,21 @@ def bridge_of(hf_model: Any, architecture: str, *, name: str, device: torch.devi
     It is in evaluation mode, its parameters ask for no gradients, and it has no tokenizer. `device` is where tokens go,
     by default where the first weights are.
     """
-    transformer_lens()
-    sources = importlib.import_module("transformer_lens.model_bridge.sources")
     has_bias = getattr(hf_model.get_output_embeddings(), "bias", None) is not None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what it works around in transformers and torch
-        bridge = sources.build_bridge_from_module(
+        bridge = _sources().build_bridge_from_module(
             hf_model, architecture, hf_config=hf_model.config, tokenizer=None, model_name=name, device=device
         )
     if not has_bias:
         _drop_offloaded_bias(bridge)
     return bridge.eval().requires_grad_(False)
+
+
+def _sources() -> Any:
+    """The module of TransformerLens that makes bridges."""
+    transformer_lens()
+    return importlib.import_module("transformer_lens.model_bridge.sources")
 
 
 def _drop_offloaded_bias(bridge: Any) -> None:
@@ -82,7 +86,5 @@ def _tensors(module: Any) -> list[tuple[str, torch.Tensor]]:
 
 def bridge_reader(config: Any, architecture: str) -> SimpleNamespace:
     """What a bridge's configuration says of windows, without its weights: `n_ctx` and `d_vocab`."""
-    transformer_lens()
-    sources = importlib.import_module("transformer_lens.model_bridge.sources")
-    cfg = sources.build_bridge_config_from_hf(config, architecture, "", torch.float32)
+    cfg = _sources().build_bridge_config_from_hf(config, architecture, "", torch.float32)
     return SimpleNamespace(n_ctx=cfg.n_ctx, d_vocab=cfg.d_vocab)

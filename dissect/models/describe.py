@@ -11,7 +11,7 @@ import torch
 
 from dissect.backend.experts import open_experts
 from dissect.backend.hooks import hooked
-from dissect.backend.sites import SITES, Site, hook_points
+from dissect.backend.sites import SITES, Site, hook_points, sites_of
 from dissect.base.checks import is_bridge
 from dissect.base.errors import DissectError, summary
 from dissect.models.architectures import ARCHITECTURES
@@ -105,11 +105,7 @@ def _of_experts(model: Any) -> dict[str, Shape]:
     if not is_bridge(model):
         return {}
     open_experts(model)
-    return {name: site.unit_shape(model.cfg) for name, site in SITES.items() if site.of_experts and _has(model, site)}
-
-
-def _has(model: Any, site: Site) -> bool:
-    return all(site.hook_name(layer) in model.hook_dict for layer in range(model.cfg.n_layers))
+    return {name: SITES[name].unit_shape(model.cfg) for name in sites_of(model) if SITES[name].of_experts}
 
 
 def _shape(model: Any, site: Site) -> Shape | str:

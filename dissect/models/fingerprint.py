@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dissect.base.checks import is_bridge
 from dissect.base.checksums import checksum, raw
+from dissect.models.bridged import WRAPPER
 
 version = functools.cache(importlib.metadata.version)  # it reads a file, and a process keeps what it has imported
 PACKAGES = ("dissect", "torch", "transformer-lens", "transformers", "datasets", "numpy")
@@ -38,7 +39,7 @@ def parameters_of_bridge(model: Any) -> Iterator[tuple[str, Tensor]]:
     for name, parameter in model.original_model.named_parameters():
         weight = _fetched(model.original_model, name, parameter)
         if parameter is not invented or weight.any():
-            yield name.replace("_original_component.", ""), weight
+            yield name.replace(WRAPPER, ""), weight
 
 
 def _fetched(hf_model: Any, name: str, parameter: Tensor) -> Tensor:

@@ -38,10 +38,10 @@ def handed_over(model: Any, tokenizer: Any, options: LoadOptions) -> Any:
         DissectError: It is none, its value biases are folded, its logits are not those of transformers' model of the
             same weights (a bridge), or an option is for other models.
     """
-    if not is_bridge(model):
+    bridge = is_bridge(model)
+    if not bridge:
         check_model(model)
     _refuse(options, "adapter", "quantization", "device_map", "revision")
-    bridge = is_bridge(model)
     if options.bridge not in (None, bridge):
         raise DissectError(
             f"bridge={options.bridge} was asked for, and the model that was given is a {type(model).__name__}"

@@ -105,7 +105,7 @@ class ModelSource:
         return in_own_memory(self.mapped_model(dtype, device))
 
     def mapped_model(self, dtype: torch.dtype, device: torch.device = CPU) -> Any:
-        """The same, for a moment's use: weights may be views of the file, or be shared with the model handed over.
+        """The same, for a moment's use: weights on the CPU may be views of the file.
 
         Raises:
             DissectError: As `transformers_model`.

@@ -59,14 +59,11 @@ def model_card(source: ModelSource, *, run: Run | None, step: int | None, shrink
         tags=["dissect", "pruned"],
         license=_licence(source),
     )
-    last = None if run is None else run.history[len(run.history) - 1 if step is None else step]
-    content = {"run": run is not None, "settings": [], "results": []}
-    if run is not None and last is not None:
-        content |= {"settings": _settings(run, last), "results": _results(run, last)}
-    card = ModelCard.from_template(
-        data, template_str=TEMPLATE, name=source.name, version=versions()["dissect"], shrink=shrink, **content
-    )
-    return str(card)
+    about = {"name": source.name, "version": versions()["dissect"], "shrink": shrink, "run": run is not None}
+    if run is not None:
+        last = run.history[-1 if step is None else step]
+        about |= {"settings": _settings(run, last), "results": _results(run, last)}
+    return str(ModelCard.from_template(data, template_str=TEMPLATE, **about))
 
 
 def _settings(run: Run, step: Step) -> list[tuple[str, str]]:
