@@ -83,3 +83,13 @@ def gain(norm: Any) -> Float[Tensor, " d_model"] | None:
     probe[1::2] = -1
     above, below = (norm.original_component(sign * large * probe).float() for sign in (1, -1))
     return (above - below) / 2 * probe.float()
+
+
+def weights_are_read(model: Any) -> bool:
+    """False where weights are quantized or offloaded, so that they cannot be read or changed in place."""
+    return not is_quantized(model) and not any(parameter.is_meta for parameter in model.parameters())
+
+
+def is_quantized(model: Any) -> bool:
+    """True for a transformers model, or a TransformerLens model, whose weights are in less than 16 bits."""
+    return bool(getattr(getattr(model, "original_model", model), "is_quantized", False))

@@ -170,7 +170,7 @@ def unembed(
     """
     plan, cap = plan or plan_of(model), soft_cap(model)
     for rows in residual.split(ROWS_PER_PRODUCT):
-        for logits in _logits(model, rows, plan).split(logits_per_slice(residual)):
+        for logits in raw_logits(model, rows, plan).split(logits_per_slice(residual)):
             yield _soft_capped(logits.float(), cap)
 
 
@@ -179,7 +179,10 @@ def logits_per_slice(residual: Tensor) -> int:
     return ROWS_PER_SLICE if residual.device.type == "cpu" else ROWS_PER_PRODUCT
 
 
-def _logits(model: Any, residual: Float[Tensor, "row d_model"], plan: fast.Plan | None) -> Float[Tensor, "row vocab"]:
+def raw_logits(
+    model: Any, residual: Float[Tensor, "row d_model"], plan: fast.Plan | None
+) -> Float[Tensor, "row vocab"]:
+    """Logits in the model's own dtype, without a soft cap."""
     if is_bridge(model):
         return bridged_pass.logits(model, residual)
     if plan is None:

@@ -67,8 +67,9 @@ def hooked_pass(
     *,
     counted: Bool[Tensor, "window position"],
     reporting: Reporting,
+    gradients: bool = False,
 ) -> Iterator[Iterator[Batch]]:
-    """The batches of a pass, in a `with` block: readers are on the model inside, and nothing has a gradient.
+    """The batches of a pass, in a `with` block: readers are on the model inside.
 
     Args:
         model: A TransformerLens model.
@@ -77,6 +78,7 @@ def hooked_pass(
         readers: What is called with the activations of which hook point; other hooks act before them.
         counted: True where a position counts, for the bar.
         reporting: The bar, and who else wants to know how far it is.
+        gradients: Keep what a backward pass needs, see `dissect.backend.gradient_pass`.
     """
     in_flight: list[Part] = []
 
@@ -87,7 +89,7 @@ def hooked_pass(
     total = sum(int(counted[part].sum()) for part in parts)
     shown = {"desc": reporting.label, "unit": "tok", "unit_scale": True, "leave": False}
     bar = tqdm(total=total, disable=hidden(reporting.progress), **shown)
-    with torch.no_grad(), bar, hooked(hooks):
+    with torch.set_grad_enabled(gradients), bar, hooked(hooks):
         plan = plan_of(model)
 
         def batches() -> Iterator[Batch]:

@@ -28,6 +28,7 @@ class Site:
         signed: True where no activation function maps negatives to zero, so `freq` says little.
         weights: Which of a block's weights its units are in, see `dissect.backend.weights.WEIGHTS`; None for a site
             that only hooks can prune.
+        gate: The hook point at what the activation function of a layer's neurons gets; None where there is none.
         mixed: True where attention mixes the positions of its activations before they are written.
     """
 
@@ -38,6 +39,7 @@ class Site:
     eps: float
     signed: bool
     weights: str | None = None
+    gate: str | None = None
     mixed: bool = False
 
     @property
@@ -98,7 +100,8 @@ def n_value_heads(cfg: Any) -> int:
     return cfg.n_key_value_heads
 
 
-MLP_POST, VALUE, Z = (
+MLP_PRE, MLP_POST, VALUE, Z = (
+    "blocks.{layer}.mlp.hook_pre",
     "blocks.{layer}.mlp.hook_post",
     "blocks.{layer}.attn.hook_v",
     "blocks.{layer}.attn.hook_z",
@@ -112,7 +115,16 @@ PATTERN = "blocks.{layer}.attn.hook_pattern"  # where heads look, `window head p
 USE_EXPERTS = "; use sites 'expert' and 'expert_mlp'"
 
 SITES: dict[str, Site] = {
-    "mlp": Site("mlp", MLP_POST, read=("d_mlp",), unit=("d_mlp",), eps=1e-3, signed=False, weights="feed_forward"),
+    "mlp": Site(
+        "mlp",
+        MLP_POST,
+        read=("d_mlp",),
+        unit=("d_mlp",),
+        eps=1e-3,
+        signed=False,
+        weights="feed_forward",
+        gate=MLP_PRE,
+    ),
     "value": Site(
         "value",
         VALUE,
@@ -201,6 +213,23 @@ def hook_points(model: Any, site: Site) -> list[Any]:
     if reason := getattr(model, "refused_sites", {}).get(site.name):
         raise DissectError(f"site {site.name!r} of {model.cfg.model_name!r} cannot be used: {reason}")
     return points
+
+
+def gate_points(model: Any, site: Site) -> list[Any]:
+    """The hook points at what the activation function of the site's neurons gets, one a layer.
+
+    Raises:
+        DissectError: The site has no activation function, or the model no such hook point.
+    """
+    hook_points(model, site)  # raises where the model lacks the site
+    names = [] if site.gate is None else [site.gate.format(layer=layer) for layer in range(model.cfg.n_layers)]
+    named = model.hook_dict
+    if not names or any(name not in named for name in names):
+        raise DissectError(
+            f"site {site.name!r} of {model.cfg.model_name!r} has no gate (the input of an activation function); "
+            "take another moment or importance, or site 'mlp'"
+        )
+    return [named[name] for name in names]
 
 
 def _why_missing(site: Site) -> str:

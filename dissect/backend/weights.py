@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Float64, Shaped
 from torch import Tensor
 
 from dissect.backend.experts import find_experts, making_weights, parameters_of_experts, writing_weights
@@ -158,3 +158,19 @@ def output_weights(site: Site, model: Any, layer: int, index: tuple[int, ...]) -
     rows = weights_of(site, model, layer).output
     of_heads = rows.unflatten(0, (site.unit_shape(model.cfg)[0], -1))[index[0]]
     return of_heads[(slice(None), *index[1:])].float().sum(0)
+
+
+def written_norms(site: Site, model: Any) -> Float64[Tensor, " layer *unit"]:
+    """The norm of what 1 of activation of each unit writes, before any norm: its rows of the output weights.
+
+    A value neuron is in the rows of each query head that reads it, a whole expert writes all of its rows.
+
+    Raises:
+        DissectError: The site has no weights.
+    """
+    shape, found = site.read_shape(model.cfg), []
+    for layer in range(model.cfg.n_layers):
+        output = weights_of(site, model, layer).output
+        rows = output.float().unflatten(0, (shape[0], -1)).movedim(1, -1).flatten(len(shape))
+        found.append(torch.linalg.vector_norm(rows, dim=-1).double().cpu())
+    return torch.stack(found)

@@ -17,12 +17,12 @@ from torch import Tensor
 from dissect.backend.finite import logits_not_finite
 from dissect.backend.forward import Part, logits_per_slice, passes
 from dissect.backend.hooked_pass import Batch, Reporting, hooked_pass, in_parts
+from dissect.backend.targets import Targets, targets_of
 from dissect.base.checks import check_kind
 from dissect.base.errors import DissectError
 from dissect.base.ranks import all_reduce_sum_
 from dissect.data.windows import Windows
 from dissect.evaluation.documents import DocumentSums
-from dissect.evaluation.targets import Targets, targets_of
 
 COMMON = 50  # the paper's skip50: accuracy without the most common tokens of a data set
 
@@ -173,19 +173,13 @@ def reference_of(model: Any, windows: Windows, *, seed: int = 0, batch_size: int
 
     def measure(parts: list[Part]) -> Float[Tensor, "row d_model"]:
         with hooked_pass(model, targets, parts, counted=targets.at, reporting=Reporting()) as batches:
-            found = [_rows(batch, targets)[0] for batch in batches]
+            found = [targets.rows(batch.residual, batch.part)[0] for batch in batches]
         return torch.cat(found) if found else torch.empty(0, model.cfg.d_model, dtype=model.cfg.dtype)
 
     rows = in_parts(measure, model, targets.at, batch_size=batch_size)
     if all_reduce_sum_((~rows.isfinite()).sum()):
         raise logits_not_finite(model, targets, passes(model, targets.at, batch_size))
     return Reference(rows)
-
-
-def _rows(batch: Batch, targets: Targets) -> tuple[Float[Tensor, "row d_model"], Int64[Tensor, " row"]]:
-    """The final residual stream of a batch where the model predicts, and the right tokens."""
-    at, device = targets.at[batch.part], batch.residual.device
-    return batch.residual[at.to(device)], targets.right[batch.part][at].to(device)
 
 
 def _reference_rows(reference: Any, counts: list[int]) -> Iterable[Float[Tensor, "row d_model"] | None]:
@@ -205,7 +199,7 @@ def _predicted(
     batch: Batch, targets: Targets, common: Int64[Tensor, " common"], base: Float[Tensor, "row d_model"] | None
 ) -> Predictions:
     """What is predicted in a batch, some rows at a time; `base` is the reference model's residual stream."""
-    rows, right = _rows(batch, targets)
+    rows, right = targets.rows(batch.residual, batch.part)
     references = repeat(None) if base is None else batch.unembed(base)
     few = zip(batch.unembed(rows), right.split(logits_per_slice(rows)), references, strict=False)
     rank, loss, kl = (torch.cat(slices) for slices in zip(*(_judge(*some) for some in few), strict=True))

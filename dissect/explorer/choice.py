@@ -9,6 +9,7 @@ import numpy as np
 
 from dissect.backend.sites import SITES
 from dissect.base.options import Value
+from dissect.scoring.importance import IMPORTANCE
 from dissect.scoring.masks import Mask
 from dissect.scoring.scores import SiteScores, score
 from dissect.scoring.stats import Stats
@@ -65,6 +66,16 @@ class Evidence:
         """Sites that both sides have statistics of, in the order of `SITES`."""
         shared = set(self.forget) & set(self.retain)
         return [site for site in SITES if site in shared]
+
+    @property
+    def importances(self) -> list[str]:
+        """Importances that both sides have the moments for, and of which a ratio can be the score."""
+        sides = [side[site] for side in (self.forget, self.retain) for site in self.sites]
+        return [
+            name
+            for name, importance in IMPORTANCE.items()
+            if not importance.signed and all(set(importance.moments) <= set(stats.moments) for stats in sides)
+        ]
 
     def roles(self, direction: Direction) -> tuple[Stats, Stats]:
         """The statistics of the side to prune for, and of the kept side."""

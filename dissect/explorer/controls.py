@@ -11,8 +11,7 @@ import ipywidgets as w
 from dissect.backend.sites import get_site
 from dissect.base.errors import DissectError, unknown
 from dissect.explorer.choice import Settings
-from dissect.scoring.importance import IMPORTANCE
-from dissect.views.importance import MEANING
+from dissect.scoring.importance import meaning_of
 
 # Percent, in steps that grow with the fraction.
 _PERCENT = "0.1 0.2 0.3 0.5 0.7 1 1.5 2 2.5 3 4 5 6 7 8 10 12 14 16 18 20 25 30 40 50 60 80 100"
@@ -83,12 +82,11 @@ class Slider(Refusing, w.SelectionSlider):
 class Controls:
     """One widget for each field of `Settings`, under its name; choosing a site sets eps to the default of that site."""
 
-    def __init__(self, sites: Sequence[str], names: Mapping[str, str]):
-        importances = [(f"{name}: {MEANING.get(name, name)}", name) for name in IMPORTANCE]
+    def __init__(self, sites: Sequence[str], importances: Sequence[str], names: Mapping[str, str]):
         pairs = (("forget", "retain"), ("retain", "forget"))
         directions = [(f"prune {names[prune]}, keep {names[keep]}", prune) for prune, keep in pairs]
         self.site = _dropdown("site", sites)
-        self.importance = _dropdown("importance", importances)
+        self.importance = _dropdown("importance", [(f"{name}: {meaning_of(name)}", name) for name in importances])
         self.direction = _dropdown("direction", directions)
         epsilons = sorted({*EPSILONS, *(get_site(site).eps for site in sites)})
         self.fraction = _slider("fraction", [(f"{100 * fraction:g}%", fraction) for fraction in FRACTIONS], 0.02)

@@ -72,6 +72,8 @@ def explore(
     evidence = Evidence(forget_stats, retain_stats)
     if not evidence.sites:
         raise DissectError("the two statistics have no site in common; collect both with the same sites")
+    if not evidence.importances:
+        raise DissectError("the statistics lack what every importance needs; collect both with all moments")
     evaluator = Evaluator(model, evidence, {side: windows[side][1] for side in SIDES}, batch_size)
     names = {side: str(windows[side][0].provenance.get("corpus", side)) for side in SIDES}
     return Explorer(evaluator, names, about=about(windows, names), theme=theme, new_tokens=new_tokens)

@@ -36,7 +36,7 @@ class Explorer:
         from dissect.explorer.panes import Panes
 
         self._evaluator, self._new_tokens, self._texts = evaluator, new_tokens, texts
-        self._controls = controls.Controls(evaluator.evidence.sites, names)
+        self._controls = controls.Controls(evaluator.evidence.sites, evaluator.evidence.importances, names)
         self.site, self.fraction, self.importance = (self._controls.widgets[place] for place in (0, 1, 2))
         self.eps, self.direction, self.value = (self._controls.widgets[place] for place in (3, 4, 5))
         self.trials: list[Trial] = []

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from dissect.ablation.agreement import check_cuts_agree, logits_of, short_window
+from dissect.backend.anatomy import weights_are_read
 from dissect.backend.experts import open_experts
 from dissect.backend.sites import SITES, Site, sites_of
 from dissect.backend.weights import UnitWeights, weights_of
 from dissect.base.checks import check_model, is_bridge
 from dissect.base.errors import DissectError, summary
 from dissect.models.parity import relative_difference
-from dissect.models.quantized import weights_are_read
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.05}
 

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dissect.backend.anatomy import is_quantized
 from dissect.base.errors import DissectError
-from dissect.models.quantized import is_quantized
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.25}
 # Up to so many parameters (2.4 GB in float32) a float32 copy is affordable for the moment of the comparison.

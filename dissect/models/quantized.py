@@ -38,13 +38,3 @@ def placement(
         else BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
     )
     return {"quantization_config": config, "device_map": device_map or {"": device}}
-
-
-def weights_are_read(model: Any) -> bool:
-    """False where weights are quantized or offloaded, so that they cannot be read or changed in place."""
-    return not is_quantized(model) and not any(parameter.is_meta for parameter in model.parameters())
-
-
-def is_quantized(model: Any) -> bool:
-    """True for a transformers model, or a TransformerLens model, whose weights are in less than 16 bits."""
-    return bool(getattr(getattr(model, "original_model", model), "is_quantized", False))

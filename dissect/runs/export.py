@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dissect.ablation.in_weights import bake
 from dissect.ablation.svd import rotate_to_svd
+from dissect.backend.anatomy import is_quantized
 from dissect.backend.sites import SITES, hook_points, sites_of
 from dissect.base.checks import as_path, check_model, is_bridge
 from dissect.base.errors import DissectError, summary
@@ -23,7 +24,6 @@ from dissect.models.bridged import twin_of
 from dissect.models.fingerprint import model_fingerprint
 from dissect.models.layout import Layout, hooked_name, write_layer
 from dissect.models.parity import check_parity
-from dissect.models.quantized import is_quantized
 from dissect.models.side_files import copy_side_files
 from dissect.models.source import ModelSource, source_of
 from dissect.runs.inputs import recorded_model

@@ -35,8 +35,7 @@ from dissect.runs.records import CONFIG
 from dissect.runs.run import Run, open_run
 from dissect.runs.steps import Work, take_step, unpruned_reference
 from dissect.runs.writer import create
-from dissect.scoring.importance import get_importance
-from dissect.scoring.scores import check_importance
+from dissect.scoring.scores import check_combination, check_importance
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -291,7 +290,7 @@ def check_config(config: PruneConfig) -> dict[str, float]:
     for corpus in (config.forget, config.retain):
         if not corpus.startswith(WINDOWS):
             find_source(corpus)
-    get_importance(config.importance)
+    check_combination(config.importance, config.combine)
     for name, fraction in fractions.items():
         if config.selector == "score":
             check_importance(config.importance, get_site(name), force=config.force)

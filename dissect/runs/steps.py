@@ -26,6 +26,7 @@ from dissect.scoring.at_random import layer_random_units, random_units
 from dissect.scoring.collect import collect
 from dissect.scoring.importance import get_importance
 from dissect.scoring.masks import Mask
+from dissect.scoring.moments import OF_ACTIVATIONS
 from dissect.scoring.scores import Scores, score
 from dissect.scoring.stats import Stats
 
@@ -145,11 +146,13 @@ def unpruned_reference(work: Work) -> Reference:
 
 
 def save_base_stats(work: Work) -> None:
-    """All moments of the unpruned model, where units are scored by them; of retain, where means are needed."""
-    if work.config.selector == "score":
-        save_base(work.run, "forget", _collect(work, "forget", None))
-    if work.config.selector == "score" or work.config.value == "mean":
-        save_base(work.run, "retain", _collect(work, "retain", None))
+    """The unpruned model's moments of activations, and those that scores need; of retain, where means are needed."""
+    scored = work.config.selector == "score"
+    moments = (*OF_ACTIVATIONS, *get_importance(work.config.importance).moments) if scored else OF_ACTIVATIONS
+    if scored:
+        save_base(work.run, "forget", _collect(work, "forget", moments))
+    if scored or work.config.value == "mean":
+        save_base(work.run, "retain", _collect(work, "retain", moments))
 
 
 def base_stats(run: Run, side: str) -> Stats:
@@ -192,7 +195,7 @@ def _total(work: Work, site: str, step: int) -> int:
     return min(round(step * work.fractions[site] * units), units)
 
 
-def _collect(work: Work, side: str, moments: tuple[str, ...] | None) -> Stats:
+def _collect(work: Work, side: str, moments: tuple[str, ...]) -> Stats:
     windows = work.windows[side][0]
     with work.pruned(work.run.mask()):
         return collect(

@@ -27,6 +27,7 @@ class Combiner:
         of: Gives the scores from the importances to forget and to retain, and the number (or eps).
         number: The default of the number that may follow the name, as in `threshold=10`; None where it takes none.
         least, most: The range of that number, without its ends.
+        signed: True where importances may be below zero.
         logarithmic: True where scores are above zero and read as factors, so that plots have a logarithmic axis.
     """
 
@@ -34,6 +35,7 @@ class Combiner:
     number: float | None = None
     least: float = 0.0
     most: float = math.inf
+    signed: bool = False
     logarithmic: bool = False
 
 
@@ -45,6 +47,11 @@ def ratio(forget: Values, retain: Values, eps: float) -> Values:
 def difference(forget: Values, retain: Values, eps: float) -> Values:
     """forget - retain: large for units that do much, where the ratio favours those that retain text never needs."""
     return forget - retain
+
+
+def distance(forget: Values, retain: Values, eps: float) -> Values:
+    """|forget - retain|: for importances with a sign, such as the mean activation."""
+    return (forget - retain).abs()
 
 
 def normalized_difference(forget: Values, retain: Values, eps: float) -> Values:
@@ -77,9 +84,10 @@ def threshold(forget: Values, retain: Values, alpha: float) -> Values:
 
 COMBINERS: dict[str, Combiner] = {
     "ratio": Combiner(ratio, logarithmic=True),
-    "difference": Combiner(difference),
+    "difference": Combiner(difference, signed=True),
+    "distance": Combiner(distance, signed=True),
     "normalized_difference": Combiner(normalized_difference),
-    "set_difference": Combiner(set_difference, number=0.05, most=1.0),
+    "set_difference": Combiner(set_difference, number=0.05, most=1.0, signed=True),
     "threshold": Combiner(threshold, number=10.0),
 }
 

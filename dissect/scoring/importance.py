@@ -1,7 +1,8 @@
 """Importance: one number per unit per data set, from sufficient statistics alone.
 
 The four functions of the paper (Definition 1, "Dissecting Language Models: Machine Unlearning via Selective
-Pruning") and the mean root. To add one, add an entry to `IMPORTANCE`; a new moment goes into `stats.MOMENTS`.
+Pruning"), and those that the field has tried since. To add one, add an entry to `IMPORTANCE`; a new moment goes into
+`moments.MOMENTS`.
 """
 
 from __future__ import annotations
@@ -16,27 +17,70 @@ from dissect.base.checks import as_list
 from dissect.base.errors import DissectError, look_up
 from dissect.scoring.stats import UnitStats
 
+PerUnit = Float64[Tensor, " layer *unit"]
+
 
 @dataclass(frozen=True)
 class Importance:
-    """An importance function: the moments it needs and how it is had from them."""
+    """An importance function.
+
+    Attributes:
+        moments: The moments it needs.
+        of: Gives it from statistics that hold them.
+        meaning: What it is, for figures.
+        signed: True where it may be below zero, so that a difference has a meaning and a ratio has none.
+    """
 
     moments: tuple[str, ...]
-    of: Callable[[UnitStats], Float64[Tensor, " layer *unit"]]
+    of: Callable[[UnitStats], PerUnit]
+    meaning: str = ""
+    signed: bool = False
 
 
-def _population_std(stats: UnitStats) -> Float64[Tensor, " layer *unit"]:
+def _mean(moment: str) -> Callable[[UnitStats], PerUnit]:
+    return lambda stats: stats[moment] / stats.count
+
+
+def _rms(stats: UnitStats) -> PerUnit:
+    return (stats["sum_sq"] / stats.count).sqrt()
+
+
+def _population_std(stats: UnitStats) -> PerUnit:
     mean = stats["sum"] / stats.count
     # Rounding can leave a constant unit's variance a hair below zero.
     return (stats["sum_sq"] / stats.count - mean**2).clamp(min=0).sqrt()
 
 
+def _cost(moment: str) -> Callable[[UnitStats], PerUnit]:
+    """How much the loss rises where a unit becomes zero, to first order: z g less."""
+    return lambda stats: -stats[moment] / stats.count
+
+
 IMPORTANCE: dict[str, Importance] = {
-    "abs": Importance(("sum_abs",), lambda stats: stats["sum_abs"] / stats.count),
-    "rms": Importance(("sum_sq",), lambda stats: (stats["sum_sq"] / stats.count).sqrt()),
-    "std": Importance(("sum", "sum_sq"), _population_std),
-    "freq": Importance(("positive",), lambda stats: stats["positive"] / stats.count),
-    "sqrt": Importance(("sum_sqrt",), lambda stats: stats["sum_sqrt"] / stats.count),
+    "abs": Importance(("sum_abs",), _mean("sum_abs"), "mean |activation|"),
+    "rms": Importance(("sum_sq",), _rms, "root mean square activation"),
+    "std": Importance(("sum", "sum_sq"), _population_std, "standard deviation of the activation"),
+    "freq": Importance(("positive",), _mean("positive"), "fraction of tokens with activation > 0"),
+    "sqrt": Importance(("sum_sqrt",), _mean("sum_sqrt"), "mean √|activation|"),
+    # With combine="distance" the difference of means by which taker, the authors' library, also scores.
+    "mean": Importance(("sum",), _mean("sum"), "mean activation", signed=True),
+    # How often a neuron is open: LAPE's count (Tang et al. 2402.16438), of the gate and not of gate times input.
+    "gate": Importance(("gate_positive",), _mean("gate_positive"), "fraction of tokens with an open gate"),
+    # |weight| · ‖activation‖ of Wanda (Sun et al. 2306.11695), for all of a unit's output weights together.
+    "wanda": Importance(
+        ("weight", "sum_sq"), lambda stats: stats["weight"] / stats.count * _rms(stats), "norm of weights × rms"
+    ),
+    # Attribution patching (Nanda 2023; Syed et al. 2310.10348) to zero. Summed over output weights w, SNIP's score
+    # w ∂L/∂w (Lee et al. 1810.02340) is the same number.
+    "attribution": Importance(("attribution",), _cost("attribution"), "predicted rise in loss when cut", signed=True),
+    "attribution_abs": Importance(("attribution_abs",), _mean("attribution_abs"), "mean |activation × gradient|"),
+    # The diagonal of the Fisher information, of gates that are 1: of positions, or of documents' sums as selective
+    # synaptic dampening takes it of samples (Foster et al. 2308.07707, equation 3).
+    "fisher": Importance(("attribution_sq",), _mean("attribution_sq"), "mean (activation × gradient)²"),
+    "fisher_sample": Importance(("sample_sq",), _mean("sample_sq"), "(activation × gradient)² of documents"),
+    # Relevance in place of gradients (Jafari et al. 2508.21258).
+    "relp": Importance(("relp",), _cost("relp"), "relevance of the unit to the loss", signed=True),
+    "relp_abs": Importance(("relp_abs",), _mean("relp_abs"), "mean |relevance|"),
 }
 
 
@@ -47,6 +91,11 @@ def get_importance(name: str) -> Importance:
         DissectError: There is none; the message lists those there are.
     """
     return look_up("importance", name, IMPORTANCE)
+
+
+def meaning_of(name: str) -> str:
+    """What an importance is, in a few words for figures; its name if it does not say, or is no longer known."""
+    return IMPORTANCE[name].meaning or name if name in IMPORTANCE else name
 
 
 def get_importances(names: str | Iterable[str]) -> list[str]:

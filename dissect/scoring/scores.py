@@ -154,18 +154,20 @@ def score(
     Args:
         forget: Statistics of the data set to forget.
         retain: Statistics of the data set to retain.
-        importance: `abs` (mean absolute activation), `rms`, `std`, `freq` (how often above zero) or `sqrt`.
+        importance: A name of `IMPORTANCE`: `abs` (mean absolute activation), `rms`, `std`, `freq` (how often above
+            zero), ...
         eps: Added to the retain importance; by default the paper's, 1e-3 for `mlp`, 1e-4 for attention.
         combine: How the importances to forget and to retain become one score: a name of `COMBINERS` (`ratio`,
-            `difference`, `normalized_difference`, `set_difference`, `threshold`), with a number where it takes one:
-            `threshold=10`.
+            `difference`, `distance`, `normalized_difference`, `set_difference`, `threshold`), with a number where it
+            takes one: `threshold=10`.
         sites: Sites to score; by default all that were collected.
         head: How the scores of a head's neurons become the head's own, for site `head`.
         force: Allow `freq` on attention sites.
 
     Raises:
-        DissectError: An unknown importance, combiner or site, statistics without what the importance needs, `eps` below
-            zero, `freq` on an attention site without `force`, or an importance that is not finite.
+        DissectError: An unknown importance, combiner or site, two that do not go together, statistics without what the
+            importance needs, `eps` below zero, `freq` on an attention site without `force`, or an importance that is
+            not finite.
     """
     check_eps(eps)
     for name, side in (("forget", forget), ("retain", retain)):
@@ -173,8 +175,7 @@ def score(
     if head not in get_args(HeadScore):
         raise unknown("way to score heads", head, get_args(HeadScore))
     chosen = [get_site(name) for name in forget] if sites is None else get_sites(sites)
-    parse_combiner(combine)
-    get_importance(importance)
+    check_combination(importance, combine)
     return Scores(
         {site.name: _score_site(site, forget, retain, importance, eps, combine, head, force) for site in chosen}
     )
@@ -187,6 +188,15 @@ def check_importance(importance: str, site: Site, *, force: bool = False) -> Non
             f"importance 'freq' counts activations above zero, and at site {site.name!r} no activation function maps "
             "negatives to zero, so it says little there; choose another importance, or name the sites to score "
             "(sites=['mlp']), or pass force=True"
+        )
+
+
+def check_combination(importance: str, combine: str) -> None:
+    """Raise `DissectError` for an unknown importance or combiner, and for one that cannot combine the other."""
+    if get_importance(importance).signed and not parse_combiner(combine)[0].signed:
+        raise DissectError(
+            f"importance {importance!r} can be below zero, which combiner {combine!r} has no use for; give "
+            "combine='difference'"
         )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from plotly import graph_objects as go
 
 from dissect.base.checks import check_kind
+from dissect.scoring.importance import meaning_of
 from dissect.scoring.scores import SiteScores
 from dissect.style.theme import FORGET, Theme, get_theme, legend_below, styled
 from dissect.views.log_axis import log10_clipped, log_axis
@@ -16,13 +17,6 @@ from dissect.views.notebook import NotebookFigure
 # At most, in a group of units. WebGL could draw more, but a page has 16 of its contexts, and a figure takes two.
 DOTS = 4_000
 CELLS = 160
-MEANING = {
-    "abs": "mean |activation|",
-    "rms": "root mean square activation",
-    "std": "standard deviation of the activation",
-    "freq": "fraction of tokens with activation > 0",
-    "sqrt": "mean √|activation|",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +85,7 @@ def _units(scores: SiteScores, fraction: float | None) -> _Units:
 
 def importance_title(side: str, importance: str) -> str:
     """The title of the axis of importance to a side."""
-    return f"{side} importance: {MEANING.get(importance, importance)}"
+    return f"{side} importance: {meaning_of(importance)}"
 
 
 def lifted(values: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import dissect
-import dissect.evaluation.targets
+import dissect.backend.targets
 from dissect import DissectError, Mask, Windows, ablated, bake, export
 from tests.support import tiny
 from tests.support.models import SITES, our_hooks
@@ -197,7 +197,7 @@ class TestMasked:
         model = load("roberta")
         tokens = random_windows(40, 51, d_vocab=tiny.VOCAB).tokens  # some end with the padding token, as text
         windows = Windows.from_tokens(tokens, attention_mask=torch.ones_like(tokens))
-        asked = dissect.evaluation.targets.targets_of(model, windows, seed=1)
+        asked = dissect.backend.targets.targets_of(model, windows, seed=1)
         special = torch.isin(windows.tokens, torch.tensor(model.tokenizer.all_special_ids))
         assert asked.at.sum() == round(0.15 * (windows.keep & ~special).sum().item())
         assert not (asked.at & (special | ~windows.keep)).any()
@@ -207,12 +207,12 @@ class TestMasked:
         assert (asked.tokens[asked.at] == model.tokenizer.mask_token_id).float().mean() == pytest.approx(0.8, abs=0.01)
         assert changed.sum() == pytest.approx(0.9 * n, abs=0.02 * n)
         assert torch.equal(asked.right, windows.tokens)
-        assert torch.equal(asked.tokens, dissect.evaluation.targets.targets_of(model, windows, seed=1).tokens)
-        assert not torch.equal(asked.at, dissect.evaluation.targets.targets_of(model, windows, seed=2).at)
+        assert torch.equal(asked.tokens, dissect.backend.targets.targets_of(model, windows, seed=1).tokens)
+        assert not torch.equal(asked.at, dissect.backend.targets.targets_of(model, windows, seed=2).at)
 
     def test_metrics_are_those_of_the_masked_positions(self, load):
         model, windows = load("roberta"), random_windows(6, 21, d_vocab=tiny.VOCAB)
-        asked = dissect.evaluation.targets.targets_of(model, windows)
+        asked = dissect.backend.targets.targets_of(model, windows)
         logits = model(asked.tokens)[asked.at].double()
         answers = windows.tokens[asked.at]
         result = dissect.evaluate(model, windows)

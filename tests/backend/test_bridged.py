@@ -12,11 +12,11 @@ import dissect
 from dissect import DissectError, Mask, ablated, bake
 from dissect.backend.anatomy import gain
 from dissect.backend.sites import SITES, hook_points, sites_of
+from dissect.backend.targets import targets_of
 from dissect.backend.units import Unit
 from dissect.backend.weights import output_weights, weights_of
 from dissect.cards.directions import direction, token_weights
 from dissect.evaluation.evaluate import reference_of
-from dissect.evaluation.targets import targets_of
 from dissect.models.adopt import adopt
 from dissect.models.classes import has_hooked_transformer
 from dissect.models.fingerprint import model_fingerprint, parameters_of_bridge

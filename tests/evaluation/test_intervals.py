@@ -12,10 +12,10 @@ import torch
 
 import dissect
 from dissect import DissectError, Run, Windows
+from dissect.backend.targets import targets_of
 from dissect.evaluation.documents import DocumentSums
 from dissect.evaluation.evaluate import evaluate_documents
 from dissect.evaluation.intervals import FEWEST, NAMES, intervals
-from dissect.evaluation.targets import targets_of
 from dissect.runs.seeds import by_seed
 from dissect.runs.tables import summary_rows
 from dissect.views import compare, curves, dashboard, perplexity

@@ -26,7 +26,8 @@ from dissect.explorer.agreement import agreement, compare
 from dissect.explorer.choice import Evidence, Settings, choose
 from dissect.explorer.evaluator import Evaluator
 from dissect.scoring.masks import over_heads
-from dissect.scoring.stats import MOMENTS, Stats, UnitStats
+from dissect.scoring.moments import SUMS
+from dissect.scoring.stats import Stats, UnitStats
 from tests.support.hostile import HOSTILE
 from tests.support.models import N_HEADS, SITES, our_hooks, tiny_transformer
 from tests.support.runs import guessable_sides
@@ -234,7 +235,7 @@ def texts_only(value):
 def test_what_the_page_is_sent_is_json(model, explorer):
     generator = torch.Generator().manual_seed(0)
     sides = [
-        Stats({"mlp": UnitStats(100, dict.fromkeys(MOMENTS, torch.rand(4, 16_000, generator=generator).double()))})
+        Stats({"mlp": UnitStats(100, dict.fromkeys(SUMS, torch.rand(4, 16_000, generator=generator).double()))})
         for _ in range(2)
     ]
     many = dissect.explore(model, **guessable_sides(), stats=tuple(sides))  # drawn as a density, with gaps
@@ -272,7 +273,7 @@ def test_a_refused_choice_is_a_message(explorer):
 def test_a_move_among_50_000_units_is_quick(model):
     generator = torch.Generator().manual_seed(0)
     sides = [
-        Stats({"mlp": UnitStats(100, dict.fromkeys(MOMENTS, torch.rand(3, 16_667, generator=generator).double()))})
+        Stats({"mlp": UnitStats(100, dict.fromkeys(SUMS, torch.rand(3, 16_667, generator=generator).double()))})
         for _ in range(2)
     ]
     explorer = dissect.explore(model, **guessable_sides(), stats=tuple(sides))

@@ -14,7 +14,7 @@ import torch
 import dissect
 from dissect import Windows
 from dissect.scoring.masks import jaccard
-from dissect.scoring.stats import MOMENTS
+from dissect.scoring.moments import SUMS
 from tests.support.models import tiny_transformer
 
 SITES = ("mlp", "value", "pre_out")
@@ -67,7 +67,7 @@ def distances(one, other) -> dict[str, float]:
         ((a[site][name] - b[site][name]).abs().flatten(1) / a[site][name].abs().flatten(1).amax(1, keepdim=True)).max()
         for a, b in zip(one[0].values(), other[0].values(), strict=True)
         for site in SITES
-        for name in MOMENTS
+        for name in SUMS
     ]
     metrics = [
         (name, abs(value - other[1][side][name])) for side, values in one[1].items() for name, value in values.items()

@@ -7,7 +7,8 @@ import torch
 
 import dissect
 from dissect.backend.forward import run_blocks
-from dissect.scoring.stats import MOMENTS, Stats
+from dissect.scoring.moments import SUMS
+from dissect.scoring.stats import Stats
 from tests.support.models import SITES, our_hooks, tiny_transformer
 from tests.support.windows import random_windows
 
@@ -80,7 +81,7 @@ def test_parts_merge_to_the_whole(model, windows, cut):
     for site in SITES:
         for merged in (parts[0] + parts[1], parts[1] + parts[0]):
             assert merged[site].count == whole[site].count
-            for name in MOMENTS:
+            for name in SUMS:
                 torch.testing.assert_close(merged[site][name], whole[site][name], rtol=1e-5, atol=1e-5)
 
 
@@ -151,7 +152,7 @@ def test_stats_survive_saving(model, windows, tmp_path):
     assert set(loaded) == set(stats)
     for site in SITES:
         assert loaded[site].count == stats[site].count
-        for name in MOMENTS:
+        for name in SUMS:
             assert torch.equal(loaded[site][name], stats[site][name])
     (tmp_path / "stats.safetensors").write_bytes(b"rubbish")
     with pytest.raises(dissect.DissectError, match="not a file of statistics"):

@@ -8,14 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dissect import IMPORTANCE, DissectError, UnitStats
-from dissect.scoring.stats import MOMENTS, StatsBuilder
+from dissect.scoring.builder import StatsBuilder
+from dissect.scoring.moments import SUMS
 
 SHAPE = (2, 3)
 
 
 def stats_of(z):
     """Statistics of activations `position layer unit`, through the builder that collection uses."""
-    builder = StatsBuilder(SHAPE, tuple(MOMENTS))
+    builder = StatsBuilder(SHAPE, tuple(SUMS))
     for layer in range(SHAPE[0]):
         builder.update(layer, z[None, :, layer])
     return builder.finish()
@@ -30,7 +31,7 @@ def test_merging_is_associative_and_commutative(seed, sizes):
     a, b, c = (stats_of(torch.randn(n, *SHAPE, generator=generator)) for n in sizes)
     for one, other in (((a + b) + c, a + (b + c)), (a + b, b + a)):
         assert one.count == other.count
-        for name in MOMENTS:
+        for name in SUMS:
             torch.testing.assert_close(one[name], other[name], rtol=1e-14, atol=1e-14)
 
 
@@ -40,10 +41,11 @@ DEFINITIONS = {
     "rms": lambda z: (z**2).mean(0).sqrt(),
     "std": lambda z: z.std(0, correction=0),
     "sqrt": lambda z: z.abs().sqrt().mean(0),
+    "mean": lambda z: z.mean(0),
 }
 
 
-@pytest.mark.parametrize("name", IMPORTANCE)
+@pytest.mark.parametrize("name", DEFINITIONS)
 @given(seed=seeds, size=st.integers(2, 200))
 def test_importance_is_its_definition(name, seed, size):
     z = torch.randn(size, *SHAPE, generator=torch.Generator().manual_seed(seed)) + 0.5
@@ -55,7 +57,7 @@ def test_importance_is_its_definition(name, seed, size):
 
 def test_importances_differ():
     z = torch.randn(100, *SHAPE, generator=torch.Generator().manual_seed(0)) + 0.5
-    values = [importance.of(stats_of(z)) for importance in IMPORTANCE.values()]
+    values = [importance.of(stats_of(z)) for importance in map(IMPORTANCE.get, DEFINITIONS)]
     for index, one in enumerate(values):
         assert not any(torch.allclose(one, other, rtol=1e-2) for other in values[index + 1 :])
 
@@ -67,7 +69,7 @@ def test_a_constant_unit_has_no_spread():
 def test_other_models_do_not_add():
     one = stats_of(torch.zeros(3, *SHAPE))
     with pytest.raises(DissectError, match=r"\(2, 3\).*\(1, 4\)"):
-        one + UnitStats(3, {name: torch.zeros(1, 4, dtype=torch.float64) for name in MOMENTS})
+        one + UnitStats(3, {name: torch.zeros(1, 4, dtype=torch.float64) for name in SUMS})
     with pytest.raises(DissectError, match="cannot add"):
         one + UnitStats(3, {"sum": torch.zeros(SHAPE, dtype=torch.float64)})
 

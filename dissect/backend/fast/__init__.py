@@ -22,8 +22,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
-from dissect.backend.fast.blocks import Step, quick_block, quick_norm
+from dissect.backend.fast.blocks import Step, quick_block, quick_norm, why_not_quick
 from dissect.backend.fast.positions import looks_back_only, up_to_the_last
+from dissect.backend.fast.rules import is_differentiable
 from dissect.backend.fast.support import Hooked, follows_its_class, hooked_modules, is_plain_decoder, observed
 
 _enabled: ContextVar[bool] = ContextVar("dissect.backend.fast", default=os.environ.get("DISSECT_FAST", "1") != "0")
@@ -40,15 +41,26 @@ def disabled() -> Iterator[None]:
 
 
 def is_enabled() -> bool:
-    """True where the quick pass may be taken at all."""
-    return _enabled.get() and not torch.is_grad_enabled()
+    """True where the quick pass may be taken at all: it has gradients for those of our passes that ask for them."""
+    return _enabled.get() and (is_differentiable() or not torch.is_grad_enabled())
 
 
 def needed_lengths(model: Any, wanted: Bool[Tensor, "window position"]) -> list[int]:
     """How many of its first positions each window has to be read for, to know those that are wanted."""
-    if is_enabled() and looks_back_only(model):
+    if _enabled.get() and looks_back_only(model):
         return up_to_the_last(wanted)
     return [wanted.shape[1]] * len(wanted)
+
+
+def why_no_relevance(model: Any) -> str | None:
+    """What keeps a model from gradients by RelP's rules, which only the quick pass knows; None where nothing does."""
+    hooked = hooked_modules(model)
+    if not _enabled.get() or not is_plain_decoder(model, hooked):
+        return "it does not run block by block as a HookedTransformer on one device"
+    for layer, block in enumerate(model.blocks):
+        if reason := why_not_quick(block, hooked):
+            return f"{reason} of layer {layer}"
+    return None
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,13 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from dissect.backend.fast.query_blocks import Heads, KeyHeads, attend_in_blocks
+from dissect.backend.fast.rules import held
 from dissect.backend.fast.support import Hooked, follows_its_class, watched
 
-QUERIES = 64  # in a block; with 512 tokens of windows a core the scores then stay in its cache
-TOKENS = 512
-
-Heads = Float[Tensor, "window position head d_head"]
-KeyHeads = Float[Tensor, "window position value_head d_head"]
 Stream = Float[Tensor, "window position d_model"]
 
 
@@ -26,7 +23,7 @@ def quick_attention(attn: Any, hooked: Hooked) -> Callable[[Stream], Stream]:
     def plain(x: Stream) -> Stream:
         return attn(query_input=x, key_input=x, value_input=x)
 
-    if not _needs_no_pattern(attn, hooked):
+    if not needs_no_pattern(attn, hooked):
         return plain
     return lambda x: _without_pattern(attn, x) if _reaches(attn, x.shape[1]) else plain(x)
 
@@ -39,7 +36,7 @@ def _without_pattern(attn: Any, x: Stream) -> Stream:
     return functional.linear(z.flatten(2), attn.W_O.permute(2, 0, 1).flatten(1), attn.b_O)
 
 
-def _needs_no_pattern(attn: Any, hooked: Hooked) -> bool:
+def needs_no_pattern(attn: Any, hooked: Hooked) -> bool:
     """True where nobody reads scores or pattern, and the scores are products under a causal mask and nothing else."""
     cfg = attn.cfg
     return (
@@ -83,35 +80,10 @@ def _rotated(attn: Any, x: Heads) -> Heads:
 
 def attend(q: Heads, k: KeyHeads, v: KeyHeads, scale: float) -> Heads:
     """softmax(q kᵀ / scale) v over the positions up to each query's own; query heads share keys in groups."""
+    q, k = held(q), held(k)
     if q.device.type == "cpu" and q.dtype == torch.bfloat16:
-        return _in_blocks(q / scale, k, v)
+        return attend_in_blocks(q / scale, k, v)
     group = q.shape[2] // k.shape[2]
     q, k, v = (x.transpose(1, 2) for x in (q, k.repeat_interleave(group, 2), v.repeat_interleave(group, 2)))
     z = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1 / scale)
     return z.transpose(1, 2)
-
-
-def _in_blocks(q: Heads, k: KeyHeads, v: KeyHeads) -> Heads:
-    """As `attend`, by matrix products: torch's fused kernel takes twice as long in bfloat16 on a CPU."""
-    z = torch.empty_like(q)
-    # Whole windows for each core: the three key heads of one are no work for two.
-    windows = torch.get_num_threads() * max(1, TOKENS // q.shape[1])
-    for few in zip(*(x.split(windows) for x in (q, k, v, z)), strict=True):
-        _attend_windows(*few)
-    return z
-
-
-def _attend_windows(q: Heads, k: KeyHeads, v: KeyHeads, z: Heads) -> None:
-    """Writes z. The query heads of a group become rows of one product with their keys."""
-    windows, positions, groups, d_head = k.shape
-    queries, results = (x.unflatten(2, (groups, -1)) for x in (q, z))
-    keys = k.permute(0, 2, 3, 1).reshape(windows * groups, d_head, positions)
-    values = v.transpose(1, 2).reshape(windows * groups, positions, d_head)
-    for start in range(0, positions, QUERIES):
-        stop = min(start + QUERIES, positions)
-        block = queries[:, start:stop].permute(0, 2, 3, 1, 4)  # window group query_head position d_head
-        scores = torch.bmm(block.reshape(windows * groups, -1, d_head), keys[..., :stop])
-        later = torch.ones(stop - start, stop - start, dtype=torch.bool).triu_(1)
-        scores.unflatten(1, (-1, stop - start))[..., start:].masked_fill_(later, -torch.inf)
-        out = torch.bmm(scores.softmax(-1), values[:, :stop])
-        results[:, start:stop] = out.view(block.shape).permute(0, 3, 1, 2, 4)

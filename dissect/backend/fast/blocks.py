@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from dissect.backend.fast.attention import quick_attention
+from dissect.backend.fast.attention import needs_no_pattern, quick_attention
 from dissect.backend.fast.feed_forward import quick_feed_forward
+from dissect.backend.fast.rules import held, keeps_relevance
 from dissect.backend.fast.support import Hooked, follows_its_class, observed
 
 Residual = Float[Tensor, "window position d_model"]
@@ -38,6 +39,17 @@ def quick_block(block: Any, hooked: Hooked) -> Step:
         return block.hook_resid_post(middle + feed_forward(middle))
 
     return run
+
+
+def why_not_quick(block: Any, hooked: Hooked) -> str | None:
+    """The part of a block that runs as TransformerLens wrote it; None where none does."""
+    parts: dict[str, bool] = {"the block": quick_block(block, hooked) is not block}
+    norms = (name for name in ("ln1", "ln2", "ln1_post", "ln2_post") if hasattr(block, name))
+    parts |= {f"norm {name}": quick_norm(getattr(block, name), hooked) is not getattr(block, name) for name in norms}
+    parts["attention"] = needs_no_pattern(block.attn, hooked)
+    if not block.cfg.attn_only:
+        parts["the feed-forward layer"] = quick_feed_forward(block.mlp, hooked) is not block.mlp
+    return next((name for name, is_quick in parts.items() if not is_quick), None)
 
 
 def _attention(block: Any, hooked: Hooked) -> Step:
@@ -75,12 +87,20 @@ def quick_norm(norm: Any, hooked: Hooked) -> Step:
 
 def _rms(norm: Any, x: Residual) -> Residual:
     wide = x.float() if x.dtype.itemsize < 4 else x
+    if torch.is_grad_enabled():
+        inverse = held((wide.square().mean(-1, keepdim=True) + norm.eps).rsqrt())
+        return (wide * inverse * norm.w).to(x.dtype)
     size = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     inverse = size.square_().div_(x.shape[-1]).add_(norm.eps).rsqrt_()
     return (wide * inverse).mul_(norm.w).to(x.dtype)
 
 
 def _layer(norm: Any, x: Residual) -> Residual:
+    if keeps_relevance():
+        wide = x.float() if x.dtype.itemsize < 4 else x
+        centred = wide - wide.mean(-1, keepdim=True)
+        inverse = held((centred.square().mean(-1, keepdim=True) + norm.eps).rsqrt())
+        return (centred * inverse * norm.w + norm.b).to(x.dtype)
     return functional.layer_norm(x, x.shape[-1:], norm.w, norm.b, norm.eps)
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from dissect.backend.fast.rules import activated, product
 from dissect.backend.fast.support import Hooked, follows_its_class, watched
 from dissect.backend.hooks import Read, Zero, hooks_if_all_ours
 
@@ -45,9 +46,12 @@ def _of_all(mlp: Any, x: Stream) -> Stream:
 def _of_some(mlp: Any, left: Int64[Tensor, " left"], padded: Int64[Tensor, " width"], x: Stream) -> Stream:
     """As `_of_all`, where all neurons but `left` are zero; `padded` has these and others, which add nothing."""
     post = _activations(mlp, x, padded)
+    kept = post[..., : len(left)]
+    if torch.is_grad_enabled():  # a slice has a gradient only where it is what the product gets
+        post = torch.cat([kept, post[..., len(left) :]], -1)
     for hook in hooks_if_all_ours(mlp.hook_post) or ():
         if isinstance(hook, Read):
-            hook.take(post[..., : len(left)], left)
+            hook.take(kept, left)
     rows = mlp.W_out.index_select(0, padded)
     rows[len(left) :] = 0
     return functional.linear(post, rows.T, mlp.b_out)
@@ -64,9 +68,11 @@ def _activations(mlp: Any, x: Stream, units: Int64[Tensor, " left"] | slice) -> 
     """What `hook_post` gets, of some neurons."""
     if not mlp.cfg.gated_mlp:
         pre = functional.linear(x, mlp.W_in.T[units], mlp.b_in[units])
-        return mlp.act_fn(mlp.hook_pre(pre))
+        return activated(mlp.act_fn, mlp.hook_pre(pre))
     gate = mlp.hook_pre(functional.linear(x, mlp.W_gate.T[units]))
     linear = mlp.hook_pre_linear(functional.linear(x, mlp.W_in.T[units]))
+    if torch.is_grad_enabled():
+        return product(activated(mlp.act_fn, gate), linear) + mlp.b_in[units]
     return torch.addcmul(mlp.b_in[units], mlp.act_fn(gate), linear)
 
 

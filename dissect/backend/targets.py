@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from dissect.backend.anatomy import is_masked
-from dissect.backend.forward import check_readable
+from dissect.backend.forward import Part, check_readable
 from dissect.base.checks import check_seed
 from dissect.base.errors import DissectError
 from dissect.data.windows import Windows
@@ -38,6 +38,13 @@ class Targets:
     right: Int64[Tensor, "window position"]
     documents: Int64[Tensor, "window position"]
     attention_mask: Bool[Tensor, "window position"] | None = None
+
+    def rows(
+        self, residual: Float[Tensor, "window position d_model"], part: Part
+    ) -> tuple[Float[Tensor, "row d_model"], Int64[Tensor, " row"]]:
+        """The final residual stream of a part where the model predicts, and the right tokens."""
+        at, device = self.at[part], residual.device
+        return residual[at.to(device)], self.right[part][at].to(device)
 
 
 def targets_of(model: Any, windows: Windows, *, seed: int = 0) -> Targets:

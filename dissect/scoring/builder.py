@@ -1,0 +1,151 @@
+"""Sums of one site's activations, or of another signal, as they come."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import repeat
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from dissect.backend.routing import Routing
+from dissect.base.errors import DissectError, look_up
+from dissect.base.ranks import all_reduce_sum_
+from dissect.scoring.moments import SUMS, shows_not_finite, sums_of
+from dissect.scoring.stats import UnitStats
+
+Activations = Float[Tensor, "window position *unit"]
+
+NUMBERS = 2**20  # that many activations at a time: enough to be worth a call, few enough for a processor's cache
+
+
+@dataclass
+class StatsBuilder:
+    """Sums one site's activations, or their products with gradients, as they come, and counts them.
+
+    Attributes:
+        shape: `layer *unit`.
+        names: Which of `SUMS` to take.
+        counts: How many positions were added, of each layer.
+        sums: The sums of them, in float64.
+    """
+
+    shape: tuple[int, ...]
+    names: tuple[str, ...]
+    counts: Int64[Tensor, " layer"] = field(init=False)
+    sums: Float64[Tensor, "layer moment *unit"] = field(init=False)
+    _memory: Tensor = field(init=False, default_factory=lambda: torch.empty(2, 0))
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            look_up("sum", name, SUMS)
+        watching = () if any(shows_not_finite(name) for name in self.names) else ("sum",)
+        self._summed = (*self.names, *watching)
+        self.counts = torch.zeros(self.shape[0], dtype=torch.int64)
+        self.sums = torch.zeros(self.shape[0], len(self._summed), *self.shape[1:], dtype=torch.float64)
+
+    def update(
+        self,
+        layer: int,
+        z: Activations,
+        units: Int64[Tensor, " unit"] | None = None,
+        times: Activations | None = None,
+    ) -> None:
+        """Add the activations of one layer, each multiplied by `times` if that is given.
+
+        With `units` z holds those units alone, and the others were zero everywhere.
+        """
+        self.counts[layer] += z.shape[0] * z.shape[1]
+        self._move_to(z.device)
+        total = self.sums[layer]
+        if units is not None:
+            units = units.to(total.device)  # a model on several GPUs has layers elsewhere
+        for part in _parts(z, times):
+            total[:, slice(None) if units is None else units] += self._sums(*part)
+        if units is not None:
+            self._add_zeros(total, z.shape[0] * z.shape[1], units)
+
+    def update_rows(
+        self,
+        layer: int,
+        rows: Float[Tensor, "row unit"],
+        routing: Routing,
+        count: int,
+        times: Float[Tensor, "row unit"] | None = None,
+    ) -> None:
+        """Add rows of one layer's experts, of `count` positions: those that have no row are zero."""
+        self.counts[layer] += count
+        self._move_to(rows.device)
+        total = self.sums[layer]
+        zero = self._sums(torch.zeros(1, 1, 1, device=rows.device))[..., None]
+        absent = torch.full(total.shape[1:2], count, device=total.device)
+        factors = repeat((0, None)) if times is None else routing.by_expert(times)
+        for (expert, mine), (_, factor) in zip(routing.by_expert(rows), factors, strict=False):
+            absent[expert] -= len(mine)
+            for part in _parts(mine[None], None if factor is None else factor[None]):
+                total[:, expert] += self._sums(*part)
+        total += zero * absent[:, None]
+
+    def _sums(self, z: Activations, times: Activations | None = None) -> Float64[Tensor, " moment *unit"]:
+        wide, scratch = self._wide(z, times)
+        return torch.stack(sums_of(self._summed, wide, scratch)).to(self.sums)
+
+    def _wide(self, z: Activations, times: Activations | None) -> Float[Tensor, "2 flat *unit"]:
+        """z in float32 or better, and as much memory beside it, both in memory that the next call uses again."""
+        dtype = torch.promote_types(z.dtype, torch.float32)
+        if self._memory.shape[1] < z.numel() or (self._memory.dtype, self._memory.device) != (dtype, z.device):
+            self._memory = torch.empty(2, z.numel(), dtype=dtype, device=z.device)
+        both = self._memory[:, : z.numel()].unflatten(1, z.shape)
+        both[0].copy_(z)
+        if times is not None:
+            both[0].mul_(both[1].copy_(times))
+        return both.flatten(1, 2)
+
+    def _add_zeros(self, total: Float64[Tensor, "moment all"], count: int, units: Int64[Tensor, " unit"]) -> None:
+        """What units that are not among `units` contribute: `count` zeros each (nothing, to every moment there is)."""
+        absent = torch.ones(total.shape[1], dtype=torch.bool, device=total.device)
+        absent[units] = False
+        total[:, absent] += count * self._sums(torch.zeros(1, 1, 1, device=total.device))
+
+    def _move_to(self, device: torch.device) -> None:
+        """Sum where the activations are, so that nothing waits for a GPU (Apple's has no float64)."""
+        if device.type not in ("cpu", "mps") and self.sums.device.type == "cpu":
+            self.sums = self.sums.to(device)
+
+    def add_ranks(self) -> None:
+        """Add what the other ranks summed, on every rank."""
+        all_reduce_sum_(self.counts)
+        all_reduce_sum_(self.sums)
+
+    def layers_not_finite(self) -> list[int]:
+        """The layers in which an activation was NaN or infinite (or so large that a sum is), in order."""
+        return (~self.sums.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
+
+    def finish(self) -> UnitStats:
+        """The sums so far, on the CPU.
+
+        Raises:
+            DissectError: Some layers were read more often than others: their hook point is not passed once a batch.
+        """
+        counts = self.counts.unique().tolist()
+        if len(counts) > 1:
+            raise DissectError(
+                f"layers were read at {' and '.join(map(str, counts))} positions: the model does not pass a site's "
+                "hook point once in every layer, so it has no statistics; collect other sites"
+            )
+        return UnitStats(counts[0], dict(zip(self.names, self.sums.cpu().unbind(1), strict=False)))
+
+
+def _parts(z: Activations, times: Activations | None) -> Iterator[tuple[Activations, Activations | None]]:
+    """Both as they are on a GPU; on a CPU in parts of at most about `NUMBERS`."""
+    width = max(1, math.prod(z.shape[2:]))
+    few = NUMBERS if z.device.type == "cpu" else z.numel() + 1
+    windows, positions = max(1, few // (width * max(1, z.shape[1]))), max(1, few // width)
+
+    def split(x: Activations) -> Iterator[Activations]:
+        return (part for some in x.split(windows) for part in some.split(positions, 1))
+
+    return zip(split(z), repeat(None) if times is None else split(times), strict=False)

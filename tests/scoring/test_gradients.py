@@ -1,0 +1,255 @@
+"""Moments with gradients: against autograd on TransformerLens' own forward pass, one prediction loss at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import dissect
+from dissect import DissectError, Stats
+from dissect.backend import fast
+from dissect.backend.gradient_pass import read_gradients, with_gradient
+from dissect.backend.hooked_pass import Reporting
+from dissect.backend.sites import get_site
+from dissect.backend.targets import targets_of
+from tests.support.models import SITES, tiny_transformer
+from tests.support.tiny import save_tiny
+from tests.support.windows import random_windows
+
+NAMES = ("attribution", "attribution_abs", "attribution_sq", "sample_sq")
+VARIANTS = {
+    "grouped": {},
+    "gated": {"gated_mlp": True, "act_fn": "silu", "normalization_type": "RMS"},
+    "parallel": {"parallel_attn_mlp": True},
+    "rotary": {"positional_embedding_type": "rotary", "rotary_dim": 6},
+    "soft cap": {"output_logits_soft_cap": 3.0},
+    "sandwich": {"use_normalization_before_and_after": True, "normalization_type": "RMS"},
+}
+EXACT = {"rtol": 1e-5, "atol": 1e-5}
+
+
+def products(model, windows, hook):
+    """z g of every position, by autograd on the model as it is: `layer window position ...`."""
+    seen = []
+
+    def keep(z, hook):
+        z.requires_grad_()
+        z.retain_grad()
+        seen.append(z)
+
+    names = [hook.format(layer=layer) for layer in range(model.cfg.n_layers)]
+    with torch.enable_grad():
+        logits = model.run_with_hooks(windows.tokens, fwd_hooks=[(name, keep) for name in names])
+        losses = torch.nn.functional.cross_entropy(logits[:, :-1].mT, windows.tokens[:, 1:], reduction="none")
+        losses[windows.keep[:, 1:]].sum().backward()
+    return torch.stack([(z * z.grad).detach().double() for z in seen])
+
+
+def expected(found, documents):
+    """The moments of such products."""
+    windows = torch.arange(len(documents))[:, None].expand_as(documents)
+    keys = torch.stack([windows, documents], -1).flatten(0, 1)
+    samples = [found.flatten(1, 2)[:, (keys == key).all(1)].sum(1) for key in keys.unique(dim=0)]
+    return {
+        "attribution": found.sum((1, 2)),
+        "attribution_abs": found.abs().sum((1, 2)),
+        "attribution_sq": found.pow(2).sum((1, 2)),
+        "sample_sq": torch.stack(samples).pow(2).sum(0),
+    }
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_against_autograd(variant):
+    model, windows = tiny_transformer(**VARIANTS[variant]), random_windows()
+    for batch_size, whole in ((1, True), (4, False)):
+        with fast.disabled() if whole else torch.no_grad():
+            stats = dissect.collect(
+                model, windows, sites=SITES, moments=["sum", *NAMES], batch_size=batch_size, progress=False
+            )
+        for site in SITES:
+            wanted = expected(products(model, windows, get_site(site).hook), windows.documents)
+            for name in NAMES:
+                torch.testing.assert_close(stats[site][name], wanted[name], **EXACT)
+    plain = dissect.collect(model, windows, sites=SITES, moments=["sum"], progress=False)
+    torch.testing.assert_close(stats["mlp"]["sum"], plain["mlp"]["sum"], **EXACT)
+    assert not any(weight.requires_grad or weight.grad is not None for weight in model.parameters())
+
+
+def collected(model, windows, names, sites=SITES):
+    return dissect.collect(model, windows, sites=sites, moments=names, progress=False)
+
+
+def test_attribution_is_snip():
+    """Σ z g is Σ w ∂L/∂w over the weights that a unit writes with, by autograd on these (Lee et al. 1810.02340)."""
+    model, windows = tiny_transformer(), random_windows()
+    model.requires_grad_(True)
+    losses = model(windows.tokens, return_type="loss", loss_per_token=True)
+    losses.sum().backward()
+    mlp = torch.stack([(block.mlp.W_out * block.mlp.W_out.grad).sum(1) for block in model.blocks])
+    pre_out = torch.stack([(block.attn.W_O * block.attn.W_O.grad).sum(2) for block in model.blocks])
+    stats = collected(model, windows, ["attribution"])
+    torch.testing.assert_close(stats["mlp"]["attribution"], mlp.double(), **EXACT)
+    torch.testing.assert_close(stats["pre_out"]["attribution"], pre_out.double(), **EXACT)
+    assert all(weight.requires_grad for weight in model.parameters())
+
+
+def test_attribution_predicts_what_a_small_cut_costs():
+    model, windows = tiny_transformer(), random_windows()
+    scores = dissect.IMPORTANCE["attribution"].of(collected(model, windows, ["attribution"], "mlp")["mlp"])
+    before = dissect.evaluate(model, windows, progress=False)["loss"]
+    share = 1e-2
+    for layer, unit in ((0, 3), (1, 7), (2, 0)):
+        row = model.blocks[layer].mlp.W_out[unit]
+        with torch.no_grad():
+            row.mul_(1 - share)
+            rise = dissect.evaluate(model, windows, progress=False)["loss"] - before
+            row.div_(1 - share)
+        assert rise / share == pytest.approx(float(scores[layer, unit]), rel=0.05, abs=1e-4)
+
+
+def test_relevance_is_conserved():
+    """Without biases, what each layer reads has as much relevance as what it leaves; with gradients it has not."""
+    changes = {"gated_mlp": True, "act_fn": "silu", "normalization_type": "RMS", "positional_embedding_type": "rotary"}
+    model, windows = tiny_transformer(**changes), random_windows()
+    for name, weight in model.named_parameters():
+        if ".b_" in name or name.endswith(".b"):
+            torch.nn.init.zeros_(weight)
+    relevance, gradients = (relevance_of_streams(model, windows, rule) for rule in (True, False))
+    assert relevance == pytest.approx([relevance[-1]] * len(relevance), rel=1e-4)
+    assert gradients != pytest.approx([gradients[-1]] * len(gradients), rel=0.05)
+
+
+def relevance_of_streams(model, windows, relevance):
+    """Σ x g of the residual stream before each layer, and after the last."""
+    totals = {}
+
+    def reader(place):
+        return lambda x, units, part: with_gradient(x, lambda x, g: totals.__setitem__(place, (x * g).double().sum()))
+
+    named = model.hook_dict
+    names = [f"blocks.{layer}.hook_resid_pre" for layer in range(model.cfg.n_layers)]
+    points = [named[name] for name in (*names, f"blocks.{model.cfg.n_layers - 1}.hook_resid_post")]
+    parts = [(slice(0, len(windows.tokens)), slice(0, windows.tokens.shape[1]))]
+    readers = [(point, reader(place)) for place, point in enumerate(points)]
+    read_gradients(model, targets_of(model, windows), parts, readers, reporting=Reporting(), relevance=relevance)
+    return [float(totals[place]) for place in range(len(points))]
+
+
+def test_relevance_by_hand():
+    """One gated layer without attention: relevance of a neuron is z times what it adds to the logits' gradient."""
+    model, windows = tiny_transformer(gated_mlp=True, act_fn="silu", normalization_type="RMS"), random_windows()
+    stats = collected(model, windows, ["relp", "relp_abs"], "mlp")["mlp"]
+    assert (stats["relp"].abs() <= stats["relp_abs"] + 1e-12).all()
+    # In the last layer only the final norm comes after the neurons: it is held, and the loss's gradient is exact.
+    point = "blocks.2.mlp.hook_post"
+    with torch.enable_grad():
+        model.reset_hooks()
+        z = model.run_with_cache(windows.tokens, names_filter=[point, "blocks.2.hook_resid_post"])[1]
+        x = z["blocks.2.hook_resid_post"].detach()
+        scale = (x.pow(2).mean(-1, keepdim=True) + model.cfg.eps).rsqrt()
+        leaf = x.clone().requires_grad_()
+        logits = (leaf * scale * model.ln_final.w) @ model.unembed.W_U + model.unembed.b_U
+        loss = torch.nn.functional.cross_entropy(logits[:, :-1].mT, windows.tokens[:, 1:], reduction="sum")
+        loss.backward()
+    seen = z[point] * (leaf.grad @ model.blocks[2].mlp.W_out.T)
+    torch.testing.assert_close(stats["relp"][2], seen.sum((0, 1)).double(), **EXACT)
+
+
+def test_gradients_find_what_activations_do_not():
+    """A neuron that is as active on both texts, and written into a direction that only one text's targets need."""
+    model = tiny_transformer(n_layers=1, gated_mlp=False, act_fn="relu")
+    block = model.blocks[0].mlp
+    forget = dissect.Windows.from_tokens(torch.randint(0, 25, (8, 17), generator=torch.Generator().manual_seed(1)))
+    retain = dissect.Windows.from_tokens(torch.randint(25, 50, (8, 17), generator=torch.Generator().manual_seed(2)))
+    with torch.no_grad():
+        block.W_in[:, 4], block.b_in[4] = 0, 1.0  # always 1
+        wanted = model.unembed.W_U[:, :25].mean(1) - model.unembed.W_U[:, 25:].mean(1)
+        block.W_out[4] = 3 * (wanted - wanted.mean()) / wanted.norm()
+    sides = [collected(model, windows, ["sum_abs", "attribution"], "mlp") for windows in (forget, retain)]
+    by_size = dissect.score(forget=sides[0], retain=sides[1], importance="abs")["mlp"]
+    by_gradient = dissect.score(forget=sides[0], retain=sides[1], importance="attribution", combine="difference")["mlp"]
+    assert by_gradient.top(count=1).units("mlp") == [(0, 4)]
+    assert (0, 4) not in by_size.top(count=3).units("mlp")
+
+
+def test_the_gate_is_open_where_its_input_is_above_zero():
+    model, windows = tiny_transformer(gated_mlp=True, act_fn="silu"), random_windows()
+    _, cache = model.run_with_cache(windows.tokens)
+    opened = torch.stack([(cache[f"blocks.{i}.mlp.hook_pre"][:, 1:] > 0).sum((0, 1)) for i in range(3)]).double()
+    stats = collected(model, windows, ["gate_positive", "positive"], "mlp")["mlp"]
+    torch.testing.assert_close(stats["gate_positive"], opened)
+    assert not torch.equal(stats["gate_positive"], stats["positive"])
+    with pytest.raises(DissectError, match=r"'pre_out'.*no gate"):
+        collected(model, windows, ["gate_positive"])
+
+
+def test_wanda_is_rms_times_the_norm_of_what_a_unit_writes():
+    model, windows = tiny_transformer(), random_windows()
+    stats = collected(model, windows, ["weight", "sum_sq"])
+    wanda = {site: dissect.IMPORTANCE["wanda"].of(stats[site]) for site in SITES}
+    rms = {site: dissect.IMPORTANCE["rms"].of(stats[site]) for site in SITES}
+    norms = {
+        "mlp": torch.stack([block.mlp.W_out.norm(dim=-1) for block in model.blocks]),
+        "pre_out": torch.stack([block.attn.W_O.norm(dim=-1) for block in model.blocks]),
+        # Two query heads read each value head.
+        "value": torch.stack([block.attn.W_O.unflatten(0, (2, 2)).pow(2).sum((1, 3)).sqrt() for block in model.blocks]),
+    }
+    for site, norm in norms.items():
+        torch.testing.assert_close(wanda[site], norm.double() * rms[site], **EXACT)
+
+
+def test_parts_add_up_to_the_whole():
+    model, windows = tiny_transformer(), random_windows(8)
+    names = ["sum", *NAMES, "relp", "weight"]
+    whole = collected(model, windows, names)
+    halves = collected(model, windows[:3], names) + collected(model, windows[3:], names)
+    for site in SITES:
+        for name in names:
+            torch.testing.assert_close(whole[site][name], halves[site][name], **EXACT)
+
+
+def test_pruned_neurons_have_none():
+    model, windows = tiny_transformer(), random_windows()
+    mask = dissect.Mask({"mlp": torch.rand(3, 20, generator=torch.Generator().manual_seed(0)) < 0.4})
+    with dissect.ablated(model, mask):
+        quick = collected(model, windows, [*NAMES, "relp"])
+        with fast.disabled():
+            plain = collected(model, windows, NAMES)
+    for site in SITES:
+        for name in NAMES:
+            torch.testing.assert_close(quick[site][name], plain[site][name], **EXACT)
+    assert not quick["mlp"]["attribution_abs"][mask["mlp"]].any()
+    assert quick["mlp"]["attribution_abs"][~mask["mlp"]].all()
+
+
+def test_what_cannot_be_had_is_refused_before_the_pass(monkeypatch):
+    model, windows = tiny_transformer(), random_windows()
+    monkeypatch.setattr(type(model), "forward", None)
+    model.is_quantized = True
+    for name in ("attribution", "sample_sq", "relp", "weight"):
+        with pytest.raises(DissectError, match=f"{name}.*unquantized"):
+            collected(model, windows, ["sum", name])
+    model.is_quantized = False
+    with fast.disabled(), pytest.raises(DissectError, match=r"RelP has no rule.*attribution"):
+        collected(model, windows, ["relp"])
+    model.blocks[1].ln2 = torch.nn.Identity()
+    with pytest.raises(DissectError, match=r"norm ln2 of layer 1"):
+        collected(model, windows, ["relp_abs"])
+    with pytest.raises(DissectError, match=r"attribution.*below zero.*difference"):
+        dissect.score(forget=Stats({}), retain=Stats({}), importance="attribution")
+
+
+def test_masked_models(tmp_path):
+    """The loss is that of the masked tokens; activations are those of the text without masks."""
+    model = dissect.load_model(save_tiny("roberta", tmp_path), dtype="float32")
+    windows = random_windows(4, 24, d_vocab=250)
+    names = ["sum", "attribution"]
+    stats, plain = collected(model, windows, names, "mlp"), collected(model, windows, ["sum"], "mlp")
+    assert torch.equal(stats["mlp"]["sum"], plain["mlp"]["sum"])
+    targets, total = targets_of(model, windows), []
+    model.requires_grad_(True)
+    logits = model(targets.tokens)
+    loss = torch.nn.functional.cross_entropy(logits[targets.at], targets.right[targets.at], reduction="sum")
+    loss.backward()
+    total = torch.stack([(block.mlp.W_out * block.mlp.W_out.grad).sum(1) for block in model.blocks])
+    torch.testing.assert_close(stats["mlp"]["attribution"], total.double(), rtol=1e-4, atol=1e-5)
