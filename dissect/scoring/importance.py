@@ -78,7 +78,7 @@ IMPORTANCE: dict[str, Importance] = {
     # synaptic dampening takes it of samples (Foster et al. 2308.07707, equation 3).
     "fisher": Importance(("attribution_sq",), _mean("attribution_sq"), "mean (activation × gradient)²"),
     "fisher_sample": Importance(("sample_sq",), _mean("sample_sq"), "(activation × gradient)² of documents"),
-    # Relevance in place of gradients (Jafari et al. 2508.21258).
+    # Relevance in place of gradients (Rezaei Jafari et al. 2508.21258).
     "relp": Importance(("relp",), _cost("relp"), "relevance of the unit to the loss", signed=True),
     "relp_abs": Importance(("relp_abs",), _mean("relp_abs"), "mean |relevance|"),
 }

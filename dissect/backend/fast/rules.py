@@ -2,7 +2,7 @@
 
 RelP keeps relevance (activation times gradient) the same from layer to layer, where the plain gradient of a saturated
 softmax or a normalized stream vanishes: norms and attention patterns are held constant, an activation function is
-replaced by its slope f(x)/x, and each factor of a gate gets half (Jafari et al. 2508.21258, table 1).
+replaced by its slope f(x)/x, and each factor of a gate gets half (Rezaei Jafari et al. 2508.21258).
 """
 
 from __future__ import annotations
