@@ -321,9 +321,9 @@ def _print_summary(runs: list[Run]) -> None:
     """Print the summary table: the paper's Table 2 figure and the operating points."""
     import pandas
 
-    from dissect.runs.tables import SUMMARY_COLUMNS, summary_rows
+    from dissect.runs.tables import summary_columns, summary_rows
 
-    table = pandas.DataFrame(summary_rows(runs), columns=list(SUMMARY_COLUMNS))
+    table = pandas.DataFrame(summary_rows(runs), columns=list(summary_columns(runs)))
     print("\n" + table.to_string(index=False))
 
 

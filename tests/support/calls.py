@@ -104,6 +104,7 @@ class Made:
             "head": "mean",
             "value": "zero",
             "seed": 0,
+            "also": {"a": self.forget},
         }
         return {
             "load_windows": (
@@ -265,7 +266,7 @@ class Made:
                 {"what": "claims", "models": ("opt-125m",), "tokens": 100, "steps": 2, "context": 16}
                 | {"offline": True, "first_position": False},
             ),
-            "rerun": (self._rerun, {"run": run, "model": model, "device": None} | guessable_sides()),
+            "rerun": (self._rerun, {"run": run, "model": model, "device": None, "also": None} | guessable_sides()),
             "rerun to": (lambda out: self._rerun(run, model=model, out=out, **guessable_sides()), {"out": "again"}),
             "Cluster": (
                 lambda **given: Cluster(**given).check(),
@@ -355,6 +356,7 @@ def commands(made: Made, out: Path) -> dict[str, list[str]]:
         "--head",
         "mean",
     ]
+    names += ["--also", f"again={text}"]
     machine = ["--dtype", "float32", "--device", "cpu", "--out", str(out)]
     halves = "--sites mlp --importances abs --fraction 0.1 --tokens 60 --context 16 --splits 1 --seed 0".split()
     halves += "--batch-size 4 --dtype float32 --device cpu".split()
