@@ -3,6 +3,7 @@
 Every figure takes `theme="light"` or `"dark"`; forget and retain have the same colours everywhere.
 """
 
+from dissect.views.atlas import atlas
 from dissect.views.compare import compare
 from dissect.views.curves import curves
 from dissect.views.dashboard import dashboard
@@ -17,6 +18,7 @@ from dissect.views.write_page import write_page
 from dissect.views.write_report import write_report
 
 __all__ = [
+    "atlas",
     "compare",
     "curves",
     "dashboard",

@@ -84,6 +84,7 @@ def _thin(line: Line, name: str, place: int) -> go.Scatter:
         marker={"size": 4},
         opacity=0.6,
         name=f"{line.name}: {plain(name)}",
+        legendrank=1_001,  # after the runs
         hovertemplate=(
             f"step %{{customdata[0]}}: {plain(name)} drop %{{y:.1f}}%, retain drop %{{x:.1f}}%<extra></extra>"
         ),

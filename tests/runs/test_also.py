@@ -168,8 +168,8 @@ def test_they_are_in_what_a_run_costs():
     ("also", "message"),
     [
         ("python", "also must be a list of corpora, or a dict of them by name, got str 'python'"),
-        (["sotu", "retain"], "also 'retain': retain is taken; give the corpus another name, NAME=CORPUS"),
-        (["difference=sotu"], "difference is taken"),
+        (["sotu", "retain"], "also: the name retain is taken; give the corpus another, NAME=CORPUS"),
+        (["difference=sotu"], "the name difference is taken"),
         (["sotu", "sotu=wiki-en"], "also names 'sotu' twice"),
         (["=sotu"], "must be a corpus or NAME=CORPUS"),
         (["c="], "must be a corpus or NAME=CORPUS"),
