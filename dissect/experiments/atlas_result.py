@@ -61,7 +61,7 @@ class Atlas:
 
     def table(self) -> pd.DataFrame:
         """A row for each cut and corpus, with the fields of `Cost`."""
-        return pd.DataFrame([asdict(cost) for cost in self.costs])
+        return pd.DataFrame([asdict(cost) for cost in self.costs]).astype({"low": float, "high": float})
 
     def matrix(self, what: str = "drop") -> pd.DataFrame:
         """A number of `Cost` (`drop`, `top1`, `loss_rise`, ...), a row for each cut and a column for each corpus.
@@ -150,10 +150,10 @@ class Atlas:
         )
 
     def figure(self, *, theme: str = "light") -> Figure:
-        """Costs beside agreement, layers and modules, with one slider over the corpora (`views.atlas`)."""
-        from dissect.views.atlas import atlas
+        """Costs beside agreement, layers and modules, with one slider over the corpora (`views.atlas_figure`)."""
+        from dissect.views.atlas_figure import atlas_figure
 
-        return atlas(self, theme=theme)
+        return atlas_figure(self, theme=theme)
 
     def save(self, folder: str | Path) -> Path:
         """Write it to a folder: `atlas.json` for people to read too, and tensors in `atlas.safetensors`.

@@ -11,6 +11,7 @@ import torch
 import dissect
 from dissect import Atlas, DissectError, ablated, atlas, evaluate_documents, score
 from dissect.base.checksums import with_checksum
+from dissect.cli.main import main
 from dissect.evaluation.intervals import intervals
 from dissect.experiments.modules import find_modules
 from dissect.scoring.entropy import Entropy
@@ -211,3 +212,23 @@ def test_bad_input(corpora, options, message, monkeypatch):
     monkeypatch.setattr("dissect.experiments.atlas.collect", lambda *_, **__: pytest.fail("read"))
     with pytest.raises(DissectError, match=message):
         atlas(skilled_model(), corpora or skill_corpora(), **options)
+
+
+def test_the_command(tmp_path, folder_of, capsys):
+    for name, word in (("code", "def f(x):\n    return x\n"), ("prose", "the king of the island\n")):
+        (tmp_path / name).mkdir()
+        for number in range(24):
+            (tmp_path / name / f"{number}.txt").write_text(f"{number} " + word * (6 + number % 5))
+    out, model = tmp_path / "out", str(folder_of("llama"))
+    sizes = "--fraction 0.1 --tokens 120 --eval-tokens 200 --context 16 --dtype float32".split()
+    words = ["atlas", f"<b>code={tmp_path / 'code'}", f"prose={tmp_path / 'prose'}", "--model", model, *sizes]
+    assert main([*words, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "a row for each cut of 24 mlp units" in printed
+    assert printed.strip().endswith(str(out / "atlas.html"))
+    found = Atlas.load(out)
+    assert found.corpora == ("<b>code", "prose")
+    pd.testing.assert_frame_equal(pd.read_csv(out / "costs.csv"), found.table(), check_exact=False)
+    assert len(pd.read_csv(out / "units.csv")) == int(found.spread.active.sum())
+    assert main([*words[:2], *words[3:], "--out", str(tmp_path / "one")]) == 2
+    assert "an atlas relates two corpora or more, got 1; give another one, by its name" in capsys.readouterr().err

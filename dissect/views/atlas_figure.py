@@ -27,7 +27,7 @@ TITLES = (
 )
 
 
-def atlas(result: Atlas, *, theme: str = "light") -> go.Figure:
+def atlas_figure(result: Atlas, *, theme: str = "light") -> go.Figure:
     """An atlas in four panels; the slider marks one corpus in all of them.
 
     Above, what each cut costs every corpus, in percent of the unpruned model's top-1 accuracy (a row for each cut, the
