@@ -27,6 +27,8 @@ from .evaluation.documents import DocumentSums as DocumentSums
 from .evaluation.evaluate import METRICS as METRICS
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.evaluate import evaluate_documents as evaluate_documents
+from .experiments.atlas import atlas as atlas
+from .experiments.atlas_result import Atlas as Atlas
 from .experiments.grid import Cluster as Cluster
 from .experiments.grid import Grid as Grid
 from .experiments.run_grid import run_grid as run_grid
@@ -47,6 +49,8 @@ from .runs.rerun import rerun as rerun
 from .runs.run import Run as Run
 from .runs.summary import Summary as Summary
 from .scoring.collect import collect as collect
+from .scoring.entropy import Entropy as Entropy
+from .scoring.entropy import entropy as entropy
 from .scoring.importance import IMPORTANCE as IMPORTANCE
 from .scoring.masks import Mask as Mask
 from .scoring.scores import Scores as Scores

@@ -9,7 +9,7 @@ import pydoc
 import subprocess
 import sys
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -55,6 +55,7 @@ def test_the_prune_function_is_the_configuration():
 def test_type_checkers_see_the_options_of_the_configuration():
     """Of the same types, but that `prune` also takes what is not text yet."""
     wider = {"site": str | Mapping[str, float], "match": str | Path | None, "adapter": str | Path | None}
+    wider["also"] = Iterable[str] | Mapping[str, typing.Any]
     fields = {
         field.name for field in dataclasses.fields(dissect.PruneConfig) if field.default is not dataclasses.MISSING
     }

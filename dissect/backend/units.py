@@ -6,9 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from dissect.backend.sites import get_site
 from dissect.base.checks import as_list, is_index
 from dissect.base.errors import DissectError, shown
+
+GROUPS = {"head": "head", "value_head": "head", "expert": "expert"}  # columns of dimensions; the others are units
+PLACE = ("layer", "head", "expert", "unit")  # which of these a site has is in its entry of `SITES`
 
 
 @dataclass(frozen=True, order=True)
@@ -38,6 +43,13 @@ class Unit:
 
     def __str__(self) -> str:
         return f"{self.site} {'.'.join(map(str, self.place))}"
+
+
+def places(shape: tuple[int, ...], site: str) -> dict[str, np.ndarray | None]:
+    """The layer, head, expert and unit of each unit of a site, in order; None for what the site does not have."""
+    layer, *index = (axis.flatten() for axis in np.indices(shape))
+    names = [GROUPS.get(name, "unit") for name in get_site(site).unit]
+    return dict.fromkeys(PLACE) | {"layer": layer} | dict(zip(names, index, strict=True))
 
 
 def as_unit(value: Unit | tuple, cfg: Any) -> Unit:

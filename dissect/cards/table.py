@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dissect.backend.sites import SITES
-from dissect.backend.units import Unit
+from dissect.backend.units import PLACE, Unit, places
 from dissect.base.checks import check_kind
 from dissect.base.errors import DissectError
 from dissect.runs.run import KEPT, Run
@@ -16,8 +15,6 @@ from dissect.scoring.scores import Scores, SiteScores, sites_of
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-GROUPS = {"head": "head", "value_head": "head", "expert": "expert"}  # columns of dimensions; the others are units
-PLACE = ("layer", "head", "expert", "unit")  # which of these a site has is in its entry of `SITES`
 COLUMNS = ("site", *PLACE, "forget", "retain", "score", "rank", "step")
 
 
@@ -54,12 +51,12 @@ def units_of(table: DataFrame) -> list[Unit]:
     if missing := [name for name in ("site", "layer", "head", "unit") if name not in table]:
         raise DissectError(f"a table of units has the columns site, layer, head and unit; this one lacks {missing}")
     try:
-        places = table.reindex(columns=list(PLACE)).astype("Int64").to_numpy(dtype=object, na_value=None)
+        rows = table.reindex(columns=list(PLACE)).astype("Int64").to_numpy(dtype=object, na_value=None)
     except (TypeError, ValueError) as error:
         raise DissectError(f"{', '.join(PLACE)} of a table must be whole numbers: {error}") from error
     return [
         Unit(str(site), layer, tuple(part for part in index if part is not None))
-        for site, (layer, *index) in zip(table["site"], places.tolist(), strict=True)
+        for site, (layer, *index) in zip(table["site"], rows.tolist(), strict=True)
     ]
 
 
@@ -69,7 +66,7 @@ def _site_table(scores: SiteScores, run: Run | None) -> DataFrame:
     values = scores.values.numpy()
     columns = {
         "site": scores.site,
-        **_places(values.shape, scores.site),
+        **places(values.shape, scores.site),
         "forget": scores.forget.numpy().flatten(),
         "retain": scores.retain.numpy().flatten(),
         "score": values.flatten(),
@@ -77,13 +74,6 @@ def _site_table(scores: SiteScores, run: Run | None) -> DataFrame:
         "step": _steps(scores, run),
     }
     return pandas.DataFrame(columns).astype(dict.fromkeys((*PLACE[1:], "step"), "Int64"))
-
-
-def _places(shape: tuple[int, ...], site: str) -> dict[str, np.ndarray | None]:
-    """Every row's layer, head, expert and unit; None for what the site does not have."""
-    layer, *index = (axis.flatten() for axis in np.indices(shape))
-    names = [GROUPS.get(name, "unit") for name in SITES[site].unit]
-    return dict.fromkeys(PLACE) | {"layer": layer} | dict(zip(names, index, strict=True))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

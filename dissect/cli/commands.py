@@ -13,6 +13,7 @@ from dissect.base.errors import DissectError
 from dissect.base.ranks import is_main
 from dissect.cli.flags import (
     NotVaried,
+    OfAtlas,
     OfCost,
     OfLoading,
     OfPaper,
@@ -271,6 +272,43 @@ def stability(
         print(f"\n{result}\n\n{write_page([result.figure()], out / 'stability.html')}")
 
 
+def atlas(
+    corpora: tyro.conf.Positional[tuple[str, ...]],
+    options: OfAtlas,
+    site: str = "mlp",
+    fraction: float = 0.02,
+    retain: str | None = None,
+    clusters: int | None = None,
+    out: Out = Path("runs/atlas"),
+) -> None:
+    """Relate the skills that several corpora stand for: cut the units of each, and measure what that costs the others.
+
+    Prints the matrix of costs, the agreement of the cuts with its noise floor, and the modules. Writes the atlas,
+    costs.csv, units.csv and a page, atlas.html.
+
+    Args:
+        corpora: Two or more, each NAME=CORPUS or a corpus that is its own name: python=python-stdlib c++=torch-headers.
+        options: Model and text, and how units are chosen.
+        site: Where units are cut: mlp, value, pre_out or head.
+        fraction: How many units each cut takes, as a fraction of all units of the site.
+        retain: The name of a corpus that all others are scored against; all the others if not given.
+        clusters: How many clusters of units to look for; twice as many as there are corpora if not given.
+        out: Folder of the atlas.
+    """
+    from dissect.base.storage import locked, write_text
+    from dissect.experiments.atlas import atlas
+    from dissect.views import write_atlas
+
+    out = as_path("out", out)
+    with locked(out):
+        chosen = {"site": site, "fraction": fraction, "retain": retain, "clusters": clusters}
+        result = atlas(corpora=corpora, **chosen, **vars(options))
+        result.save(out)
+        write_text(out / "costs.csv", result.table().to_csv(index=False))
+        write_text(out / "units.csv", result.units().to_csv(index=False))
+        print(f"\n{result}\n\n{write_atlas(result, out / 'atlas.html').resolve()}")
+
+
 def demo(out: Out = Path("runs/demo")) -> None:
     """Prune Python out of SmolLM2-135M while keeping English prose, beside a random baseline; about five minutes.
 
@@ -321,9 +359,9 @@ def _print_summary(runs: list[Run]) -> None:
     """Print the summary table: the paper's Table 2 figure and the operating points."""
     import pandas
 
-    from dissect.runs.tables import SUMMARY_COLUMNS, summary_rows
+    from dissect.runs.tables import summary_columns, summary_rows
 
-    table = pandas.DataFrame(summary_rows(runs), columns=list(SUMMARY_COLUMNS))
+    table = pandas.DataFrame(summary_rows(runs), columns=list(summary_columns(runs)))
     print("\n" + table.to_string(index=False))
 
 
@@ -336,6 +374,7 @@ COMMANDS = {
     "report": report,
     "rerun": rerun,
     "stability": stability,
+    "atlas": atlas,
     "models": models,
     "demo": demo,
 }

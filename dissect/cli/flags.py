@@ -50,6 +50,9 @@ NotVaried = Annotated[Any, flags_of(PruneConfig, _others(PruneConfig, *_IN_GRID)
 _READING = ("model", "forget", "retain", "seed", "dtype", "device", "batch_size", *LOADING)
 OfLoading = Annotated[Any, flags_of(PruneConfig, LOADING)]
 OfStability = Annotated[Any, flags_of(PruneConfig, _READING)]
+_READING_ALL = tuple(name for name in _READING if name not in ("forget", "retain"))
+_CHOOSING = ("importance", "combine", "eps", "head", "force", "tokens", "eval_tokens", "context")
+OfAtlas = Annotated[Any, flags_of(PruneConfig, (*_READING_ALL, *_CHOOSING), tokens=20_000, context=256)]
 OfPaper = Annotated[Any, flags_of(PruneConfig, OPTIONS, context=CONTEXT)]
 OfCost = Annotated[Any, flags_of(PruneConfig, ("tokens", "steps", "context"), context=CONTEXT)]
 OfRun = Annotated[PruneConfig, tyro.conf.arg(name="")]

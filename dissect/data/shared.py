@@ -8,7 +8,7 @@ from typing import Any
 from dissect.data.splits import SPLITS
 from dissect.data.windows import Windows
 
-Pairs = dict[str, tuple[Windows, Windows]]
+Parts = dict[str, tuple[Windows, ...]]  # of each side train and test, of a further corpus test alone
 
 KINDS = {
     "replaced": "characters are not UTF-8 and were read as U+FFFD",
@@ -16,15 +16,20 @@ KINDS = {
 }
 
 
-def shared_documents(windows: Pairs) -> dict[str, int]:
+def shared_documents(windows: Parts) -> dict[str, int]:
     """Documents that the forget and the retain windows have in common, by split; those given as tokens have none."""
     sides = zip(windows["forget"], windows["retain"], strict=True)
     return {split: len(forget.texts & retain.texts) for split, (forget, retain) in zip(SPLITS, sides, strict=True)}
 
 
-def notes(windows: Pairs) -> list[str]:
+def by_split(parts: tuple[Windows, ...]) -> dict[str, Windows]:
+    """A corpus's windows by split; those of one alone are test."""
+    return dict(zip(SPLITS[-len(parts) :], parts, strict=True))
+
+
+def notes(windows: Parts) -> list[str]:
     """What a user should know about the text before a run, a line each."""
-    each = {f"{side} {split}": part for side in windows for split, part in zip(SPLITS, windows[side], strict=True)}
+    each = {f"{name} {split}": part for name in windows for split, part in by_split(windows[name]).items()}
     return [*filter(None, [_sharing_note(windows)]), *text_notes(each)]
 
 
@@ -41,7 +46,7 @@ def _listed(counts: Mapping[str, int]) -> str:
     return " and ".join(f"{count:,} ({name})" for name, count in counts.items())
 
 
-def _sharing_note(windows: Pairs) -> str:
+def _sharing_note(windows: Parts) -> str:
     """About text on both sides; empty where there is none."""
     forget, retain = (windows[side][0] for side in ("forget", "retain"))
     if forget.tokens_fingerprint == retain.tokens_fingerprint:

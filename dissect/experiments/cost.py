@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dissect.base.checks import as_list, check_kind, check_positive, check_whole
 from dissect.base.errors import DissectError, unknown
+from dissect.data.splits import SIDES
 from dissect.runs.config import PruneConfig
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 H100_OPERATIONS = 0.4 * 989e12  # a second: 40% of an H100's dense bfloat16 peak, an assumption
 TARGETS_OF_MASKED = 0.15  # the fraction of tokens that a masked model predicts, see `targets_of`
-SIDES = 2
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def forward_operations(cfg: Any, context: int, *, causal: bool = True) -> float:
 
 
 def run_operations(config: PruneConfig, shape: Shape, *, causal: bool | None = None) -> float:
-    """Floating-point operations of a run: statistics and evaluation of both data sets, at every step.
+    """Floating-point operations of a run: statistics of both data sets and evaluation of all, at every step.
 
     Raises:
         DissectError: A value that no run can have.
@@ -99,11 +99,12 @@ def run_operations(config: PruneConfig, shape: Shape, *, causal: bool | None = N
     blocks = forward_operations(shape, config.context, causal=not shape.masked if causal is None else causal)
     collected = 0 if config.selector != "score" else config.steps if config.iterative else 1
     evaluated = config.eval_tokens or config.tokens
+    measured = (config.steps + 1) * evaluated * len(config.corpora)
     # A window has one token that is not predicted.
-    windows = (collected * config.tokens + (config.steps + 1) * evaluated) / (config.context - 1)
-    targets = (config.steps + 1) * evaluated * (TARGETS_OF_MASKED if shape.masked else 1)
+    windows = (collected * config.tokens * len(SIDES) + measured) / (config.context - 1)
+    targets = measured * (TARGETS_OF_MASKED if shape.masked else 1)
     head = shape.d_model * (shape.d_vocab + (shape.d_model if shape.masked else 0))
-    return SIDES * (windows * config.context * blocks + 2.0 * targets * head)
+    return windows * config.context * blocks + 2.0 * targets * head
 
 
 def cost_table(

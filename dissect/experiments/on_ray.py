@@ -99,7 +99,7 @@ def _run_cell(cwd: str, config: str, folder: str, after: str | None) -> str | No
     """
     os.chdir(cwd)
     try:
-        run_config(PruneConfig(**json.loads(config)), load=_models, out=folder, progress=False)
+        run_config(PruneConfig.from_json(json.loads(config)), load=_models, out=folder, progress=False)
     except DissectError as error:
         return str(error)
     return None

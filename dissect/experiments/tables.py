@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def summary_table(runs: Iterable[Run]) -> DataFrame:
     """A row for each run: its main options, and the numbers of `Run.summary()` in percent (points for the difference).
 
-    `difference low` and `difference high` are the ends of the 95% interval, empty where there is none.
+    `difference low` and `difference high` are the ends of the 95% interval, empty where there is none. Further corpora
+    have a column each, empty where a run did not measure it.
     """
     import pandas
 
@@ -35,6 +36,7 @@ def _row(run: Run) -> dict[str, Any]:
         "forget drop": summary.forget_drop,
         "retain drop": summary.retain_drop,
         **at,
+        **{f"{name} drop": drop for name, drop in summary.also.items()},
     }
     return {
         "model": config.model,

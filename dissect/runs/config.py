@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, get_args
@@ -15,10 +15,11 @@ from dissect.base.checksums import checksum_of_json
 from dissect.base.errors import DissectError, shown, unknown
 from dissect.base.options import HeadScore, Selector, Value
 from dissect.models.options import LoadOptions
+from dissect.runs.also import as_also, parse_also
 
 LOADING = tuple(field.name for field in dataclasses.fields(LoadOptions))
 # Options that came later, with the defaults under which a folder has the name that it had before.
-LATER = {"combine": "ratio", **dict.fromkeys(LOADING)}
+LATER = {"combine": "ratio", "also": (), **dict.fromkeys(LOADING)}
 MOST_STEPS = 32_767  # the step that pruned a unit is an int16
 
 
@@ -49,6 +50,7 @@ class PruneConfig:
         value: What a pruned unit is set to: zero, or its mean on the retain corpus.
         svd: First rotate attention to the singular basis of each value head, for value and pre_out units.
         force: Allow the importance freq on attention sites.
+        also: Further corpora to measure at every step, each as for forget, or NAME=CORPUS to give it a name.
         kl: Also measure the KL divergence from the unpruned model on the retain corpus; takes d_model numbers of memory
             for each prediction.
         tokens: Predictions for statistics, from each corpus.
@@ -84,6 +86,7 @@ class PruneConfig:
     value: Value = "zero"
     svd: bool = False
     force: bool = False
+    also: tuple[str, ...] = ()
     kl: bool = False
     tokens: int = 100_000
     eval_tokens: int | None = None
@@ -98,6 +101,23 @@ class PruneConfig:
     quantization: str | None = None
     device_map: str | None = None
     revision: str | None = None
+
+    @property
+    def corpora(self) -> dict[str, str]:
+        """All that is measured, by name: forget, retain, and those of `also`."""
+        return {"forget": self.forget, "retain": self.retain} | parse_also(self.also)
+
+    def as_json(self) -> dict[str, Any]:
+        """Its fields, without `also` where there is none: a run without it is recorded as it was before."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "also" or value}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> PruneConfig:
+        """Read what `as_json` gave, which JSON holds with a list for a tuple; nothing is checked."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+        }
+        return cls(**values)
 
     @property
     def load_options(self) -> LoadOptions:
@@ -118,6 +138,7 @@ class PruneConfig:
         check_fraction(self.fraction)  # also where each site has its own beside it
         check_eps(self.eps)
         parse_combiner(self.combine)
+        parse_also(self.also)
         check_seed(self.seed)
         check_whole("steps", self.steps, 1, MOST_STEPS)
         check_whole("tokens", self.tokens, 1)
@@ -148,6 +169,7 @@ class PruneOptions(TypedDict, total=False):
     value: Value
     svd: bool
     force: bool
+    also: Iterable[str] | Mapping[str, Any]  # Any: also Windows, which no configuration holds
     kl: bool
     tokens: int
     eval_tokens: int | None
@@ -165,7 +187,7 @@ class PruneOptions(TypedDict, total=False):
 
 
 def as_fields(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as `PruneConfig` holds them: `site`, `match` and `adapter` are text.
+    """Options as `PruneConfig` holds them: `site`, `match` and `adapter` are text, `also` is a tuple.
 
     Raises:
         DissectError: A site or a fraction that there is not, or a path that no file could have.
@@ -173,6 +195,8 @@ def as_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     fields = dict(options)
     if "site" in fields:
         fields["site"] = site_text(fields["site"])
+    if "also" in fields:
+        fields["also"] = as_also(fields["also"])
     if fields.get("match") is not None:
         fields["match"] = str(as_path("match", fields["match"]))
     if isinstance(fields.get("adapter"), Path):

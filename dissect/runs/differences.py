@@ -155,7 +155,7 @@ def _pruned(at: float, step: int) -> str:
 
 def _line_differences(there: Step, here: Step, tolerance: Tolerance) -> Iterator[Difference]:
     for path, (mine, theirs) in changes(there.as_json(), here.as_json()).items():
-        names = set(path.split("."))
+        names = {path.partition(".")[0], path.rpartition(".")[2]}  # not those between: a corpus may have any name
         if not names & set(NOT_COMPARED):
             size = 0.0 if names & set(FOLLOWING) else _apart(mine, theirs)
             yield Difference(there.step, HISTORY, path, mine, theirs, size, tolerance.metric)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dissect.backend.sites import get_site
-from dissect.base.errors import DissectError, shown
-from dissect.data.shared import shared_documents
-from dissect.data.splits import SIDES
+from dissect.base.errors import DissectError, check_name, shown
+from dissect.data.shared import by_split, shared_documents
+from dissect.data.splits import SIDES, SPLITS
 from dissect.data.tables import HubError
 from dissect.data.windows import Windows, load_windows
 from dissect.models.find import find_model
@@ -19,12 +19,13 @@ from dissect.models.load import load_model
 from dissect.models.options import LoadOptions
 from dissect.models.reader import load_reader
 from dissect.models.source import ModelSource, options_of
+from dissect.runs.also import as_also, parse_also
 from dissect.runs.config import PruneConfig, parse_sites
 from dissect.runs.origin import origin
 from dissect.runs.run import Run
 from dissect.scoring.scores import count_of
 
-Corpus = str | tuple[Windows, Windows]
+Corpus = str | tuple[Windows, ...]  # a name, or (train, test); of a further corpus (test,)
 WINDOWS = "windows:"  # how a configuration names data that was given as Windows
 
 
@@ -61,18 +62,18 @@ class LastModel:
             self._sources[key] = find_model(*key)
         return self._sources[key]
 
-    def describe(self, config: PruneConfig, side: str) -> dict[str, Any]:
-        """A side's text as it is now, as a run records it.
+    def describe(self, config: PruneConfig, name: str) -> dict[str, Any]:
+        """The text of a corpus as it is now, as a run records it; `name` is its name in `config.corpora`.
 
         Raises:
             HubError: It is on the hub, which cannot be reached.
             DissectError: It cannot be read.
         """
-        key = (self.checksum(config), getattr(config, side), config.tokens, config.eval_tokens, config.context)
-        key = (*key, config.seed)
+        corpus, splits = config.corpora[name], splits_of(name)
+        key = (self.checksum(config), corpus, splits, config.tokens, config.eval_tokens, config.context, config.seed)
         if key not in self._texts:
             try:
-                self._texts[key] = describe(read(getattr(config, side), self._read_with(config), config))
+                self._texts[key] = describe(read(corpus, self._read_with(config), config, splits))
             except HubError as error:
                 self._texts[key] = error  # so that the next run does not wait for the hub again
         found = self._texts[key]
@@ -99,9 +100,9 @@ class InMemory:
     def checksum(self, config: PruneConfig) -> None:
         """None: it may differ from every file; its fingerprint identifies it."""
 
-    def describe(self, config: PruneConfig, side: str) -> dict[str, Any]:
+    def describe(self, config: PruneConfig, name: str) -> dict[str, Any]:
         """As `LastModel.describe`."""
-        return describe(read(getattr(config, side), self.model, config))
+        return describe(read(config.corpora[name], self.model, config, splits_of(name)))
 
 
 Load = LastModel | InMemory
@@ -115,45 +116,87 @@ def label(corpus: Corpus) -> str:
     """
     if isinstance(corpus, str):
         return corpus
+    check_pair(corpus)
+    return _label(corpus)
+
+
+def _label(windows: tuple[Windows, ...]) -> str:
+    return WINDOWS + "+".join(part.tokens_fingerprint[:12] for part in windows)
+
+
+def check_pair(corpus: Any) -> None:
+    """Raise `DissectError` unless `corpus` is two Windows."""
     if not (isinstance(corpus, tuple) and len(corpus) == 2 and all(isinstance(part, Windows) for part in corpus)):
         raise DissectError(f"a corpus is a name or a (train, test) pair of Windows, got {shown(corpus)}")
-    return WINDOWS + "+".join(part.tokens_fingerprint[:12] for part in corpus)
 
 
-def read(corpus: Corpus, model: Any, config: PruneConfig) -> tuple[Windows, Windows]:
-    """The (train, test) windows of a corpus."""
+def further_corpora(also: Any) -> dict[str, Corpus]:
+    """Further corpora by name, those given as Windows as their test windows alone.
+
+    Args:
+        also: Names of corpora or NAME=CORPUS; or by name, a corpus's name, test windows, or `(train, test)` windows.
+
+    Raises:
+        DissectError: It is none of these, or a name is taken or given twice.
+    """
+    named = dict(also) if isinstance(also, Mapping) else parse_also(as_also(also))
+    return {name: corpus if isinstance(corpus, str) else (_test_windows(corpus),) for name, corpus in named.items()}
+
+
+def further_labels(further: Mapping[str, Corpus]) -> tuple[str, ...]:
+    """Further corpora as a configuration names them."""
+    return as_also({name: corpus if isinstance(corpus, str) else _label(corpus) for name, corpus in further.items()})
+
+
+def _test_windows(corpus: Any) -> Windows:
+    if isinstance(corpus, Windows):
+        return corpus
+    check_pair(corpus)
+    return corpus[1]
+
+
+def splits_of(name: str) -> tuple[str, ...]:
+    """What is read of a corpus: of a side train and test, of a further corpus test alone."""
+    return SPLITS if name in SIDES else SPLITS[1:]
+
+
+def read(corpus: Corpus, model: Any, config: PruneConfig, splits: tuple[str, ...] = SPLITS) -> tuple[Windows, ...]:
+    """The windows of a corpus, of each split; those that were given as they are."""
     if not isinstance(corpus, str):
         return corpus
-    train, test = (
-        load_windows(corpus, model, tokens=tokens, context=config.context, split=split, seed=config.seed)
-        for split, tokens in (("train", config.tokens), ("test", config.eval_tokens or config.tokens))
+    tokens = {"train": config.tokens, "test": config.eval_tokens or config.tokens}
+    return tuple(
+        load_windows(corpus, model, tokens=tokens[split], context=config.context, split=split, seed=config.seed)
+        for split in splits
     )
-    return train, test
 
 
-def describe(windows: tuple[Windows, Windows]) -> dict[str, Any]:
-    """What a run records of a side's windows."""
-    train, test = windows
-    return {"train": train.describe(), "test": test.describe()}
+def describe(windows: tuple[Windows, ...]) -> dict[str, Any]:
+    """What a run records of a corpus's windows."""
+    return {split: part.describe() for split, part in by_split(windows).items()}
 
 
 def reading(
-    config: PruneConfig, model: Any, forget: Corpus | None = None, retain: Corpus | None = None
-) -> tuple[dict[str, tuple[Windows, Windows]], dict[str, Any]]:
-    """What a run of `config` reads, its (train, test) windows of each side, and what its record would say now.
+    config: PruneConfig, model: Any, given: Mapping[str, Corpus | None]
+) -> tuple[dict[str, tuple[Windows, ...]], dict[str, Any]]:
+    """What a run of `config` reads, the windows of each of its corpora, and what its record would say now.
+
+    `given` corpora take the place of those of the same name in `config.corpora`.
 
     Raises:
-        DissectError: A corpus is neither a name nor two Windows, or cannot be read; or a step prunes no unit.
+        DissectError: A corpus is neither a name nor Windows, or cannot be read; or a step prunes no unit.
     """
-    given = {"forget": forget, "retain": retain}
-    corpora = {side: getattr(config, side) if corpus is None else corpus for side, corpus in given.items()}
-    for corpus in corpora.values():
-        label(corpus)
-    windows = {side: read(corpora[side], model, config) for side in SIDES}
+    corpora: dict[str, Corpus] = {**config.corpora}
+    for name, corpus in given.items():
+        check_name("corpus of this run", name, corpora)
+        corpora[name] = corpora[name] if corpus is None else corpus
+    for side in SIDES:
+        label(corpora[side])  # raises where it is neither a name nor two Windows
+    windows = {name: read(corpus, model, config, splits_of(name)) for name, corpus in corpora.items()}
     return windows, record_of(config, model, windows)
 
 
-def record_of(config: PruneConfig, model: Any, windows: Mapping[str, tuple[Windows, Windows]]) -> dict[str, Any]:
+def record_of(config: PruneConfig, model: Any, windows: Mapping[str, tuple[Windows, ...]]) -> dict[str, Any]:
     """What `config.json` holds of a run that begins now.
 
     Raises:
@@ -163,7 +206,7 @@ def record_of(config: PruneConfig, model: Any, windows: Mapping[str, tuple[Windo
     for site, fraction in fractions.items():
         count_of(fraction, math.prod(get_site(site).mask_shape(model.cfg)))
     return {
-        "config": asdict(config),
+        "config": config.as_json(),
         "versions": versions(),
         "model": model_record(model, fractions),
         "loading": loading_record(model),

@@ -87,9 +87,9 @@ def _settings(run: Run, step: Step) -> list[tuple[str, str]]:
 
 
 def _results(run: Run, step: Step) -> list[tuple[str, ...]]:
-    """Accuracy and loss on both test texts, before and after."""
+    """Accuracy and loss on every test text, before and after."""
     rows = []
-    for side in ("forget", "retain"):
+    for side in run.config.corpora:
         for metric, name in (("top1", "top-1 accuracy"), ("top10", "top-10 accuracy"), ("loss", "loss (nats)")):
             before, after = run.history[0].metrics[side][metric], step.metrics[side][metric]
             drop = interval = ""
@@ -97,7 +97,7 @@ def _results(run: Run, step: Step) -> list[tuple[str, ...]]:
                 drop = f"{percent(run.drops(side)[step.step])}%"
                 ends = run.intervals(side)[step.step]
                 interval = "" if ends is None else f"{percent(ends[0])}% to {percent(ends[1])}%"
-            rows.append((side, name, f"{before:.4f}", f"{after:.4f}", drop, interval))
+            rows.append((_cell(side), name, f"{before:.4f}", f"{after:.4f}", drop, interval))
     return rows
 
 

@@ -29,7 +29,17 @@ from dissect.models.fingerprint import model_fingerprint
 from dissect.models.source import name_of, options_of
 from dissect.runs.config import LOADING, PruneConfig, PruneOptions, as_fields, default_out, parse_sites, run_name
 from dissect.runs.finished import check_finished, check_same
-from dissect.runs.inputs import WINDOWS, Corpus, InMemory, LastModel, Load, label, reading
+from dissect.runs.inputs import (
+    WINDOWS,
+    Corpus,
+    InMemory,
+    LastModel,
+    Load,
+    further_corpora,
+    further_labels,
+    label,
+    reading,
+)
 from dissect.runs.matched import counts_checksum, find_matched
 from dissect.runs.records import CONFIG
 from dissect.runs.run import Run, open_run
@@ -85,7 +95,8 @@ def prune(
         out: The run folder; by default one below `runs/` named after the options and the model's content.
         progress: Show progress bars and a line a step.
         options: Those of `PruneConfig`, which documents them. `site` can also be a fraction by name,
-            `{"mlp": 0.02, "pre_out": 0.01}`, and `match` a path.
+            `{"mlp": 0.02, "pre_out": 0.01}`, `match` a path, and `also` corpora by name, each a corpus's name or
+            windows: `{"french": (train, test)}`, of which the test windows are measured.
 
     Raises:
         DissectError: For any bad value, before anything is written; its message names the value and the fix. Also
@@ -95,13 +106,14 @@ def prune(
     """
     for name in options:
         check_name("option", name, signature(prune).parameters)
-    by_name, given = isinstance(model, str), as_fields(options)
+    also = further_corpora(options.get("also", ()))
+    by_name, given = isinstance(model, str), as_fields({**options, "also": further_labels(also)})
     if not by_name:
         check_model(model)
         given |= _as_loaded(model, given)
     config = PruneConfig(model if by_name else name_of(model), label(forget), label(retain), **given)
     load = None if by_name else InMemory(model)
-    return run_config(config, load=load, forget=forget, retain=retain, out=out, progress=progress)
+    return run_config(config, load=load, forget=forget, retain=retain, also=also, out=out, progress=progress)
 
 
 def _as_loaded(model: Any, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,23 +139,26 @@ def run_config(
     load: Load | None = None,
     forget: Corpus | None = None,
     retain: Corpus | None = None,
+    also: Mapping[str, Corpus] | None = None,
     out: str | Path | None = None,
     progress: bool = True,
 ) -> Run:
     """Run `config`, or resume it; a finished run is compared with what is there now and returned.
 
-    `load` gives the model, only if something is left to do or to compare; `forget` and `retain` take the place of the
-    corpora that `config` names.
+    `load` gives the model, only if something is left to do or to compare; `forget`, `retain` and, by name, `also` take
+    the place of the corpora that `config` names.
 
     Raises:
         DissectError: As `prune`.
     """
     load, path = load or LastModel(), None
-    corpora = {"forget": forget or config.forget, "retain": retain or config.retain}
+    corpora: dict[str, Corpus] = {}
     try:
         with distributed(), ExitStack() as lock:
             with together():
                 fractions = check_config(config)
+                given = {"forget": forget, "retain": retain, **(also or {})}
+                corpora |= {name: given.get(name) or named for name, named in config.corpora.items()}
                 path = _folder(config, load, out)
             run = _find(path, config, load)
             if run is not None and run.finished:
@@ -219,7 +234,7 @@ def _lock(lock: ExitStack, path: Path) -> None:
 
 def _prepare(
     config: PruneConfig, load: Load, corpora: Mapping[str, Corpus]
-) -> tuple[Any, dict[str, tuple[Windows, Windows]], dict[str, Any]]:
+) -> tuple[Any, dict[str, tuple[Windows, ...]], dict[str, Any]]:
     """Model, windows and record of a run; the record is the main rank's.
 
     Raises:
@@ -228,7 +243,7 @@ def _prepare(
     with together():
         checksum = load.checksum(config)  # before the weights are read, so that weights changed since are noticed
         model = load(config)
-        windows, mine = reading(config, model, **corpora)
+        windows, mine = reading(config, model, corpora)
         mine["began"]["checksum"] = checksum
     record = from_main(mine)
     with together():
@@ -254,7 +269,7 @@ def _find_matched(config: PruneConfig, record: dict[str, Any], *, begun: bool) -
     return from_main(found)
 
 
-def _say_notes(windows: Mapping[str, tuple[Windows, Windows]]) -> None:
+def _say_notes(windows: Mapping[str, tuple[Windows, ...]]) -> None:
     for text in notes(dict(windows)) if is_main() else ():
         say(f"note: {text}")
 
@@ -287,7 +302,7 @@ def check_config(config: PruneConfig) -> dict[str, float]:
     fractions = parse_sites(config.site, config.fraction)
     if config.match is not None:
         as_path("match", config.match)
-    for corpus in (config.forget, config.retain):
+    for corpus in config.corpora.values():
         if not corpus.startswith(WINDOWS):
             find_source(corpus)
     check_combination(config.importance, config.combine)

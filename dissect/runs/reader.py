@@ -50,7 +50,11 @@ def read_run(path: Path) -> Contents:
         config, shapes = read_config(record)
     except DissectError as error:
         raise DissectError(f"{path / CONFIG} is not the configuration of a run: {error}") from error
-    return Contents(config, record, *_read_steps(path, config.steps, shapes))
+    history, pruned_at = _read_steps(path, config.steps, shapes)
+    for name in config.corpora:
+        if any(name not in step.metrics for step in history):
+            raise damaged(path / HISTORY, f"it lacks what was measured on {shown(name)}")
+    return Contents(config, record, history, pruned_at)
 
 
 def _read_steps(path: Path, steps: int, shapes: Shapes) -> tuple[list[Step], PrunedAt]:

@@ -24,12 +24,12 @@ from dissect.runs.config import MOST_STEPS, PruneConfig, parse_sites
 
 CONFIG, HISTORY, PRUNED_AT = "config.json", "history.jsonl", "pruned_at.safetensors"
 CHECKSUMS = "digests"  # the field of a history line with the checksums of other files
-METRICS = ("top1", "loss", "perplexity")  # what every step has of each side; `kl` and others are optional
+METRICS = ("top1", "loss", "perplexity")  # what every step has of each corpus; `kl` and others are optional
 MOST_UNITS = 1 << 27  # of all sites; large models have some millions
 
 
 def _with_every_side(metrics: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    for side in SIDES:
+    for side in dict.fromkeys((*SIDES, *metrics)):
         for name in METRICS:
             if name not in metrics.get(side, {}):
                 raise ValueError(f"{side}.{name} is missing")
@@ -61,7 +61,7 @@ class Step:
         units: How many that are.
         per_layer: How many in each layer.
         seconds: How long the step took.
-        metrics: By side and metric, its value on the test windows.
+        metrics: By side (and further corpus) and metric, its value on the test windows.
         intervals: By side and metric the ends of the 95% interval, None for a side with too few documents; under
             `difference` those of the forget drop minus the retain drop.
         sites: For several sites, how many units of each are pruned in each layer.
@@ -125,6 +125,9 @@ class _Windows(_Kept):
 
 
 class _Data(_Kept):
+    model_config = ConfigDict(strict=True, extra="allow")
+    __pydantic_extra__: dict[str, dict[str, _Windows]] = Field(init=False)  # further corpora
+
     forget: dict[str, _Windows]
     retain: dict[str, _Windows]
 
@@ -161,7 +164,7 @@ def read_config(record: Any) -> tuple[PruneConfig, dict[str, tuple[int, ...]]]:
     """
     try:
         found = _Record.model_validate(record)
-        config = PruneConfig(**found.config)
+        config = PruneConfig.from_json(found.config)
     except ValidationError as error:
         raise DissectError(_first_of(error)) from error
     except TypeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from dissect.base.checks import as_path, check_model
 from dissect.base.errors import DissectError, look_up
 from dissect.data.splits import SIDES
 from dissect.runs.differences import Difference, Tolerance, changes, record_differences, run_differences
-from dissect.runs.inputs import WINDOWS, Corpus, InMemory, load_again, reading
+from dissect.runs.inputs import WINDOWS, Corpus, InMemory, further_corpora, load_again, reading
 from dissect.runs.prune import run_config
 from dissect.runs.records import HISTORY, PRUNED_AT
 from dissect.runs.run import Run
@@ -98,6 +99,7 @@ def rerun(
     model: Any = None,
     forget: Corpus | None = None,
     retain: Corpus | None = None,
+    also: Mapping[str, Any] | None = None,
     device: str | None = None,
     out: str | Path | None = None,
     progress: bool = True,
@@ -114,6 +116,7 @@ def rerun(
         model: Its model; loaded by the recorded name and dtype if not given.
         forget: Its windows, `(train, test)`, where it was given windows and not the name of a corpus.
         retain: Likewise.
+        also: Likewise, by name.
         device: Where the model is loaded; by default as the run was asked to.
         out: The other folder; by default the run's folder name with `-rerun` after it.
         progress: Show progress bars and a line a step.
@@ -125,16 +128,17 @@ def rerun(
     if model is not None:
         check_model(model)
     run = run if isinstance(run, Run) else Run.load(as_path("run", run))
-    corpora = {"forget": forget, "retain": retain}
+    corpora = {"forget": forget, "retain": retain, **further_corpora({} if also is None else also)}
     path = _other_folder(run, out)
     _check(run, corpora)
     model = load_again(run, f"give it {BY_HAND}", device=device) if model is None else model
-    windows, record = reading(run.config, model, **corpora)
+    windows, record = reading(run.config, model, corpora)
     tolerance = look_up("dtype", run.record["model"]["dtype"], TOLERANCES)
     before = tuple(record_differences(run.record, record))
     if before:
         return Repetition(run, None, _changed(run.record, record), before, tolerance)
-    again = run_config(run.config, load=InMemory(model), **windows, out=path, progress=progress)
+    sides = {side: windows.pop(side) for side in SIDES}
+    again = run_config(run.config, load=InMemory(model), **sides, also=windows, out=path, progress=progress)
     differences = tuple(run_differences(run, again, tolerance))
     return Repetition(run, again, _changed(run.record, again.record), differences, tolerance)
 
@@ -153,9 +157,10 @@ def _check(run: Run, corpora: dict[str, Corpus | None]) -> None:
             f"{run.path} has taken {max(0, len(run.history) - 1)} of its {run.config.steps} steps; "
             "finish it with its own command, then repeat it"
         )
-    for side in SIDES:
-        if getattr(run.config, side).startswith(WINDOWS) and corpora[side] is None:
-            raise DissectError(f"the {side} data of {run.path} were given as Windows, which no name loads; {BY_HAND}")
+    for name, corpus in run.config.corpora.items():
+        if corpus.startswith(WINDOWS) and corpora.get(name) is None:
+            how = BY_HAND if name in SIDES else f"{BY_HAND[:-1]}, also={{{name!r}: test}})"
+            raise DissectError(f"the {name} data of {run.path} were given as Windows, which no name loads; {how}")
 
 
 def _changed(there: dict[str, Any], here: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -3,7 +3,8 @@
 On disk it is a folder. `config.json` has the configuration, versions and fingerprints; `history.jsonl` a line a step;
 `pruned_at.safetensors` int16 per unit, the step that pruned it or -1, so that every step's mask is in one tensor;
 `stats-forget.safetensors` and `stats-retain.safetensors` the unpruned model's statistics, to score again without it;
-`documents-forget.safetensors` and `documents-retain.safetensors` what it predicts of each document, for intervals.
+`documents-forget.safetensors` and `documents-retain.safetensors` what it predicts of each document, for intervals
+(`documents-also-1.safetensors`, ... of further corpora).
 The history line is what commits a step: anything else of a step that has no line is not part of the run.
 Each line and `config.json` hold their own checksum (times apart), and the lines those of the other files: a file that
 was cut off or changed is named when it is read, and never used. `reader.py` reads the folder, `writer.py` writes it.
@@ -12,7 +13,7 @@ was cut off or changed is named when it is read, and never used. `reader.py` rea
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,11 @@ class Run:
         """True where all steps have been taken."""
         return len(self.history) == self.config.steps + 1
 
+    @property
+    def further(self) -> list[str]:
+        """The names of the further corpora that are measured (`PruneConfig.also`)."""
+        return [name for name in self.config.corpora if name not in SIDES]
+
     def mask(self, step: int | None = None) -> Mask:
         """The units pruned up to and including `step`; by default the last step there is.
 
@@ -101,7 +107,7 @@ class Run:
         return self._stats[side]
 
     def _read_stats(self, side: str) -> Stats:
-        file = base_file(self.path, "stats", side)
+        file = self.base_file("stats", side)
         check_base_file(file, self.history)
         stats = Stats.load(file)
         for site, at in self.pruned_at.items():
@@ -109,15 +115,22 @@ class Run:
                 raise damaged(file, f"its {site} units are {stats[site].shape}, the run's {tuple(at.shape)}")
         return stats
 
+    def base_file(self, kind: str, side: str) -> Path:
+        """Where the unpruned model's `stats` or `documents` are kept; further corpora are numbered, from 1 on."""
+        place = list(self.config.corpora).index(side) - len(SIDES) + 1
+        return base_file(self.path, kind, side if side in SIDES else f"also-{place}")
+
     def documents(self, side: str) -> DocumentSums:
-        """What the unpruned model predicts of each evaluated document of `forget` or `retain`. They are read once.
+        """What the unpruned model predicts of each evaluated document of `forget`, `retain` or a further corpus.
+
+        They are read once.
 
         Raises:
-            DissectError: Their file is missing or damaged.
+            DissectError: There is no such corpus, or their file is missing or damaged.
         """
-        check_name("side", side, SIDES)
+        check_name("side", side, self.config.corpora)
         if side not in self._documents:
-            file = base_file(self.path, "documents", side)
+            file = self.base_file("documents", side)
             check_base_file(file, self.history)
             self._documents[side] = DocumentSums.load(file)
         return self._documents[side]
@@ -125,7 +138,7 @@ class Run:
     @property
     def has_stats(self) -> bool:
         """True where the run kept base statistics, as every run does that scores."""
-        files = [base_file(self.path, "stats", side) for side in SIDES]
+        files = [self.base_file("stats", side) for side in SIDES]
         listed = self.history[0].checksums if self.history else {}
         return all(file.stem in listed or file.exists() for file in files)
 
@@ -145,6 +158,8 @@ class Run:
     def drops(self, side: str, metric: str = "top1") -> list[float]:
         """The relative drop of a metric at every step, 1 - value / base value; 0 where the base value is 0.
 
+        `side` is forget, retain, or the name of a further corpus.
+
         Raises:
             DissectError: There is no such side or metric.
         """
@@ -161,7 +176,7 @@ class Run:
         return [loss - losses[0] for loss in losses]
 
     def _metric(self, side: str, name: str) -> list[float]:
-        check_name("side", side, SIDES)
+        check_name("side", side, self.config.corpora)
         return [look_up("metric", name, step.metrics[side]) for step in self.history]
 
     def intervals(self, side: str, name: str = "drop") -> list[Interval]:
@@ -172,7 +187,7 @@ class Run:
         Raises:
             DissectError: There is no such side, or nothing of that name has an interval.
         """
-        check_name("side", side, SIDES)
+        check_name("side", side, self.config.corpora)
         check_name("interval", name, NAMES)
         return [_interval(_of_side(step, side).get(name)) for step in self.history]
 
@@ -194,6 +209,8 @@ class Run:
             interval=_interval(self.history[step].intervals.get("difference")),
             forget_interval=self.intervals("forget")[step],
             retain_interval=self.intervals("retain")[step],
+            also={name: self.drops(name)[step] for name in self.further},
+            also_intervals={name: self.intervals(name)[step] for name in self.further},
         )
 
     def figure(self, *others: Run, theme: str = "light") -> Figure:
@@ -231,7 +248,9 @@ class Run:
         """Read what `to_bytes` gave."""
         path, record, lines, pruned_at = json.loads(data)
         masks = {site: torch.tensor(at, dtype=torch.int16) for site, at in pruned_at.items()}
-        return cls(Path(path), PruneConfig(**record["config"]), record, [read_step(line) for line in lines], masks)
+        return cls(
+            Path(path), PruneConfig.from_json(record["config"]), record, [read_step(line) for line in lines], masks
+        )
 
 
 def _of_side(step: Step, side: str) -> dict[str, Any]:
@@ -247,6 +266,11 @@ def _interval(ends: Any) -> Interval:
 def _check_begun(run: Run) -> None:
     if not run.history:
         raise DissectError(f"run {run.path} has no finished step yet; give its command again to continue it")
+
+
+def further_of(runs: Iterable[Run]) -> list[str]:
+    """The names of the further corpora that any of the runs measured."""
+    return list(dict.fromkeys(name for run in runs for name in run.further))
 
 
 def as_runs(runs: Any) -> list[Run]:

@@ -38,7 +38,8 @@ class Work:
     Attributes:
         config: What was asked for.
         model: The model, not pruned between two steps.
-        windows: Of each side, the train windows for statistics and the test windows for evaluation.
+        windows: Of each side, the train windows for statistics and the test windows for evaluation; of each further
+            corpus the test windows alone.
         fractions: The fraction of each site's units that a step prunes.
         run: The run, which each step is added to.
         progress: True where this process shows bars and a line a step.
@@ -48,7 +49,7 @@ class Work:
 
     config: PruneConfig
     model: Any
-    windows: dict[str, tuple[Windows, Windows]]
+    windows: dict[str, tuple[Windows, ...]]
     fractions: dict[str, float]
     run: Run
     progress: bool
@@ -67,18 +68,18 @@ class Work:
 
 
 def take_step(work: Work, number: int) -> None:
-    """Choose units (none at step 0), prune them with those before, measure both sides, and commit it all."""
+    """Choose units (none at step 0), prune them with those before, measure every corpus, and commit it all."""
     start = time.perf_counter()
     if number == 0:
         save_base_stats(work)
     chosen = from_main(choose(work, number))  # all ranks rank the same sums; where they differ, the main one decides
     mask = work.run.mask() | chosen
     with work.pruned(mask):
-        sums = {side: measure(work, side) for side in SIDES}
+        sums = {name: measure(work, name) for name in work.windows}
     if number == 0:
-        for side in SIDES:
-            save_base(work.run, side, sums[side])
-    ends = intervals(sums, base_documents(work.run) or sums) if is_main() else {}
+        for name, base in sums.items():
+            save_base(work.run, name, base)
+    ends = _intervals(sums, base_documents(work.run) or sums) if is_main() else {}
     step = Step(
         step=number,
         pruned=len(mask) / mask.total,
@@ -92,6 +93,12 @@ def take_step(work: Work, number: int) -> None:
     commit(work.run, step, chosen)
     if work.progress:
         say(describe_step(work.run, number))
+
+
+def _intervals(now: Mapping[str, DocumentSums], base: Mapping[str, DocumentSums]) -> dict[str, Any]:
+    """Those of the two sides together, then of each further corpus by itself, which changes none of the sides'."""
+    found = intervals({side: now[side] for side in SIDES}, base)
+    return found | {name: intervals({name: now[name]}, base)[name] for name in now if name not in SIDES}
 
 
 def choose(work: Work, step: int) -> Mask:
@@ -126,13 +133,13 @@ def scores_of(work: Work, step: int) -> Scores:
     )
 
 
-def measure(work: Work, side: str) -> DocumentSums:
-    """What the model, as it is, predicts of a side's test windows."""
-    windows = work.windows[side][1]
+def measure(work: Work, name: str) -> DocumentSums:
+    """What the model, as it is, predicts of a corpus's test windows."""
+    windows = work.windows[name][-1]
     return evaluate_documents(
         work.model,
         windows,
-        reference=work.reference if side == "retain" else None,
+        reference=work.reference if name == "retain" else None,
         seed=work.config.seed,
         batch_size=work.batch_size(windows),
         progress=work.progress,
@@ -141,7 +148,7 @@ def measure(work: Work, side: str) -> DocumentSums:
 
 def unpruned_reference(work: Work) -> Reference:
     """What the unpruned model predicts on the retain corpus's test windows, for the KL divergence from it."""
-    windows = work.windows["retain"][1]
+    windows = work.windows["retain"][-1]
     return reference_of(work.model, windows, seed=work.config.seed, batch_size=work.batch_size(windows))
 
 
@@ -165,15 +172,16 @@ def base_stats(run: Run, side: str) -> Stats:
 
 
 def base_documents(run: Run) -> Mapping[str, DocumentSums] | None:
-    """What the unpruned model predicts of each side's documents; None before step 0 has been committed."""
-    return {side: run.documents(side) for side in SIDES} if run.history else None
+    """What the unpruned model predicts of each corpus's documents; None before step 0 has been committed."""
+    return {name: run.documents(name) for name in run.config.corpora} if run.history else None
 
 
 def describe_step(run: Run, number: int) -> str:
-    """A line about a step: how much is pruned, top-1 accuracy and its relative drop on both sides, seconds."""
+    """A line about a step: how much is pruned, top-1 accuracy and its relative drop on every corpus, seconds."""
     step = run.history[number]
     sides = (
-        f"{side} top-1 {step.metrics[side]['top1']:.3f} (drop {100 * run.drops(side)[number]:5.1f}%)" for side in SIDES
+        f"{name} top-1 {step.metrics[name]['top1']:.3f} (drop {100 * run.drops(name)[number]:5.1f}%)"
+        for name in run.config.corpora
     )
     return (
         f"step {number:>2}/{run.config.steps}  {100 * step.pruned:5.1f}% of {'+'.join(run.pruned_at)} pruned  "

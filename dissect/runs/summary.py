@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dissect.evaluation.intervals import Interval
 
@@ -29,6 +29,8 @@ class Summary:
             a side has too few documents for one.
         forget_interval: That of the forget drop there.
         retain_interval: That of the retain drop there.
+        also: The drop of each further corpus there, by name.
+        also_intervals: The intervals of these.
     """
 
     difference: float
@@ -39,6 +41,8 @@ class Summary:
     interval: Interval = None
     forget_interval: Interval = None
     retain_interval: Interval = None
+    also: dict[str, float] = field(default_factory=dict)
+    also_intervals: dict[str, Interval] = field(default_factory=dict)
 
 
 def percent(part: float | None) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dissect.evaluation.intervals import in_brackets
-from dissect.runs.run import Run
+from dissect.runs.run import Run, further_of
 from dissect.runs.seeds import by_seed, mean_and_sd
 from dissect.runs.summary import LEVELS, Summary
 
@@ -20,13 +20,24 @@ SUMMARY_COLUMNS = (
 )
 
 
+def summary_columns(runs: Sequence[Run]) -> tuple[str, ...]:
+    """`SUMMARY_COLUMNS`, and one for each further corpus of a run."""
+    return (*SUMMARY_COLUMNS, *(f"{name} drop there" for name in further_of(runs)))
+
+
 def summary_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
-    """A row of `SUMMARY_COLUMNS` for each run; drops are relative drops of top-1 accuracy.
+    """A row of `summary_columns` for each run; drops are relative drops of top-1 accuracy.
 
     95% intervals are in brackets, where there are any. Random runs that differ only in their seed are one row:
     mean ± standard deviation.
     """
-    return [_row(group[0]) if len(group) == 1 else _row_of_seeds(group) for group in by_seed(runs)]
+    further = further_of(runs)
+    return [
+        (*_row(group[0]), *_further(group[0], further))
+        if len(group) == 1
+        else (*_row_of_seeds(group), *_further_of_seeds(group, further))
+        for group in by_seed(runs)
+    ]
 
 
 def _row(run: Run) -> tuple[str, ...]:
@@ -39,6 +50,23 @@ def _row(run: Run) -> tuple[str, ...]:
         _percent(summary.retain_drop) + in_brackets(summary.retain_interval),
         *(_percent(summary.forget_drop_at[level]) for level in LEVELS),
     )
+
+
+def _further(run: Run, names: Sequence[str]) -> list[str]:
+    """The drop of each further corpus; nothing where the run did not measure it."""
+    summary = run.summary()
+    return [
+        _percent(summary.also[name]) + in_brackets(summary.also_intervals[name]) if name in summary.also else ""
+        for name in names
+    ]
+
+
+def _further_of_seeds(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
+    summaries = [run.summary() for run in runs]
+    return [
+        _spread([summary.also[name] for summary in summaries], "%") if name in summaries[0].also else ""
+        for name in names
+    ]
 
 
 def _row_of_seeds(runs: Sequence[Run]) -> tuple[str, ...]:

@@ -14,9 +14,8 @@ from dissect.base.checksums import checksum_of_file, checksum_of_tensors, with_c
 from dissect.base.errors import DissectError
 from dissect.base.ranks import from_main, is_main, together
 from dissect.base.storage import write_bytes, write_json, write_text
-from dissect.data.splits import SIDES
 from dissect.evaluation.documents import DocumentSums
-from dissect.runs.reader import PrunedAt, base_file
+from dissect.runs.reader import PrunedAt
 from dissect.runs.records import CONFIG, HISTORY, PRUNED_AT, Step
 from dissect.runs.run import Run
 from dissect.scoring.masks import Mask
@@ -35,7 +34,7 @@ def create(path: Path, record: dict[str, Any]) -> None:
 
 
 def save_base(run: Run, side: str, base: Stats | DocumentSums) -> None:
-    """Keep what the unpruned model does on `forget` or `retain`: its statistics, or its predictions by document.
+    """Keep what the unpruned model does on a corpus of a run: its statistics, or its predictions by document.
 
     Raises:
         DissectError: It cannot be written.
@@ -43,7 +42,7 @@ def save_base(run: Run, side: str, base: Stats | DocumentSums) -> None:
     kind = next(name for name, kept in BASE.items() if isinstance(base, kept))
     with together():
         if is_main():
-            base.save(base_file(run.path, kind, side))
+            base.save(run.base_file(kind, side))
 
 
 def commit(run: Run, step: Step, chosen: Mask) -> None:
@@ -64,7 +63,7 @@ def commit(run: Run, step: Step, chosen: Mask) -> None:
 
 def _checksums(run: Run, pruned_at: PrunedAt) -> dict[str, str]:
     """By which damage is found later: of the masks, and at step 0 of the unpruned model's files."""
-    files = [] if run.history else [base_file(run.path, kind, side) for kind in BASE for side in SIDES]
+    files = [] if run.history else [run.base_file(kind, name) for kind in BASE for name in run.config.corpora]
     try:
         of_files = {file.stem: checksum_of_file(file) for file in files if file.exists()}
     except OSError as error:

@@ -214,7 +214,7 @@ def _score_site(
     function = get_importance(importance).of
     eps = site.eps if eps is None else float(eps)
     wanted, kept = function(forget[site.name]), function(retain[site.name])
-    _check_finite(site, importance, forget=wanted, retain=kept)
+    check_finite(site, importance, {"forget": wanted, "retain": kept})
     if wanted.shape != kept.shape:
         raise DissectError(
             f"forget and retain statistics are of two models: {tuple(wanted.shape)} and {tuple(kept.shape)}"
@@ -225,14 +225,15 @@ def _score_site(
         site.name,
         importance,
         eps,
-        _per_unit(site, values, head),
-        _per_unit(site, wanted),
-        _per_unit(site, kept),
+        per_unit(site, values, head),
+        per_unit(site, wanted),
+        per_unit(site, kept),
         combine,
     )
 
 
-def _check_finite(site: Site, importance: str, **sides: Tensor) -> None:
+def check_finite(site: Site, importance: str, sides: Mapping[str, Tensor]) -> None:
+    """Raise `DissectError` unless the importances to every data set, by its name, are finite."""
     for side, values in sides.items():
         bad = (~values.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
         if bad:
@@ -242,7 +243,7 @@ def _check_finite(site: Site, importance: str, **sides: Tensor) -> None:
             )
 
 
-def _per_unit(site: Site, values: Tensor, head: HeadScore = "mean") -> Tensor:
+def per_unit(site: Site, values: Tensor, head: HeadScore = "mean") -> Tensor:
     """Average over what a unit spans: a head's `d_head`, nothing elsewhere."""
     if site.is_neuron:
         return values

@@ -3,6 +3,7 @@
 Every figure takes `theme="light"` or `"dark"`; forget and retain have the same colours everywhere.
 """
 
+from dissect.views.atlas_figure import atlas_figure
 from dissect.views.compare import compare
 from dissect.views.curves import curves
 from dissect.views.dashboard import dashboard
@@ -12,11 +13,13 @@ from dissect.views.perplexity import perplexity
 from dissect.views.pruned_by_layer import pruned_by_layer
 from dissect.views.specialization import specialization
 from dissect.views.stability_figure import stability_figure
+from dissect.views.write_atlas import write_atlas
 from dissect.views.write_figures import write_figures
 from dissect.views.write_page import write_page
 from dissect.views.write_report import write_report
 
 __all__ = [
+    "atlas_figure",
     "compare",
     "curves",
     "dashboard",
@@ -26,6 +29,7 @@ __all__ = [
     "pruned_by_layer",
     "specialization",
     "stability_figure",
+    "write_atlas",
     "write_figures",
     "write_page",
     "write_report",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from plotly import graph_objects as go
 
 from dissect.runs.run import Run, as_runs
-from dissect.style.theme import NEUTRAL, legend_below, styled
+from dissect.style.theme import DASHES, NEUTRAL, legend_below, plain, styled
 from dissect.views.bands import Box, band
 from dissect.views.lines import Line, data_of, lines_of, model_of
 from dissect.views.notebook import NotebookFigure
@@ -20,7 +20,8 @@ def curves(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
     """The drop on the forget set against the drop on the retain set, one line for each run, one point for each step.
 
     Drops are relative: 1 - accuracy / accuracy of the base model, in percent. A diamond marks the step of the
-    largest forget drop minus retain drop. The band around a line shows the 95% intervals of its steps on both axes,
+    largest forget drop minus retain drop. Each further corpus of a run is a thin line of its own: its drop against that
+    on the retain set. The band around a line shows the 95% intervals of its steps on both axes,
     where there are any (`Run.intervals`). Random runs that differ only in their seed are one line, their mean, and a
     band from the smallest to the largest. A run that forgets what the first run retains is drawn on the axes of the
     first and is called `reversed`.
@@ -33,16 +34,18 @@ def curves(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
     figure = NotebookFigure(curve_traces(lines))
     figure.update_xaxes(title=RETAIN_AXIS)
     figure.update_yaxes(title=FORGET_AXIS)
+    drawn = sum(1 + len(line.run.further) for line in lines)
     note = f"{model_of(runs)} · {data_of(runs)} · ◆ largest difference{bands_note(lines)}"
     styled(figure, title="Drop of accuracy on forget and retain", note=note, theme=theme, height=500)
-    legend_below(figure, bottom=96 + 18 * ((len(lines) + 2) // 3))
+    legend_below(figure, bottom=96 + 18 * ((drawn + 2) // 3))
     return figure
 
 
 def curve_traces(lines: Sequence[Line]) -> list[go.Scatter]:
-    """The diagonal, the bands, and one line for each run, in percent."""
+    """The diagonal, the bands, one line for each run and thin ones for its further corpora, in percent."""
     bands = [trace for line in lines for trace in band(line, _boxes(line))]
-    return [_diagonal(lines), *bands, *(_curve(line) for line in lines)]
+    thin = [_thin(line, name, place) for line in lines for place, name in enumerate(line.run.further)]
+    return [_diagonal(lines), *bands, *thin, *(_curve(line) for line in lines)]
 
 
 def _boxes(line: Line) -> list[Box]:
@@ -51,9 +54,10 @@ def _boxes(line: Line) -> list[Box]:
 
 
 def bands_note(lines: Sequence[Line]) -> str:
-    """What the bands of these lines show, for the end of a figure's note; empty where there is no band."""
+    """What bands and thin lines show, for the end of a figure's note; empty where there are none."""
     kinds = dict.fromkeys(line.band_is for line in lines if line.has_band)
-    return f" · bands: {', '.join(kinds)}" if kinds else ""
+    bands = f" · bands: {', '.join(kinds)}" if kinds else ""
+    return bands + " · thin lines: further corpora" * any(line.run.further for line in lines)
 
 
 def _diagonal(lines: Sequence[Line]) -> go.Scatter:
@@ -66,6 +70,24 @@ def _diagonal(lines: Sequence[Line]) -> go.Scatter:
         line={"dash": "dot", "width": 1.5, "color": NEUTRAL},
         name="no selectivity",
         hoverinfo="skip",
+    )
+
+
+def _thin(line: Line, name: str, place: int) -> go.Scatter:
+    """The line of a further corpus, the run's colour but lighter; `place` is its number in the run."""
+    return go.Scatter(
+        x=line.drops("retain"),
+        y=line.drops(name),
+        customdata=line.details(),
+        mode="lines+markers",
+        line=line.style | {"width": 1.25, "dash": DASHES[(1 + place) % len(DASHES)]},
+        marker={"size": 4},
+        opacity=0.6,
+        name=f"{line.name}: {plain(name)}",
+        legendrank=1_001,  # after the runs
+        hovertemplate=(
+            f"step %{{customdata[0]}}: {plain(name)} drop %{{y:.1f}}%, retain drop %{{x:.1f}}%<extra></extra>"
+        ),
     )
 
 

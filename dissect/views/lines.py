@@ -55,11 +55,14 @@ class Line:
         return any(low < high for side in OTHER for low, high in self.spans(side, "drop"))
 
     def side(self, side: str) -> str:
-        """The run's own name for the figure's `forget` or `retain` side."""
-        return OTHER[side] if self.swapped else side
+        """The run's own name for the figure's `forget` or `retain` side; that of a further corpus is its own."""
+        return OTHER.get(side, side) if self.swapped else side
 
     def drops(self, side: str) -> list[float]:
-        """The drop of top-1 accuracy on the figure's `side` at every step, in percent of the base model's."""
+        """The drop of top-1 accuracy on the figure's `side` at every step, in percent of the base model's.
+
+        `side` may also be a further corpus of the run.
+        """
         return [100 * fmean(step) for step in self._steps(lambda run: run.drops(self.side(side)))]
 
     def loss_rises(self, side: str) -> list[float]:

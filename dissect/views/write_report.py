@@ -16,7 +16,7 @@ from dissect.cards.neurons import NeuronCard
 from dissect.cards.samples import Samples
 from dissect.cards.table import neurons, units_of
 from dissect.runs.run import Run, as_runs
-from dissect.runs.tables import SUMMARY_COLUMNS, summary_rows
+from dissect.runs.tables import summary_columns, summary_rows
 from dissect.style.html import environment
 from dissect.style.theme import get_theme
 from dissect.views.dashboard import dashboard
@@ -74,7 +74,7 @@ def write_report(
     page = template.render(
         runs=[run for line in lines for run in line.runs],
         names=[Markup(name) for line in lines for name in _names(line)],  # escaped already, as Plotly wants them
-        columns=SUMMARY_COLUMNS,
+        columns=summary_columns(runs),
         summary=summary_rows(runs),
         figure=embedded(dashboard(*runs, theme=theme), "figure"),
         neurons=rows,

@@ -53,6 +53,7 @@ CALLS = {
     "top_cards": lambda model, mask, out: dissect.top_cards(small_run(out / "run", steps=1), 1, model=model),
     "run_samples": lambda model, mask, out: dissect.run_samples(small_run(out / "run", steps=1), 1, model=model),
     "explore": lambda model, mask, out: dissect.explore(model, WINDOWS, WINDOWS),
+    "atlas": lambda model, mask, out: dissect.atlas(model, PAIRS),
     "stability": lambda model, mask, out: dissect.stability(model, **SIDES),
     "export": lambda model, mask, out: dissect.export(model, out / "exported"),
     "load_windows": lambda model, mask, out: dissect.load_windows("python-stdlib", model, tokens=5),

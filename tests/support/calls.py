@@ -17,7 +17,7 @@ import torch
 from traitlets import TraitError
 
 import dissect
-from dissect import DissectError, Mask, PruneConfig, Run, Stats, Unit, UnitStats, Windows, views
+from dissect import Atlas, DissectError, Mask, PruneConfig, Run, Stats, Unit, UnitStats, Windows, views
 from dissect.backend.sites import SITES
 from dissect.experiments.cost import cost_table
 from dissect.experiments.grid import Cluster, all_cells
@@ -78,6 +78,8 @@ class Made:
             *(self.run, self.model),
         ]
         self.stability = dissect.stability(self.model, **self._halves(), progress=False)
+        corpora = {"a": (self.forget, self.retain), "b": (self.retain, self.retain)}
+        self.atlas = dissect.atlas(self.model, corpora, fraction=0.1, progress=False)
         self.cards = dissect.neuron_cards(self.model, [("mlp", 0, 1)], self.forget, self.retain, progress=False)
         self.calls = self._calls()
 
@@ -104,6 +106,7 @@ class Made:
             "head": "mean",
             "value": "zero",
             "seed": 0,
+            "also": {"a": self.forget},
         }
         return {
             "load_windows": (
@@ -252,6 +255,34 @@ class Made:
                 | dict.fromkeys(LOADING)
                 | self._halves(),
             ),
+            "atlas": (
+                functools.partial(dissect.atlas, progress=False),
+                {"model": model, "corpora": pairs, "fraction": 0.1, "clusters": 2, "retain": None, "force": False}
+                | {"tokens": 9, "eval_tokens": None, "context": 9, "seed": 0, "batch_size": 2, "eps": 0.1}
+                | {name: choices[name] for name in ("site", "importance", "combine", "head")}
+                | dict.fromkeys(("dtype", "device", *LOADING)),
+            ),
+            "atlas by name": (
+                functools.partial(dissect.atlas, progress=False, fraction=0.1, importance="rms"),
+                {"model": self.loaded, "corpora": [f"a={text}", f"b={text}"], "tokens": 60, "eval_tokens": 30}
+                | {"context": 16, "seed": 0},
+            ),
+            "Atlas.load": (Atlas.load, {"folder": self.atlas.save(self.folder / "atlas")}),
+            "Atlas.save": (self.atlas.save, {"folder": self.folder / "atlas-again"}),
+            "Atlas.mask": (self.atlas.mask, {"corpus": "a"}),
+            "Atlas.matrix": (self.atlas.matrix, {"what": "drop"}),
+            "Atlas.units": (self.atlas.units, {"count": 3}),
+            "Atlas.figure": (self.atlas.figure, {"theme": "light"}),
+            "entropy": (
+                dissect.entropy,
+                {"stats": dict(zip("ab", self.stats, strict=True)), "site": "mlp", "importance": "abs", "force": False},
+            ),
+            "Entropy.lowest": (self.atlas.spread.lowest, {"fraction": None, "count": 1}),
+            "views.atlas_figure": (views.atlas_figure, {"result": self.atlas, "theme": "light"}),
+            "views.write_atlas": (
+                views.write_atlas,
+                {"result": self.atlas, "path": self.folder / "atlas.html", "theme": "light"},
+            ),
             "stability by name": (
                 functools.partial(dissect.stability, progress=False, sites="mlp", importances="abs", splits=1),
                 {"model": self.loaded, "forget": text, "retain": text, "tokens": 60, "context": 16, "seed": 0},
@@ -265,7 +296,7 @@ class Made:
                 {"what": "claims", "models": ("opt-125m",), "tokens": 100, "steps": 2, "context": 16}
                 | {"offline": True, "first_position": False},
             ),
-            "rerun": (self._rerun, {"run": run, "model": model, "device": None} | guessable_sides()),
+            "rerun": (self._rerun, {"run": run, "model": model, "device": None, "also": None} | guessable_sides()),
             "rerun to": (lambda out: self._rerun(run, model=model, out=out, **guessable_sides()), {"out": "again"}),
             "Cluster": (
                 lambda **given: Cluster(**given).check(),
@@ -355,9 +386,12 @@ def commands(made: Made, out: Path) -> dict[str, list[str]]:
         "--head",
         "mean",
     ]
+    names += ["--also", f"again={text}"]
     machine = ["--dtype", "float32", "--device", "cpu", "--out", str(out)]
     halves = "--sites mlp --importances abs --fraction 0.1 --tokens 60 --context 16 --splits 1 --seed 0".split()
     halves += "--batch-size 4 --dtype float32 --device cpu".split()
+    of_atlas = "--fraction 0.1 --importance abs --tokens 60 --eval-tokens 30 --context 16 --seed 0".split()
+    of_atlas += ["--batch-size", "4", "--dtype", "float32", "--device", "cpu", "--out", str(out)]
     grid = [
         "--models",
         model,
@@ -378,6 +412,7 @@ def commands(made: Made, out: Path) -> dict[str, list[str]]:
         ["reproduce", "fig1", "--models", model, *small, "--batch-size", "4", "--seed", "0", "--out", str(out)],
         ["cost", "fig1", "--models", "opt-125m", *small, "--gpus", "1", "--operations-per-second", "1e12"],
         ["stability", "--model", model, *corpora, *halves, "--out", str(out)],
+        ["atlas", f"a={text}", f"b={text}", "--model", model, *"--site mlp --retain a --clusters 2".split(), *of_atlas],
         ["rerun", str(made.named_run.path), "--device", "cpu", "--out", str(out)],
         ["export", str(made.named_run.path), "--step", "1", "--out", str(out)],
         ["report", str(made.named_run.path), "--cards", "0", "--samples", "0", "--out", str(out)],
