@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
 from hypothesis import given
@@ -24,6 +23,7 @@ import dissect
 from dissect import DissectError, Run, Windows, views
 from dissect.cli import main as cli
 from dissect.cli.main import COMMANDS
+from tests import checker
 from tests.support.amounts import examples
 from tests.support.calls import REGISTRIES, RESULTS, WITHOUT_ARGUMENTS, WITHOUT_GOOD_WORDS, Made, commands
 from tests.support.models import our_hooks
@@ -59,9 +59,8 @@ def public(name: str) -> Any:
 @pytest.fixture(scope="module", autouse=True)
 def unchecked() -> Iterator[None]:
     """Without the tests' run-time type checker, which would refuse wrong types before we do."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    with checker.unchecked():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-import jaxtyping
 import pytest
 import torch
 
@@ -21,6 +20,7 @@ from dissect.experiments.tables import summary_table, table_2
 from dissect.models.gguf import move_into_place
 from dissect.runs.config import parse_sites
 from dissect.runs.rerun import TOLERANCES
+from tests import checker
 from tests.support import tiny
 from tests.support.models import tiny_transformer
 from tests.support.runs import guessable_sides, small_run
@@ -30,9 +30,8 @@ from tests.support.windows import random_windows
 @pytest.fixture(scope="module", autouse=True)
 def unchecked():
     """Without the tests' run-time type checker, which would refuse wrong types before we do."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    with checker.unchecked():
+        yield
 
 
 @pytest.fixture(scope="module")

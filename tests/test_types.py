@@ -10,12 +10,12 @@ import typing
 
 import pytest
 import torch
-from jaxtyping import Float64, TypeCheckError, jaxtyped
+from jaxtyping import Float64, TypeCheckError
 from torch import Tensor
 
 import dissect
 from dissect.scoring.scores import SiteScores
-from tests import checked
+from tests.checker import checked, unchecked
 
 MODULES = sorted(found.name for found in pkgutil.walk_packages(dissect.__path__, "dissect.") if "__" not in found.name)
 
@@ -67,7 +67,7 @@ def test_a_function_within_a_function_is_checked_each_time_it_is_made():
     """One checker serves them all: it has the shapes, and nothing of what each of them does."""
 
     def adding(number):
-        @jaxtyped(typechecker=checked)
+        @checked
         def add(to: Float64[Tensor, " unit"]) -> Float64[Tensor, " unit"]:
             return to + number
 
@@ -79,3 +79,27 @@ def test_a_function_within_a_function_is_checked_each_time_it_is_made():
             adding(number)(torch.zeros(2, 3, dtype=torch.float64))
     with pytest.raises(TypeCheckError):
         adding(torch.zeros(2, 3))(torch.zeros(3, dtype=torch.float64))
+
+
+def test_arguments_of_every_kind_are_checked():
+    @checked
+    def of_every_kind(a: int, *more: str, b: float = 0, **others: bytes) -> int:
+        return a if more else "none"
+
+    assert of_every_kind(1, "x", "y", b=2, c=b"z") == 1
+    for args, kwargs in (((1,), {}), (("1", "x"), {}), ((1, "x", 2), {}), ((1, "x"), {"b": "2"}), ((1, "x"), {"c": 3})):
+        with pytest.raises(TypeCheckError):
+            of_every_kind(*args, **kwargs)
+
+
+def test_options_that_are_passed_on_are_checked():
+    with pytest.raises(TypeCheckError):
+        dissect.prune("no-model", forget="a", retain="b", out="c", steps="many")
+
+
+def test_what_is_not_checked_for_a_while():
+    units = torch.zeros(2, 3)
+    with unchecked():
+        SiteScores("mlp", "abs", 1e-3, units, units, units)
+    with pytest.raises(TypeCheckError):
+        SiteScores("mlp", "abs", 1e-3, units, units, units)

@@ -6,6 +6,8 @@ than before: else the hook point is of other activations than the weights are, o
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -30,38 +32,40 @@ TOKENS = 8
 Place = tuple[int, ...]  # of a unit: `(layer, *index)`
 
 
-def check_cuts_agree(model: Any, site: Site, *, in_weights: bool = True) -> None:
+def why_cuts_disagree(model: Any, sites: Iterable[Site], *, in_weights: bool = True) -> dict[str, str]:
     """Cut the strongest unit of the first, the middle and the last layer both ways, and compare the logits.
 
     Layers in which no unit writes anything are passed over. Each unit is cut alone by hooks, to see that it does
-    something, and all of them together both ways. Without `in_weights`, for weights that cannot be read, and for a site
-    that names none, hooks alone are tried.
+    something, and all of a site together both ways. Without `in_weights`, for weights that cannot be read, and for
+    sites that name none, hooks alone are tried.
 
-    Raises:
-        DissectError: The model has no such site, its weights cannot be read, or the cuts do not agree.
+    Returns:
+        By name, why a site cannot be used: the model has no such site, its weights cannot be read, or the cuts do not
+        agree. Sites that can be used are not in it.
     """
-    tokens, in_weights = short_window(model), in_weights and site.weights is not None
+    tokens, refused = short_window(model), {}
     with torch.no_grad(), fast.disabled():  # it would leave out pruned units, and add up the others in another order
-        before, activations = _read(model, site, tokens)
-        strongest = {layer: _strongest(model, site, layer, z, in_weights) for layer, z in activations.items()}
-        places = [(layer, *index) for layer, index in strongest.items() if index is not None]
-        if not places:
-            return
-        for place, effect in zip(places, _effects(model, site, places, tokens, before), strict=True):
-            if not effect > 0:  # written so that NaN fails too
-                raise DissectError(
-                    f"its unit {place[1:]} in layer {place[0]} changes no logits when it is cut by hooks"
-                )
-        if not in_weights or _agree(*_changes(model, site, places, tokens, before)):
-            return
-        for place in places:
-            effect, difference = _changes(model, site, [place], tokens, before)
-            if not _agree(effect, difference):
-                raise DissectError(
-                    f"its unit {place[1:]} in layer {place[0]}, cut by hooks, changes the logits by {effect:.2g}; cut "
-                    f"in the weights it gives logits that differ from those by {difference:.2g}"
-                )
-    raise DissectError(f"its units {places} cut together give other logits by hooks than in the weights")
+        before, activations = _read(model, sites, tokens, refused)
+        places: dict[Site, list[Place]] = {}
+        for site, read in activations.items():
+            with _noting(refused, site):
+                places[site] = _strongest_places(model, site, read, in_weights)
+        effects = _effects(model, places, tokens)
+        for site in places:
+            with _noting(refused, site):
+                _check_effects(effects[site])
+                if in_weights and site.weights is not None:
+                    _check_changes(model, site, places[site], tokens, before)
+    return refused
+
+
+@contextmanager
+def _noting(refused: dict[str, str], site: Site) -> Iterator[None]:
+    """An error of one site is noted, and the others are still tried."""
+    try:
+        yield
+    except DissectError as error:
+        refused[site.name] = str(error)
 
 
 def short_window(model: Any) -> Int64[Tensor, "window position"]:
@@ -75,25 +79,36 @@ def logits_of(model: Any, tokens: Int64[Tensor, "window position"]) -> Float[Ten
 
 
 def _read(
-    model: Any, site: Site, tokens: Int64[Tensor, "window position"]
-) -> tuple[Float[Tensor, "row vocab"], dict[int, Float[Tensor, "window position *read"]]]:
-    """The logits, and what the site reads in the first, the middle and the last layer."""
-    points, found = hook_points(model, site), {}
-    layers = sorted({0, len(points) // 2, len(points) - 1})
-    with hooked([(points[layer], partial(_keep, found, layer)) for layer in layers]):
+    model: Any, sites: Iterable[Site], tokens: Int64[Tensor, "window position"], refused: dict[str, str]
+) -> tuple[Float[Tensor, "row vocab"], dict[Site, dict[int, Tensor | None]]]:
+    """The logits, and what each site reads in the first, the middle and the last layer; None if not reached."""
+    activations, hooks = {}, []
+    for site in sites:
+        with _noting(refused, site):
+            points = hook_points(model, site)
+            activations[site] = found = dict.fromkeys(sorted({0, len(points) // 2, len(points) - 1}))
+            hooks += [(points[layer], partial(_keep, found, layer)) for layer in found]
+    with hooked(hooks):
         logits = logits_of(model, tokens)
-    shape = site.read_shape(model.cfg)
-    for layer in layers:
-        if layer not in found:
-            raise DissectError(f"hook point {site.hook_name(layer)!r} is not reached by a forward pass")
-        if found[layer].shape[2:] != shape:
-            raise DissectError(f"its activations in layer {layer} are {tuple(found[layer].shape[2:])}, not {shape}")
-    return logits, found
+    return logits, activations
 
 
-def _keep(found: dict[int, Tensor], layer: int, z: Tensor) -> None:
+def _keep(found: dict[int, Tensor | None], layer: int, z: Tensor) -> None:
     routing = current_routing()
     found[layer] = z if routing is None else routing.dense(z)
+
+
+def _strongest_places(model: Any, site: Site, read: dict[int, Tensor | None], in_weights: bool) -> list[Place]:
+    """The strongest unit of each layer that was read; none of a layer in which no unit writes anything."""
+    places, shape = [], site.read_shape(model.cfg)
+    for layer, z in read.items():
+        if z is None:
+            raise DissectError(f"hook point {site.hook_name(layer)!r} is not reached by a forward pass")
+        if z.shape[2:] != shape:
+            raise DissectError(f"its activations in layer {layer} are {tuple(z.shape[2:])}, not {shape}")
+        index = _strongest(model, site, layer, z, in_weights and site.weights is not None)
+        places += [] if index is None else [(layer, *index)]
+    return places
 
 
 def _strongest(
@@ -115,10 +130,11 @@ def _strongest(
 
 
 def _effects(
-    model: Any, site: Site, places: list[Place], tokens: Int64[Tensor, "window position"], before: Tensor
-) -> list[float]:
+    model: Any, places: dict[Site, list[Place]], tokens: Int64[Tensor, "window position"]
+) -> dict[Site, dict[Place, float]]:
     """How much cutting each unit alone by hooks changes the logits: in one pass, each in a window of its own."""
-    points = hook_points(model, site)
+    cuts = [(site, place) for site, of_site in places.items() for place in of_site]
+    points = {site: hook_points(model, site) for site in places}
 
     def zero(window: int, place: Place, z: Tensor) -> Tensor:
         z, routing = z.clone(), current_routing()
@@ -128,9 +144,33 @@ def _effects(
             z[routing.rows_of(window, place[1]), place[2]] = 0
         return z
 
-    with hooked([(points[place[0]], partial(zero, window, place)) for window, place in enumerate(places)]):
-        logits = logits_of(model, tokens.repeat(len(places), 1))
-    return [_size(of_one - before) for of_one in logits.split(len(before))]
+    with hooked([(points[site][place[0]], partial(zero, 1 + at, place)) for at, (site, place) in enumerate(cuts)]):
+        uncut, *logits = logits_of(model, tokens.repeat(1 + len(cuts), 1)).split(tokens.numel())
+    effects: dict[Site, dict[Place, float]] = {site: {} for site in places}
+    for (site, place), of_one in zip(cuts, logits, strict=True):
+        effects[site][place] = _size(of_one - uncut)
+    return effects
+
+
+def _check_effects(effects: dict[Place, float]) -> None:
+    for place, effect in effects.items():
+        if not effect > 0:  # written so that NaN fails too
+            raise DissectError(f"its unit {place[1:]} in layer {place[0]} changes no logits when it is cut by hooks")
+
+
+def _check_changes(
+    model: Any, site: Site, places: list[Place], tokens: Int64[Tensor, "window position"], before: Tensor
+) -> None:
+    if not places or _agree(*_changes(model, site, places, tokens, before)):
+        return
+    for place in places:
+        effect, difference = _changes(model, site, [place], tokens, before)
+        if not _agree(effect, difference):
+            raise DissectError(
+                f"its unit {place[1:]} in layer {place[0]}, cut by hooks, changes the logits by {effect:.2g}; cut "
+                f"in the weights it gives logits that differ from those by {difference:.2g}"
+            )
+    raise DissectError(f"its units {places} cut together give other logits by hooks than in the weights")
 
 
 def _changes(

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from dissect.ablation.agreement import check_cuts_agree, logits_of, short_window
+from dissect.ablation.agreement import logits_of, short_window, why_cuts_disagree
 from dissect.backend.anatomy import weights_are_read
 from dissect.backend.experts import open_experts
 from dissect.backend.sites import SITES, Site, sites_of
@@ -37,8 +37,8 @@ def adopt(model: Any) -> Any:
     model.eval().requires_grad_(False)
     if not is_bridge(model):
         check_model(model)
-        for site in _each_once(model):
-            check_cuts_agree(model, site)
+        if reasons := why_cuts_disagree(model, _each_once(model)):
+            raise DissectError(next(iter(reasons.values())))
         return model
     _check_kind(model)
     _correct_sizes(model)
@@ -113,10 +113,6 @@ def _check_logits(model: Any) -> None:
 
 def _refused_sites(model: Any) -> dict[str, str]:
     """Why sites whose hook points are there cannot be used; where weights cannot be read, by what hooks do alone."""
-    refused, in_weights = {}, weights_are_read(model)
-    for site in _each_once(model):
-        try:
-            check_cuts_agree(model, site, in_weights=in_weights)
-        except DissectError as error:
-            refused |= {other.name: str(error) for other in SITES.values() if other.hook == site.hook}
-    return refused
+    reasons = why_cuts_disagree(model, _each_once(model), in_weights=weights_are_read(model))
+    at = {SITES[name].hook: reason for name, reason in reasons.items()}
+    return {site.name: at[site.hook] for site in SITES.values() if site.hook in at}

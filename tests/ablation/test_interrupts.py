@@ -89,10 +89,10 @@ EVERYWHERE = {str(path) for path in PACKAGE.rglob("*.py")}
 
 
 class Interrupt:
-    """Raises `KeyboardInterrupt` before the n-th line that is executed in some files; counts them."""
+    """Raises `KeyboardInterrupt` before the n-th line that is executed in some files; notes which they are."""
 
     def __init__(self, files, n=0):
-        self.files, self.n, self.lines = files, n, 0
+        self.files, self.n, self.lines, self.seen = files, n, 0, {}
 
     def __enter__(self):
         self.before = sys.gettrace()
@@ -108,9 +108,15 @@ class Interrupt:
     def on_line(self, frame, event, argument):
         if event == "line":
             self.lines += 1
+            self.seen.setdefault((frame.f_code, frame.f_lineno), []).append(self.lines)
             if self.lines == self.n:
                 raise KeyboardInterrupt
         return self.on_line
+
+    def some(self, count, draw):
+        """When to interrupt: one of the times of each of so many lines, no line twice."""
+        lines = draw.sample(list(self.seen.values()), min(count, len(self.seen)))
+        return sorted(draw.choice(times) for times in lines)
 
 
 @pytest.fixture
@@ -131,17 +137,18 @@ def assert_as_before(model, fired, fingerprint):
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_ctrl_c_at_any_line(watched, tmp_path, action):
-    """At every kind of line where hooks and weights change hands, and at some of all others of ours."""
+def test_ctrl_c_at_any_line(watched, tmp_path, action, long):
+    """At lines where hooks and weights change hands, and at some of all others of ours; at ten times as many in
+    `make test-long`."""
     model, fired = watched
     fingerprint = model_fingerprint(model)
     guessable_sides()
     draw = random.Random(action.__name__)
-    for files, count in ((DELICATE, 40), (EVERYWHERE, 15)):
+    for files, count in ((DELICATE, 15), (EVERYWHERE, 5)):
         with Interrupt(files) as counted:
             action(model, tmp_path / "whole" / str(count))
         assert fired  # the user's hook fires inside ours
-        for n in sorted(draw.sample(range(1, counted.lines + 1), min(count, counted.lines))):
+        for n in counted.some(10 * count if long else count, draw):
             try:
                 with Interrupt(files, n):
                     action(model, tmp_path / f"{count}-{n}")
@@ -152,26 +159,26 @@ def test_ctrl_c_at_any_line(watched, tmp_path, action):
 
 
 @pytest.mark.parametrize("files", [DELICATE, EVERYWHERE], ids=["where hooks are", "everywhere"])
-def test_ctrl_c_while_an_explorer_opens(watched, files):
+def test_ctrl_c_while_an_explorer_opens(watched, files, long):
     model, fired = watched
     fingerprint = model_fingerprint(model)
     with Interrupt(files) as counted:
         open_explorer(model).close()
-    for n in sorted(random.Random(0).sample(range(1, counted.lines + 1), 10)):
+    for n in counted.some(100 if long else 5, random.Random(0)):
         with pytest.raises(KeyboardInterrupt), Interrupt(files, n):
             open_explorer(model)
         assert_as_before(model, fired, fingerprint)
 
 
 @pytest.mark.parametrize("files", [DELICATE, EVERYWHERE], ids=["where hooks are", "everywhere"])
-def test_an_explorer_goes_on_after_ctrl_c(watched, files):
+def test_an_explorer_goes_on_after_ctrl_c(watched, files, long):
     """The same one then chooses, draws, measures and tries what an undisturbed one does."""
     model, fired = watched
     fingerprint, undisturbed = model_fingerprint(model), open_explorer(model)
     stats = (undisturbed._evaluator.evidence.forget, undisturbed._evaluator.evidence.retain)
     with Interrupt(files) as counted:
         use(undisturbed)
-    for n in sorted(random.Random(0).sample(range(1, counted.lines + 1), 10)):
+    for n in counted.some(100 if long else 5, random.Random(0)):
         opened = open_explorer(model, stats=stats)
         with pytest.raises(KeyboardInterrupt), Interrupt(files, n):
             use(opened)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 import dissect
 from dissect import DissectError, Mask
-from dissect.ablation.agreement import check_cuts_agree
+from dissect.ablation.agreement import why_cuts_disagree
 from dissect.backend.hooks import hooked
 from dissect.backend.sites import SITES, Site, hook_points, sites_of
 from dissect.base.checks import check_model
@@ -42,23 +43,26 @@ def test_a_hook_at_another_place_is_noticed():
     with pytest.raises(DissectError, match=OTHER_LOGITS):
         adopt(model)
     assert model_fingerprint(model) == before
-    for name in ("mlp", "pre_out"):
-        check_cuts_agree(model, SITES[name])
+    assert set(why_cuts_disagree(model, [SITES[name] for name in ("mlp", "value", "pre_out")])) == {"value"}
 
 
 def test_a_hook_that_nothing_reads_is_noticed():
     model = tiny_transformer()
-    nothing = hooked([(model.blocks[2].hook_mlp_out, torch.zeros_like)])
-    with nothing, pytest.raises(DissectError, match=r"its unit \(\d+,\) in layer 2 changes no logits when it is cut"):
-        check_cuts_agree(model, SITES["mlp"])
-    check_cuts_agree(model, SITES["mlp"])
+    with hooked([(model.blocks[2].hook_mlp_out, torch.zeros_like)]):
+        reasons = why_cuts_disagree(model, [SITES["mlp"], SITES["pre_out"]])
+    assert set(reasons) == {"mlp"}
+    assert re.match(r"its unit \(\d+,\) in layer 2 changes no logits when it is cut", reasons["mlp"])
+    assert why_cuts_disagree(model, [SITES["mlp"]]) == {}
 
 
 def test_a_model_that_is_loaded_is_checked(folder_of, monkeypatch):
-    checked = []
-    monkeypatch.setattr("dissect.models.adopt.check_cuts_agree", lambda model, site: checked.append(site.hook))
-    dissect.load_model(folder_of("llama"), dtype="float32")
-    assert set(checked) == {site.hook for site in SITES.values() if not site.of_experts}
+    def checked(model, sites):
+        assert {site.hook for site in sites} == {site.hook for site in SITES.values() if not site.of_experts}
+        return {"value": "its cuts differ"}
+
+    monkeypatch.setattr("dissect.models.adopt.why_cuts_disagree", checked)
+    with pytest.raises(DissectError, match="its cuts differ"):
+        dissect.load_model(folder_of("llama"), dtype="float32")
 
 
 class TestBridges:
