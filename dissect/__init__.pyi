@@ -47,6 +47,7 @@ from .runs.rerun import rerun as rerun
 from .runs.run import Run as Run
 from .runs.summary import Summary as Summary
 from .scoring.collect import collect as collect
+from .scoring.damping import damping as damping
 from .scoring.importance import IMPORTANCE as IMPORTANCE
 from .scoring.masks import Mask as Mask
 from .scoring.scores import Scores as Scores

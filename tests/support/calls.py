@@ -93,7 +93,7 @@ class Made:
         model, mask, sides = self.model, self.mask, {"forget": self.forget, "retain": self.retain}
         text, run, scores = str(self.text), self.run, self.scores
         pairs = {side: (windows, windows) for side, windows in sides.items()}
-        cut = {"model": model, "mask": mask, "value": "mean", "stats": self.stats[1]}
+        cut = {"model": model, "mask": mask, "value": "mean", "stats": self.stats[1], "gain": 0.5}
         options = dict.fromkeys(("eps", "match", "eval_tokens", "dtype", "device", "batch_size", *LOADING))
         flags = dict.fromkeys(("svd", "force", "kl", "first_position"), False) | {"iterative": True}
         choices = {
@@ -120,6 +120,7 @@ class Made:
                 {"model": model, "windows": self.forget, "sites": ("mlp",), "moments": None, "batch_size": 2}
                 | {"first_position": False},
             ),
+            "damping": (dissect.damping, {"scores": scores, "factor": 1.0}),
             "score": (
                 dissect.score,
                 {
