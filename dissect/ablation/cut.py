@@ -1,6 +1,7 @@
 """What becomes of pruned units, by hooks and in the weights alike: `gain · z + (1 − gain) · what takes their place`.
 
-The paper's deletion is a gain of 0 with zero in their place.
+The paper's deletion is a gain of 0 with zero in their place. Their means can be there, or what the kept units of their
+layer predict (`compensation`).
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
+from dissect.ablation.compensation import Compensation, check_compensation
 from dissect.backend.hooks import Hook, Zero
 from dissect.backend.routing import as_activations
 from dissect.backend.sites import SITES, Site, hook_points
@@ -34,7 +36,8 @@ class LayerCut:
         layer: Their layer.
         pruned: True where an activation is one of theirs.
         gain: The fraction of it that is left, in [0, 1]; None for nothing.
-        means: What takes its place; None for zero.
+        means: What takes its place; None for zero, or where it is predicted.
+        prediction: What predicts it from the other activations of the layer; None where nothing does.
     """
 
     site: Site
@@ -42,20 +45,33 @@ class LayerCut:
     pruned: Bool[Tensor, " *read"]
     gain: Float64[Tensor, " *read"] | None
     means: Float64[Tensor, " *read"] | None
+    prediction: Float32[Tensor, "kept pruned"] | None
 
     @property
     def hook(self) -> Hook:
         """What cuts the units at their hook point."""
-        return Zero(self.pruned) if self.gain is None and self.means is None else self._overwrite
+        is_zero = self.gain is None and self.means is None and self.prediction is None
+        return Zero(self.pruned) if is_zero else self._overwrite
 
     def _overwrite(self, z: Tensor) -> Tensor:
-        new = torch.zeros_like(z) if self.means is None else as_activations(self.means.to(z))
+        new = self._instead(z)
         if self.gain is not None:
             new = torch.lerp(new, z, as_activations(self.gain.to(z)))
         return torch.where(as_activations(self.pruned.to(z.device)), new, z)
 
+    def _instead(self, z: Tensor) -> Tensor:
+        if self.means is not None:
+            return as_activations(self.means.to(z))
+        new = torch.zeros_like(z)
+        if self.prediction is not None:
+            pruned = self.pruned.to(z.device)
+            new[..., pruned] = (z[..., ~pruned].float() @ self.prediction.to(z.device)).to(z)
+        return new
 
-def cuts_of(model: Any, mask: Mask, value: Value, stats: Stats | None, gain: Gain) -> list[LayerCut]:
+
+def cuts_of(
+    model: Any, mask: Mask, value: Value, stats: Stats | None, gain: Gain, compensation: Compensation | None
+) -> list[LayerCut]:
     """The cuts of every layer in which `mask` prunes a unit. Everything is checked before the first is made.
 
     Raises:
@@ -65,26 +81,34 @@ def cuts_of(model: Any, mask: Mask, value: Value, stats: Stats | None, gain: Gai
     mask.check(model)
     if not isinstance(value, str) or value not in get_args(Value):
         raise unknown("value to ablate with", value, get_args(Value))
+    check_compensation(compensation, mask, value)
     gains = {name: _gain_of(mask, name, gain) for name in mask.sites}
     means = {name: _means(SITES[name], value, stats, model.cfg) for name in mask.sites}
     for name in mask.sites:
         hook_points(model, SITES[name])
+    predictions = {name: {} if compensation is None else compensation.weights[name] for name in mask.sites}
     return [
-        cut for name in mask.sites for cut in _of_site(SITES[name], mask[name], gains[name], means[name], model.cfg)
+        cut
+        for name in mask.sites
+        for cut in _of_site(SITES[name], model.cfg, mask[name], gains[name], means[name], predictions[name])
     ]
 
 
 def _of_site(
     site: Site,
+    cfg: Any,
     pruned: Bool[Tensor, " layer *unit"],
     gain: Float64[Tensor, " layer *unit"] | None,
     means: Float64[Tensor, " layer *read"] | None,
-    cfg: Any,
+    predictions: Mapping[int, Tensor],
 ) -> Iterator[LayerCut]:
-    spread = None if gain is None else _as_read(site, gain, cfg)
-    for layer, units in enumerate(_as_read(site, pruned, cfg)):
-        if units.any():
-            yield LayerCut(site, layer, units, *(None if part is None else part[layer] for part in (spread, means)))
+    read, gains = _as_read(site, pruned, cfg), None if gain is None else _as_read(site, gain, cfg)
+    for layer in read.flatten(1).any(1).nonzero().flatten().tolist():
+        yield LayerCut(site, layer, read[layer], _at(gains, layer), _at(means, layer), predictions.get(layer))
+
+
+def _at(values: Tensor | None, layer: int) -> Tensor | None:
+    return None if values is None else values[layer]
 
 
 def _as_read(site: Site, units: Tensor, cfg: Any) -> Tensor:

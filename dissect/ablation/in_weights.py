@@ -9,8 +9,8 @@
 
 In a model with `ungroup_grouped_query_attention` a value unit is of one query head: it is cut as a pre-out unit.
 
-Mean ablation also adds the mean's constant contribution to the output bias. With a gain above 0 what a unit writes is
-scaled, and what makes its activation stays.
+Mean ablation also adds the mean's constant contribution to the output bias, and compensation adds to what kept units
+write. With a gain above 0 what a unit writes is scaled, and what makes its activation stays.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float64
+from torch import Tensor
 
+from dissect.ablation.compensation import Compensation
 from dissect.ablation.cut import Gain, LayerCut, cuts_of
 from dissect.ablation.weight_edit import WeightEdit
 from dissect.backend.anatomy import why_values_do_not_add_up
@@ -30,7 +33,15 @@ from dissect.scoring.masks import Mask
 from dissect.scoring.stats import Stats
 
 
-def bake(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None = None, gain: Gain = 0.0) -> WeightEdit:
+def bake(
+    model: Any,
+    mask: Mask,
+    *,
+    value: Value = "zero",
+    stats: Stats | None = None,
+    gain: Gain = 0.0,
+    compensation: Compensation | None = None,
+) -> WeightEdit:
     """Prune `mask` in the weights of `model`, in place, until `restore()` is called on the handle.
 
     The logits are those that `ablate` gives with the same arguments.
@@ -41,12 +52,14 @@ def bake(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None =
         value: `zero`, or `mean` to leave each unit's mean activation in the output bias.
         stats: For `mean`, the statistics that hold the means, usually those of the retain data set.
         gain: The fraction of what a pruned unit writes that is left, in [0, 1], as in `ablate`.
+        compensation: What the kept units of each layer take over, as `compensate` gives it for this mask.
 
     Raises:
-        DissectError: The mask is of another model's shape, `mean` has no statistics, a gain is outside [0, 1], or the
-            model lacks a site's hook point or changes values on their way (`check_values_add_up`).
+        DissectError: The mask is of another model's shape, `mean` has no statistics, a gain is outside [0, 1], the
+            compensation is of another mask, or the model lacks a site's hook point or changes values on their way
+            (`check_values_add_up`).
     """
-    cuts = cuts_of(model, mask, value, stats, gain)
+    cuts = cuts_of(model, mask, value, stats, gain, compensation)
     if value == "mean":
         check_means_fit(model, [SITES[name] for name in mask.sites])
     check_gains_fit(model, cuts)
@@ -58,8 +71,13 @@ def bake(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None =
 
 
 def _bake_layer(edit: WeightEdit, weights: UnitWeights, cut: LayerCut) -> None:
-    """Scale what units write, to zero by default; set to zero what makes them, where it makes no others."""
+    """Keep what takes the place of units; scale what they write, to zero by default, and set to zero what makes them.
+
+    What makes them stays where it also makes others.
+    """
     gain = torch.zeros(cut.pruned.shape, dtype=torch.float64) if cut.gain is None else cut.gain
+    if cut.prediction is not None:
+        _take_over(edit, weights.output, cut, 1 - gain[cut.pruned])
     rows, left = weights.at_output(cut.pruned), weights.at_output(gain)
     if cut.means is not None and cut.means[cut.pruned].any():
         edit.add_to_bias(weights, weights.written(rows, weights.at_output((1 - gain) * cut.means)))
@@ -72,6 +90,16 @@ def _bake_layer(edit: WeightEdit, weights: UnitWeights, cut: LayerCut) -> None:
             edit.set(weight, 0, gone.unsqueeze(-2))
         for bias in weights.input_biases:
             edit.set(bias, 0, gone)
+
+
+def _take_over(edit: WeightEdit, output: Tensor, cut: LayerCut, part: Float64[Tensor, " pruned"]) -> None:
+    """Let kept units write what the pruned ones that they predict would: W_out[K] += M W_out[S], of each a `part`."""
+    pruned = cut.pruned.to(output.device)
+    assert cut.prediction is not None
+    prediction = (cut.prediction * part).to(output.device)
+    new = output.double()
+    new[~pruned] += prediction.double() @ new[pruned]
+    edit.set(output, new, ~pruned[..., None])
 
 
 def check_means_fit(model: Any, sites: list[Site]) -> None:

@@ -57,7 +57,7 @@ def collect(
     check_kind("first_position", first_position, bool, "True or False")
     names, chosen = known_moments(moments), get_sites(sites)
     by_hook = {site.hook: site for site in reversed(chosen)}  # sites that are read at one hook point share their sums
-    counted = _with_first(windows.keep) if first_position else windows.keep
+    counted = with_first(windows.keep) if first_position else windows.keep
 
     def measure(parts: list[Part]) -> dict[str, StatsBuilder]:
         builders = {hook: StatsBuilder(_shape(model, site), names) for hook, site in by_hook.items()}
@@ -97,7 +97,8 @@ def _readers(
             yield point, partial(read, builders[hook], layer)
 
 
-def _with_first(keep: Bool[Tensor, "window position"]) -> Bool[Tensor, "window position"]:
+def with_first(keep: Bool[Tensor, "window position"]) -> Bool[Tensor, "window position"]:
+    """The positions that count, and the first of each window of which anything does."""
     keep = keep.clone()
     keep[:, 0] = keep.any(1)
     return keep
