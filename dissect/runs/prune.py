@@ -37,6 +37,7 @@ from dissect.runs.steps import Work, take_step, unpruned_reference
 from dissect.runs.writer import create
 from dissect.scoring.importance import get_importance
 from dissect.scoring.scores import check_importance
+from dissect.scoring.second_moments import check_predictable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -295,6 +296,8 @@ def check_config(config: PruneConfig) -> dict[str, float]:
     for name, fraction in fractions.items():
         if config.selector == "score":
             check_importance(config.importance, get_site(name), force=config.force)
+        if config.compensate is not None:
+            check_predictable(get_site(name))
         if fraction * config.steps > 1 + 1e-9:
             raise DissectError(
                 f"{config.steps} steps of fraction {fraction} are more than all units; "
