@@ -222,7 +222,7 @@ class Made:
                 {"model": model, "sites": "mlp", "stats": None, "theme": "light", "new_tokens": 2, "batch_size": 2}
                 | sides,
             ),
-            "Explorer": (self._move, {"site": "mlp", "importance": "abs", "fraction": 0.1}),
+            "Explorer": (self._move, {"site": "mlp", "importance": "abs", "fraction": 0.1, "strength": 0.5}),
             "Explorer.try_prompt": (lambda prompt: self.explorer.try_prompt(prompt), {"prompt": "the river"}),
             "summary_table": (dissect.summary_table, {"runs": [run]}),
             "table_2": (dissect.table_2, {"runs": [run]}),
