@@ -1,6 +1,8 @@
 from . import views as views
 from .ablation.by_hooks import ablate as ablate
 from .ablation.by_hooks import ablated as ablated
+from .ablation.compensation import Compensation as Compensation
+from .ablation.compensation import compensate as compensate
 from .ablation.in_weights import bake as bake
 from .ablation.svd import rotate_to_svd as rotate_to_svd
 from .ablation.weight_edit import WeightEdit as WeightEdit
@@ -49,12 +51,15 @@ from .runs.rerun import rerun as rerun
 from .runs.run import Run as Run
 from .runs.summary import Summary as Summary
 from .scoring.collect import collect as collect
+from .scoring.damping import damping as damping
 from .scoring.entropy import Entropy as Entropy
 from .scoring.entropy import entropy as entropy
 from .scoring.importance import IMPORTANCE as IMPORTANCE
 from .scoring.masks import Mask as Mask
 from .scoring.scores import Scores as Scores
 from .scoring.scores import score as score
+from .scoring.second_moments import SecondMoments as SecondMoments
+from .scoring.second_moments import second_moments as second_moments
 from .scoring.stats import Stats as Stats
 from .scoring.stats import UnitStats as UnitStats
 from .views import write_report as write_report

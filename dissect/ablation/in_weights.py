@@ -9,7 +9,8 @@
 
 In a model with `ungroup_grouped_query_attention` a value unit is of one query head: it is cut as a pre-out unit.
 
-Mean ablation also adds the mean's constant contribution to the output bias.
+Mean ablation also adds the mean's constant contribution to the output bias, and compensation adds to what kept units
+write. With a gain above 0 what a unit writes is scaled, and what makes its activation stays.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float64
 from torch import Tensor
 
-from dissect.ablation.by_hooks import check_cut, read_mask, replacement
+from dissect.ablation.compensation import Compensation
+from dissect.ablation.cut import Gain, LayerCut, cuts_of
 from dissect.ablation.weight_edit import WeightEdit
 from dissect.backend.anatomy import why_values_do_not_add_up
-from dissect.backend.sites import SITES, Site, hook_points
+from dissect.backend.sites import SITES, Site
 from dissect.backend.weights import UnitWeights, weights_of
 from dissect.base.errors import DissectError
 from dissect.base.options import Value
@@ -31,7 +33,15 @@ from dissect.scoring.masks import Mask
 from dissect.scoring.stats import Stats
 
 
-def bake(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None = None) -> WeightEdit:
+def bake(
+    model: Any,
+    mask: Mask,
+    *,
+    value: Value = "zero",
+    stats: Stats | None = None,
+    gain: Gain = 0.0,
+    compensation: Compensation | None = None,
+) -> WeightEdit:
     """Prune `mask` in the weights of `model`, in place, until `restore()` is called on the handle.
 
     The logits are those that `ablate` gives with the same arguments.
@@ -41,40 +51,55 @@ def bake(model: Any, mask: Mask, *, value: Value = "zero", stats: Stats | None =
         mask: The units to prune.
         value: `zero`, or `mean` to leave each unit's mean activation in the output bias.
         stats: For `mean`, the statistics that hold the means, usually those of the retain data set.
+        gain: The fraction of what a pruned unit writes that is left, in [0, 1], as in `ablate`.
+        compensation: What the kept units of each layer take over, as `compensate` gives it for this mask.
 
     Raises:
-        DissectError: The mask is of another model's shape, `mean` has no statistics, or the model lacks a site's hook
-            point or changes values on their way (`check_values_add_up`).
+        DissectError: The mask is of another model's shape, `mean` has no statistics, a gain is outside [0, 1], the
+            compensation is of another mask, or the model lacks a site's hook point or changes values on their way
+            (`check_values_add_up`).
     """
-    check_cut(model, mask, value)
-    sites = [SITES[name] for name in mask.sites]
-    for site in sites:
-        hook_points(model, site)
+    cuts = cuts_of(model, mask, value, stats, gain, compensation)
     if value == "mean":
-        check_means_fit(model, sites)
+        check_means_fit(model, [SITES[name] for name in mask.sites])
+    check_gains_fit(model, cuts)
     edit = WeightEdit()
     with torch.no_grad(), edit.or_nothing():
-        for site in sites:
-            pruned, means = read_mask(site, mask[site.name], model.cfg), replacement(site, value, stats, model.cfg)
-            for layer in pruned.flatten(1).any(1).nonzero().flatten().tolist():
-                instead = torch.zeros(pruned[layer].shape, dtype=torch.float64) if means is None else means[layer]
-                _bake_layer(edit, weights_of(site, model, layer), pruned[layer], instead)
+        for cut in cuts:
+            _bake_layer(edit, weights_of(cut.site, model, cut.layer), cut)
         return edit
 
 
-def _bake_layer(
-    edit: WeightEdit, weights: UnitWeights, pruned: Bool[Tensor, " *unit"], means: Float[Tensor, " *unit"]
-) -> None:
-    """Set to zero what units write, and what makes them where it makes no others; keep what their means add."""
-    rows, instead = weights.at_output(pruned), weights.at_output(means)
-    if instead[rows].any():
-        edit.add_to_bias(weights, weights.written(rows, instead))
-    edit.set(weights.output, 0, rows[..., None])
-    if weights.make_alone(pruned):
+def _bake_layer(edit: WeightEdit, weights: UnitWeights, cut: LayerCut) -> None:
+    """Keep what takes the place of units; scale what they write, to zero by default, and set to zero what makes them.
+
+    What makes them stays where it also makes others.
+    """
+    gain = torch.zeros(cut.pruned.shape, dtype=torch.float64) if cut.gain is None else cut.gain
+    if cut.prediction is not None:
+        _take_over(edit, weights.output, cut, 1 - gain[cut.pruned])
+    rows, left = weights.at_output(cut.pruned), weights.at_output(gain)
+    if cut.means is not None and cut.means[cut.pruned].any():
+        edit.add_to_bias(weights, weights.written(rows, weights.at_output((1 - gain) * cut.means)))
+    edit.set(weights.output, 0, (rows & (left == 0))[..., None])
+    if cut.gain is not None:
+        edit.set(weights.output, weights.output.double() * left.to(weights.output.device)[..., None], rows[..., None])
+    gone = cut.pruned & (gain == 0)
+    if weights.make_alone(gone):
         for weight in weights.inputs:
-            edit.set(weight, 0, pruned.unsqueeze(-2))
+            edit.set(weight, 0, gone.unsqueeze(-2))
         for bias in weights.input_biases:
-            edit.set(bias, 0, pruned)
+            edit.set(bias, 0, gone)
+
+
+def _take_over(edit: WeightEdit, output: Tensor, cut: LayerCut, part: Float64[Tensor, " pruned"]) -> None:
+    """Let kept units write what the pruned ones that they predict would: W_out[K] += M W_out[S], of each a `part`."""
+    pruned = cut.pruned.to(output.device)
+    assert cut.prediction is not None
+    prediction = (cut.prediction * part).to(output.device)
+    new = output.double()
+    new[~pruned] += prediction.double() @ new[pruned]
+    edit.set(output, new, ~pruned[..., None])
 
 
 def check_means_fit(model: Any, sites: list[Site]) -> None:
@@ -87,6 +112,16 @@ def check_means_fit(model: Any, sites: list[Site]) -> None:
             )
     if any(site.mixed for site in sites):
         check_values_add_up(model)
+
+
+def check_gains_fit(model: Any, cuts: list[LayerCut]) -> None:
+    """Raise `DissectError` unless what the units write can be scaled in the weights, where some of it is to be left."""
+    for site in {cut.site.name: cut.site for cut in cuts if cut.gain is not None}.values():
+        if reason := weights_of(site, model, 0).no_gain:
+            raise DissectError(
+                f"site {site.name!r} of {model.cfg.model_name!r} cannot be scaled in the weights: {reason}; "
+                "use hooks (dissect.ablate), or a gain of 0"
+            )
 
 
 def check_values_add_up(model: Any) -> None:

@@ -29,6 +29,7 @@ class UnitWeights:
         norm: The norm between what is written and the residual stream; None where there is none.
         linear: What a bias can be added to where there is none: the transformers module that holds the output weights.
         no_means: Why the units' means cannot be kept in an output bias; None where they can.
+        no_gain: Why scaling `output` does not scale what the units write; None where it does.
     """
 
     inputs: tuple[Tensor, ...]
@@ -38,6 +39,7 @@ class UnitWeights:
     norm: Any = None
     linear: Any = None
     no_means: str | None = None
+    no_gain: str | None = None
 
     def make_alone(self, units: Tensor) -> bool:
         """True where the inputs make `units` and no others: value weights may be shared by several heads' units."""
@@ -110,7 +112,9 @@ def expert_weights(block: Any) -> UnitWeights:
     experts = find_experts(block)
     inputs = tuple(weight.flatten(1).mT for weight in parameters_of_experts(experts).values())
     why = "an expert's mean routing weight is no constant output"
-    return UnitWeights(inputs, (), experts.down_proj.flatten(1), None, no_means=why)
+    biased = getattr(experts, "down_proj_bias", None) is not None
+    no_gain = "its experts add biases to what they write" if biased else None
+    return UnitWeights(inputs, (), experts.down_proj.flatten(1), None, no_means=why, no_gain=no_gain)
 
 
 def expert_mlp_weights(block: Any) -> UnitWeights:

@@ -50,6 +50,12 @@ def check_eps(eps: Any) -> None:
         raise DissectError(f"eps must be a finite number, 0 or more, got {shown(eps)} (the paper uses 1e-3 and 1e-4)")
 
 
+def check_gain(gain: Any) -> None:
+    """Raise `DissectError` unless `gain` is a number in [0, 1]."""
+    if not _is_number(gain, int, float) or not 0 <= gain <= 1:
+        raise DissectError(f"gain must be in [0, 1], got {shown(gain)} (0 cuts a unit, 1 leaves it as it is)")
+
+
 def check_kind(name: str, value: Any, kind: type | tuple[type, ...], what: str) -> None:
     """Raise `DissectError` unless `value` is of a kind; `what` says what it must be, and how to get it."""
     if not isinstance(value, kind):

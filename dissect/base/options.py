@@ -6,4 +6,5 @@ from typing import Literal
 
 Selector = Literal["score", "random", "layer-random"]
 Value = Literal["zero", "mean"]
+Compensate = Literal["retain"]
 HeadScore = Literal["mean", "median"]

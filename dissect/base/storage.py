@@ -19,6 +19,7 @@ from torch import Tensor
 from dissect.base.errors import DissectError
 
 MOST_JSON, MOST_TENSORS = 256 << 20, 2 << 30  # bytes; what dissect writes is far smaller
+MOST_PAIRS = 64 << 30  # of tensors with a number for every pair of units
 
 LOCK = ".lock"  # stays in the folder, empty; what counts is whether a process holds it
 
@@ -166,14 +167,14 @@ def _constant(name: str) -> float:
     raise ValueError(f"{name} is no number")
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, most: int = MOST_TENSORS) -> dict[str, Tensor]:
     """The tensors of a safetensors file, whose header is checked against the file before anything is allocated.
 
     Raises:
         DissectError: It is missing, damaged or too large.
     """
     try:
-        return tensors_of(read_bytes(path, MOST_TENSORS))
+        return tensors_of(read_bytes(path, most))
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise DissectError(f"{path} is damaged or unreadable: {error}") from error
 

@@ -17,7 +17,6 @@ from dissect.cards.of_run import check_named, same_model, same_windows
 from dissect.data.windows import Windows
 from dissect.evaluation.continuation import Reading, read_on, why_not
 from dissect.runs.run import SIDES, Run
-from dissect.scoring.masks import Mask
 
 
 @dataclass(frozen=True)
@@ -88,13 +87,14 @@ def run_samples(
     if len(run.history) < 2:
         raise DissectError(f"{run.path} has pruned nothing yet; give its command again to resume it")
     step = (run.summary().step or len(run.history) - 1) if step is None else step  # as the report begins
-    mask = run.mask(step)
+    cut = run.cut(step)
+    units = len(cut["mask"])
     if model is not None:
         check_model(model)
     check_named(run)
     model = same_model(run, model)
     if reason := why_not(model):
-        return Samples(run.label, step, len(mask), (), reason)
+        return Samples(run.label, step, units, (), reason)
     prompts = [
         (side, prompt)
         for side in SIDES
@@ -102,21 +102,19 @@ def run_samples(
     ]
     rotation = rotate_to_svd(model) if run.config.svd else WeightEdit()
     try:
-        return Samples(run.label, step, len(mask), _samples(run, model, mask, prompts, new_tokens, progress))
+        return Samples(run.label, step, units, _samples(model, cut, prompts, new_tokens, progress))
     finally:
         rotation.restore()
 
 
 def _samples(
-    run: Run, model: Any, mask: Mask, prompts: list[tuple[str, list[int]]], new_tokens: int, progress: bool
+    model: Any, cut: dict[str, Any], prompts: list[tuple[str, list[int]]], new_tokens: int, progress: bool
 ) -> tuple[Sample, ...]:
-    stats = run.stats("retain") if run.config.value == "mean" and mask else None
-    value = "zero" if stats is None else "mean"
     samples = []
     for side, prompt in tqdm(prompts, desc="samples", leave=False, disable=hidden(progress)):
         tokens = min(new_tokens, model.cfg.n_ctx - len(prompt))
         unpruned = read_on(model, prompt, tokens)
-        with ablated(model, mask, value=value, stats=stats):
+        with ablated(model, **cut):
             samples.append(Sample(side, unpruned, read_on(model, prompt, tokens)))
     return tuple(samples)
 

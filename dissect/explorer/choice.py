@@ -28,6 +28,7 @@ class Settings:
         fraction: The fraction of the site's units that is chosen, in (0, 1].
         value: What a pruned unit is set to: zero, or its mean on the kept side.
         direction: The side to prune for: `forget`, or `retain` for the reverse.
+        strength: How strongly the chosen units are cut, in [0, 1]: 1 leaves nothing of them, 0 all.
     """
 
     site: str
@@ -36,17 +37,24 @@ class Settings:
     fraction: float = 0.02
     value: Value = "zero"
     direction: Direction = "forget"
+    strength: float = 1.0
 
     @property
-    def series(self) -> tuple[str, str, float | None, Value, Direction]:
+    def gain(self) -> float:
+        """The fraction that is left of a chosen unit."""
+        return 1 - self.strength
+
+    @property
+    def series(self) -> tuple[str, str, float | None, Value, Direction, float]:
         """All settings but the fraction: points that share them lie on one curve."""
-        return self.site, self.importance, self.eps, self.value, self.direction
+        return self.site, self.importance, self.eps, self.value, self.direction, self.strength
 
     @property
     def label(self) -> str:
         """A short name of the series."""
         ablation, direction = ", mean ablation" * (self.value == "mean"), ", reversed" * (self.direction == "retain")
-        return f"{self.site} {self.importance}{ablation}{direction}"
+        strength = f", strength {self.strength:g}" * (self.strength < 1)
+        return f"{self.site} {self.importance}{ablation}{direction}{strength}"
 
 
 @dataclass(frozen=True, eq=False)

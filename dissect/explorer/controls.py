@@ -16,6 +16,7 @@ from dissect.scoring.importance import meaning_of
 # Percent, in steps that grow with the fraction.
 _PERCENT = "0.1 0.2 0.3 0.5 0.7 1 1.5 2 2.5 3 4 5 6 7 8 10 12 14 16 18 20 25 30 40 50 60 80 100"
 FRACTIONS = tuple(round(float(percent) / 100, 4) for percent in _PERCENT.split())
+STRENGTHS = tuple(tenth / 10 for tenth in range(11))
 EPSILONS = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
 STYLE = {"description_width": "84px"}
 
@@ -92,12 +93,13 @@ class Controls:
         self.fraction = _slider("fraction", [(f"{100 * fraction:g}%", fraction) for fraction in FRACTIONS], 0.02)
         self.eps = _slider("eps", [(f"{eps:g}", eps) for eps in epsilons], get_site(sites[0]).eps)
         self.value = _dropdown("pruned value", [("zero", "zero"), ("mean on the kept side", "mean")])
+        self.strength = _slider("strength", [(f"{100 * strength:g}%", strength) for strength in STRENGTHS], 1.0)
         self.site.observe(self._set_eps, names="value")
 
     @property
     def widgets(self) -> list[Any]:
         """All of them, in order."""
-        return [self.site, self.fraction, self.importance, self.eps, self.direction, self.value]
+        return [self.site, self.fraction, self.importance, self.eps, self.direction, self.value, self.strength]
 
     @property
     def settings(self) -> Settings:

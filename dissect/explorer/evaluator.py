@@ -122,10 +122,11 @@ class Evaluator:
         return [point for point in self.points if point.contents == self.now]
 
     def pruned(self, choice: Choice) -> AbstractContextManager[None]:
-        """A `with` block in which the chosen units are ablated."""
+        """A `with` block in which the chosen units are ablated, as strongly as the settings say."""
         _, keep = self.evidence.roles(choice.settings.direction)
         stats = keep if choice.settings.value == "mean" else None
-        return ablated(self.model, choice.mask, value=choice.settings.value, stats=stats)
+        settings = choice.settings
+        return ablated(self.model, choice.mask, value=settings.value, stats=stats, gain=settings.gain)
 
     def _evaluate(self, side: str, count: Callable[[int], None]) -> DocumentSums:
         options = {"batch_size": self.batch_size, "progress": False, "tick": count}

@@ -26,8 +26,8 @@ class Explorer:
     """A widget for notebooks; everything that it does can also be done from code.
 
     Attributes:
-        site, importance, eps, fraction, value, direction: The controls; set `explorer.fraction.value = 0.05`. Choosing
-            a site sets `eps` to the default of that site.
+        site, importance, eps, fraction, value, direction, strength: The controls; set `explorer.fraction.value = 0.05`.
+            Choosing a site sets `eps` to the default of that site.
         trials: All trials, in order.
     """
 
@@ -38,7 +38,7 @@ class Explorer:
         self._evaluator, self._new_tokens, self._texts = evaluator, new_tokens, texts
         self._controls = controls.Controls(evaluator.evidence.sites, evaluator.evidence.importances, names)
         self.site, self.fraction, self.importance = (self._controls.widgets[place] for place in (0, 1, 2))
-        self.eps, self.direction, self.value = (self._controls.widgets[place] for place in (3, 4, 5))
+        self.eps, self.direction, self.value, self.strength = self._controls.widgets[3:]
         self.trials: list[Trial] = []
         self._panes = Panes(evaluator.model.cfg.n_layers, theme)
         self._actions = board.Actions(why_not(evaluator.model))
@@ -123,8 +123,9 @@ class Explorer:
         with self._busy() as tick:
             point = self._evaluator.measure(self.choice, tick)
             self._panes.curve.show(self.points, self.unpruned, self._evaluator.now)
+            cut = f"at {point.settings.gain:.0%}" if point.settings.gain else "pruned"
             self._say(
-                f"{point.units:,} of {point.total:,} {point.settings.site} units pruned: top-1 accuracy drops by "
+                f"{point.units:,} of {point.total:,} {point.settings.site} units {cut}: top-1 accuracy drops by "
                 f"{100 * point.forget_drop:.1f}%{in_brackets(point.forget_interval)} on forget and "
                 f"{100 * point.retain_drop:.1f}%{in_brackets(point.retain_interval)} on retain "
                 f"({len(self._evaluator.current)} measured){self._changed()}"
@@ -143,9 +144,11 @@ class Explorer:
         with self._busy() as tick:
             trial = try_prompt(self._evaluator, self.choice, prompt, self._new_tokens, tick)
             self.trials.append(trial)
-            removed = f"{100 * self.choice.settings.fraction:.3g}% of the {self.choice.settings.site}"
+            settings = self.choice.settings
+            removed = f"{100 * settings.fraction:.3g}% of the {settings.site} units"
+            pruned = f"{removed} at {settings.gain:.0%}" if settings.gain else f"Without {removed}"
             self._actions.unpruned.value = self._texts.reading("Unpruned model", trial.unpruned)
-            self._actions.pruned.value = self._texts.reading(f"Without {removed} units", trial.pruned)
+            self._actions.pruned.value = self._texts.reading(pruned, trial.pruned)
             self._actions.key.value = self._texts.key(trial)
             self._evaluator.update()
             self._say(self._changed().strip())

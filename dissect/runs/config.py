@@ -10,16 +10,25 @@ from pathlib import Path
 from typing import Any, TypedDict, get_args
 
 from dissect.backend.sites import get_site
-from dissect.base.checks import as_path, check_eps, check_fields, check_fraction, check_kind, check_seed, check_whole
+from dissect.base.checks import (
+    as_path,
+    check_eps,
+    check_fields,
+    check_fraction,
+    check_kind,
+    check_positive,
+    check_seed,
+    check_whole,
+)
 from dissect.base.checksums import checksum_of_json
 from dissect.base.errors import DissectError, shown, unknown
-from dissect.base.options import HeadScore, Selector, Value
+from dissect.base.options import Compensate, HeadScore, Selector, Value
 from dissect.models.options import LoadOptions
 from dissect.runs.also import as_also, parse_also
 
 LOADING = tuple(field.name for field in dataclasses.fields(LoadOptions))
 # Options that came later, with the defaults under which a folder has the name that it had before.
-LATER = {"combine": "ratio", "also": (), **dict.fromkeys(LOADING)}
+LATER = {"combine": "ratio", "compensate": None, "ridge": 0.1, "also": (), **dict.fromkeys(LOADING)}
 MOST_STEPS = 32_767  # the step that pruned a unit is an int16
 
 
@@ -48,6 +57,10 @@ class PruneConfig:
         match: For layer-random, the folder of the run to match.
         head: How the scores of a head's neurons become the head's own: their mean or their median.
         value: What a pruned unit is set to: zero, or its mean on the retain corpus.
+        compensate: retain lets the kept units of each layer take over what the pruned ones do on the retain corpus. The
+            run folder then holds the second moments of the units, 2 bytes for every pair of units of a layer.
+        ridge: The penalty of that regression, as a fraction of the kept units' mean second moment; more is nearer to
+            plain deletion.
         svd: First rotate attention to the singular basis of each value head, for value and pre_out units.
         force: Allow the importance freq on attention sites.
         also: Further corpora to measure at every step, each as for forget, or NAME=CORPUS to give it a name.
@@ -84,6 +97,8 @@ class PruneConfig:
     match: str | None = None
     head: HeadScore = "mean"
     value: Value = "zero"
+    compensate: Compensate | None = None
+    ridge: float = 0.1
     svd: bool = False
     force: bool = False
     also: tuple[str, ...] = ()
@@ -133,6 +148,13 @@ class PruneConfig:
         for name, kind in (("selector", Selector), ("value", Value), ("head", HeadScore)):
             if getattr(self, name) not in get_args(kind):
                 raise unknown(name, getattr(self, name), get_args(kind))
+        if self.compensate not in (None, *get_args(Compensate)):
+            raise unknown("text to compensate on", self.compensate, get_args(Compensate))
+        if self.compensate is not None and self.value != "zero":
+            raise DissectError(
+                f"compensate puts predictions where value={self.value!r} puts others; give one of the two"
+            )
+        check_positive("ridge", self.ridge)
         if (self.selector == "layer-random") != (self.match is not None):
             raise DissectError("selector layer-random and match go together: match is the run whose layers are matched")
         check_fraction(self.fraction)  # also where each site has its own beside it
@@ -167,6 +189,8 @@ class PruneOptions(TypedDict, total=False):
     match: str | Path | None
     head: HeadScore
     value: Value
+    compensate: Compensate | None
+    ridge: float
     svd: bool
     force: bool
     also: Iterable[str] | Mapping[str, Any]  # Any: also Windows, which no configuration holds

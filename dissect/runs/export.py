@@ -93,14 +93,13 @@ def pruned_model(run: Run, step: int | None = None) -> Any:
     Raises:
         DissectError: What the run's model name gives now is not what the run was made of.
     """
-    mask = run.mask(step)  # first: a step that is not there need not wait for a model
+    cut = run.cut(step)  # first: a step that is not there need not wait for a model
     model = recorded_model(run, quantized=False)
     if not _is_model_of(run, model):
         raise DissectError(f"{run.config.model!r} is not the model of {run.path} any more: its weights are others")
     if run.config.svd:
         rotate_to_svd(model)
-    stats = run.stats("retain") if run.config.value == "mean" else None
-    bake(model, mask, value=run.config.value, stats=stats)
+    bake(model, **cut)
     return model
 
 

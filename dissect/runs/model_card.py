@@ -77,7 +77,7 @@ def _settings(run: Run, step: Step) -> list[tuple[str, str]]:
         "units pruned": f"{step.units:,} ({percent(step.pruned)}% of the site's)",
         "units pruned in each layer": ", ".join(map(str, step.per_layer)),
         "chosen by": _selector(config),
-        "set to": config.value,
+        "set to": _set_to(config),
         "step": f"{step.step} of {config.steps}",
         "predictions": f"{config.tokens:,} for statistics, {config.eval_tokens or config.tokens:,} others to measure",
         "seed": str(config.seed),
@@ -105,6 +105,12 @@ def _selector(config: PruneConfig) -> str:
     if config.selector != "score":
         return f"`{config.selector}`"
     return f"`score`, importance `{config.importance}`" + ("" if config.iterative else ", ranked once")
+
+
+def _set_to(config: PruneConfig) -> str:
+    if config.compensate is None:
+        return config.value
+    return f"what the units that were kept predict on the retain text (ridge {config.ridge:g})"
 
 
 def _cell(text: str) -> str:

@@ -46,6 +46,7 @@ from dissect.runs.run import Run, open_run
 from dissect.runs.steps import Work, take_step, unpruned_reference
 from dissect.runs.writer import create
 from dissect.scoring.scores import check_combination, check_importance
+from dissect.scoring.second_moments import check_predictable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -309,6 +310,8 @@ def check_config(config: PruneConfig) -> dict[str, float]:
     for name, fraction in fractions.items():
         if config.selector == "score":
             check_importance(config.importance, get_site(name), force=config.force)
+        if config.compensate is not None:
+            check_predictable(get_site(name))
         if fraction * config.steps > 1 + 1e-9:
             raise DissectError(
                 f"{config.steps} steps of fraction {fraction} are more than all units; "

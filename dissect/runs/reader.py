@@ -139,14 +139,14 @@ def read_masks(path: Path, shapes: Shapes) -> PrunedAt:
 
 
 def base_file(path: Path, kind: str, side: str) -> Path:
-    """Where the unpruned model's `stats` or `documents` of a side are kept."""
+    """Where the unpruned model's `stats`, `documents` or `second_moments` of a side are kept."""
     return path / f"{kind}-{side}.safetensors"
 
 
-def check_base_file(file: Path, history: Sequence[Step]) -> None:
+def check_base_file(file: Path, history: Sequence[Step], most: int = MOST_TENSORS) -> None:
     """Raise `DissectError` unless a file of the unpruned model is what it was when step 0 was written."""
     try:
-        check_file(file, MOST_TENSORS)
+        check_file(file, most)
         found = checksum_of_file(file)
     except OSError as error:
         raise DissectError(f"{file} is missing or unreadable: {error.strerror or error}") from error

@@ -4,7 +4,8 @@ On disk it is a folder. `config.json` has the configuration, versions and finger
 `pruned_at.safetensors` int16 per unit, the step that pruned it or -1, so that every step's mask is in one tensor;
 `stats-forget.safetensors` and `stats-retain.safetensors` the unpruned model's statistics, to score again without it;
 `documents-forget.safetensors` and `documents-retain.safetensors` what it predicts of each document, for intervals
-(`documents-also-1.safetensors`, ... of further corpora).
+(`documents-also-1.safetensors`, ... of further corpora); `second_moments-retain.safetensors`, in a run that
+compensates, which of its units go together.
 The history line is what commits a step: anything else of a step that has no line is not part of the run.
 Each line and `config.json` hold their own checksum (times apart), and the lines those of the other files: a file that
 was cut off or changed is named when it is read, and never used. `reader.py` reads the folder, `writer.py` writes it.
@@ -22,9 +23,11 @@ import torch
 from jaxtyping import Int16
 from torch import Tensor
 
+from dissect.ablation.compensation import compensate
 from dissect.base.checks import LARGEST, as_list, as_path, check_kind, check_whole
 from dissect.base.errors import DissectError, check_name, look_up
 from dissect.base.ranks import shareable
+from dissect.base.storage import MOST_PAIRS
 from dissect.data.splits import SIDES
 from dissect.evaluation.documents import DocumentSums
 from dissect.evaluation.intervals import NAMES, Interval
@@ -34,6 +37,7 @@ from dissect.runs.records import CONFIG, Step, damaged, read_step
 from dissect.runs.summary import LEVELS, Summary, drop_at, relative_drop
 from dissect.scoring.masks import Mask
 from dissect.scoring.scores import Scores, score
+from dissect.scoring.second_moments import SecondMoments
 from dissect.scoring.stats import Stats
 
 if TYPE_CHECKING:
@@ -60,6 +64,7 @@ class Run:
     pruned_at: dict[str, Int16[Tensor, " layer *unit"]] = field(default_factory=dict)
     _stats: dict[str, Stats] = field(default_factory=dict, init=False, repr=False)
     _documents: dict[str, DocumentSums] = field(default_factory=dict, init=False, repr=False)
+    _second_moments: SecondMoments | None = field(default=None, init=False, repr=False)
 
     @classmethod
     def load(cls, path: str | Path) -> Run:
@@ -134,6 +139,35 @@ class Run:
             check_base_file(file, self.history)
             self._documents[side] = DocumentSums.load(file)
         return self._documents[side]
+
+    def second_moments(self) -> SecondMoments:
+        """The unpruned model's second moments on the retain corpus, of a run that compensates. They are read once.
+
+        Raises:
+            DissectError: The run has none, or their file is missing or damaged.
+        """
+        if self._second_moments is None:
+            if self.config.compensate is None:
+                raise DissectError(f"{self.path} has no second moments: it was not asked to compensate")
+            file = base_file(self.path, "second_moments", "retain")
+            check_base_file(file, self.history, MOST_PAIRS)
+            self._second_moments = SecondMoments.load(file)
+        return self._second_moments
+
+    def cut(self, step: int | None = None) -> dict[str, Any]:
+        """The mask of `step` (by default the last) and what takes the units' place: `ablated(model, **run.cut(3))`.
+
+        The arguments of `ablate`, `ablated` and `bake` after the model; with `svd` it has to be rotated first.
+
+        Raises:
+            DissectError: The run has no such step, or what it kept of the unpruned model is missing or damaged.
+        """
+        mask, config = self.mask(step), self.config
+        if config.value == "mean" and mask:
+            return {"mask": mask, "value": "mean", "stats": self.stats("retain")}
+        if config.compensate is not None and mask:
+            return {"mask": mask, "compensation": compensate(self.second_moments(), mask, ridge=config.ridge)}
+        return {"mask": mask}
 
     @property
     def has_stats(self) -> bool:
@@ -231,6 +265,7 @@ class Run:
             how += f" {config.combine}"
         once = not config.iterative and config.selector == "score"
         ways = {"one-shot": once, "svd": config.svd, "to the mean": config.value == "mean"}
+        ways["compensated"] = config.compensate is not None
         return " ".join([config.site, how, *(name for name, there in ways.items() if there)])
 
     def __repr__(self) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from dissect.ablation.by_hooks import ablated
+from dissect.ablation.compensation import Compensation, compensate
 from dissect.backend.forward import default_batch_size
 from dissect.base.progress import say
 from dissect.base.ranks import from_main, is_main, together
@@ -28,7 +29,10 @@ from dissect.scoring.importance import get_importance
 from dissect.scoring.masks import Mask
 from dissect.scoring.moments import OF_ACTIVATIONS
 from dissect.scoring.scores import Scores, score
+from dissect.scoring.second_moments import SecondMoments, second_moments
 from dissect.scoring.stats import Stats
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +59,24 @@ class Work:
     progress: bool
     matched: Run | None = None
     reference: Reference | None = None
+    _latest: list[Compensation] = field(default_factory=list, init=False)
 
     def pruned(self, mask: Mask) -> AbstractContextManager[None]:
         """Inside this `with` block the model is pruned by `mask`, as the configuration says."""
-        if self.config.value == "zero" or not mask:  # the means themselves come from the unpruned model
+        if not mask:  # means and second moments themselves come from the unpruned model
             return ablated(self.model, mask)
-        return ablated(self.model, mask, value="mean", stats=base_stats(self.run, "retain"))
+        if self.config.compensate is not None:
+            return ablated(self.model, mask, compensation=self._compensation(mask))
+        if self.config.value == "mean":
+            return ablated(self.model, mask, value="mean", stats=base_stats(self.run, "retain"))
+        return ablated(self.model, mask)
+
+    def _compensation(self, mask: Mask) -> Compensation:
+        """What the kept units take over, calculated once for each mask."""
+        if not self._latest or self._latest[0].mask != mask:
+            moments = _on_every_rank(self.run.second_moments)
+            self._latest[:] = [compensate(moments, mask, ridge=self.config.ridge)]
+        return self._latest[0]
 
     def batch_size(self, windows: Windows) -> int:
         """Windows in a forward pass, also where memory is short: a run that is resumed has the same."""
@@ -160,15 +176,22 @@ def save_base_stats(work: Work) -> None:
         save_base(work.run, "forget", _collect(work, "forget", moments))
     if scored or work.config.value == "mean":
         save_base(work.run, "retain", _collect(work, "retain", moments))
+    if work.config.compensate is not None:
+        save_base(work.run, "retain", _collect_second_moments(work))
 
 
 def base_stats(run: Run, side: str) -> Stats:
-    """The unpruned model's statistics, on every rank, read by the main one."""
-    stats: Any = None  # but on the main rank
+    """The unpruned model's statistics, on every rank."""
+    return _on_every_rank(lambda: run.stats(side))
+
+
+def _on_every_rank(read: Callable[[], T]) -> T:
+    """What the main rank reads of the run folder, which the others may not see."""
+    found: Any = None  # but on the main rank
     with together():
         if is_main():
-            stats = run.stats(side)
-    return from_main(stats)
+            found = read()
+    return from_main(found)
 
 
 def base_documents(run: Run) -> Mapping[str, DocumentSums] | None:
@@ -215,3 +238,14 @@ def _collect(work: Work, side: str, moments: tuple[str, ...]) -> Stats:
             batch_size=work.batch_size(windows),
             progress=work.progress,
         )
+
+
+def _collect_second_moments(work: Work) -> SecondMoments:
+    windows = work.windows["retain"][0]
+    return second_moments(
+        work.model,
+        windows,
+        sites=list(work.fractions),
+        batch_size=work.batch_size(windows),
+        progress=work.progress,
+    )

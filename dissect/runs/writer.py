@@ -19,9 +19,11 @@ from dissect.runs.reader import PrunedAt
 from dissect.runs.records import CONFIG, HISTORY, PRUNED_AT, Step
 from dissect.runs.run import Run
 from dissect.scoring.masks import Mask
+from dissect.scoring.second_moments import SecondMoments
 from dissect.scoring.stats import Stats
 
-BASE = {"stats": Stats, "documents": DocumentSums}  # what is kept of the unpruned model, a file a side
+# What is kept of the unpruned model, a file a side.
+BASE = {"stats": Stats, "documents": DocumentSums, "second_moments": SecondMoments}
 
 
 def create(path: Path, record: dict[str, Any]) -> None:
@@ -33,8 +35,9 @@ def create(path: Path, record: dict[str, Any]) -> None:
     write_json(path / CONFIG, with_checksum(record))
 
 
-def save_base(run: Run, side: str, base: Stats | DocumentSums) -> None:
-    """Keep what the unpruned model does on a corpus of a run: its statistics, or its predictions by document.
+def save_base(run: Run, side: str, base: Stats | DocumentSums | SecondMoments) -> None:
+    """Keep what the unpruned model does on a corpus of a run: its statistics, its predictions by document, or its
+    second moments.
 
     Raises:
         DissectError: It cannot be written.

@@ -59,7 +59,7 @@ def collect(
     check_readable(model, windows)
     check_kind("first_position", first_position, bool, "True or False")
     names, chosen = known_moments(moments), get_sites(sites)
-    counted = _with_first(windows.keep) if first_position else windows.keep
+    counted = with_first(windows.keep) if first_position else windows.keep
     by_hook = {site.hook: site for site in reversed(chosen)}  # sites that are read at one hook point share their sums
     reading = Reading(windows, by_hook, names, counted)
     check_signals(model, reading)
@@ -71,7 +71,8 @@ def collect(
     return Stats({site: UnitStats(count, sums) for site, sums in by_site.items()})
 
 
-def _with_first(keep: Bool[Tensor, "window position"]) -> Bool[Tensor, "window position"]:
+def with_first(keep: Bool[Tensor, "window position"]) -> Bool[Tensor, "window position"]:
+    """The positions that count, and the first of each window of which anything does."""
     keep = keep.clone()
     keep[:, 0] = keep.any(1)
     return keep

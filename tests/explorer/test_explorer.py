@@ -148,7 +148,8 @@ def test_moving_a_control_runs_no_model(explorer, model, monkeypatch):
         assert explorer.mask != before, name
     explorer.value.value = "mean"
     explorer.direction.value = "retain"
-    expected = Settings("pre_out", "std", 1.0, 0.2, "mean", "retain")
+    explorer.strength.value = 0.3
+    expected = Settings("pre_out", "std", 1.0, 0.2, "mean", "retain", 0.3)
     assert explorer.settings == expected
     assert explorer.mask == choose(explorer._evaluator.evidence, expected).mask
     with pytest.raises(AssertionError, match="a forward pass"):
@@ -297,6 +298,7 @@ IMPOSSIBLE = [
     ("eps", -1, "unknown eps -1"),
     ("direction", "both", "unknown direction 'both'"),
     ("value", "one", "unknown pruned value 'one'"),
+    ("strength", 0.25, "unknown strength 0.25"),
     *((name, None, "unknown .* None") for name in ("fraction", "site", "importance", "eps", "direction", "value")),
     *((name, np.ones(2), "unknown .* array") for name in ("fraction", "site")),
 ]
@@ -418,15 +420,16 @@ def test_a_trial_of_a_changed_model_says_so(reader):
     explorer.close()
 
 
-@pytest.mark.parametrize("value", ["zero", "mean"])
+@pytest.mark.parametrize(("value", "strength"), [("zero", 1.0), ("mean", 1.0), ("mean", 0.7)])
 @pytest.mark.parametrize("direction", ["forget", "retain"])
-def test_a_point_is_the_evaluation_by_hand(explorer, model, stats, value, direction):
+def test_a_point_is_the_evaluation_by_hand(explorer, model, stats, value, direction, strength):
     explorer.value.value, explorer.direction.value, explorer.fraction.value = value, direction, 0.2
+    explorer.strength.value = strength
     point = explorer.measure()
     keep = stats[1] if direction == "forget" else stats[0]
     for side, (_, test) in guessable_sides().items():
         whole = dissect.evaluate(model, test, progress=False)
-        with dissect.ablated(model, explorer.mask, value=value, stats=keep):
+        with dissect.ablated(model, explorer.mask, value=value, stats=keep, gain=1 - strength):
             pruned = dissect.evaluate(model, test, progress=False)
         assert getattr(point, side) == pruned
         assert explorer.unpruned[side] == whole
@@ -485,8 +488,12 @@ def test_the_unpruned_model_and_each_choice_are_measured_once(explorer, monkeypa
     assert [point.units for point in explorer.points] == [6, 12]
     explorer.value.value = "mean"
     explorer.measure()
-    assert [trace.name for trace in drawn(explorer, "curve")] == ["no selectivity", "mlp abs", "mlp abs, mean ablation"]
-    assert [len(trace.x) for trace in drawn(explorer, "curve")] == [2, 3, 2]
+    explorer.strength.value = 0.5
+    explorer.measure()
+    assert "6 of 60 mlp units at 50%" in said(explorer)
+    names = ["no selectivity", "mlp abs", "mlp abs, mean ablation", "mlp abs, mean ablation, strength 0.5"]
+    assert [trace.name for trace in drawn(explorer, "curve")] == names
+    assert [len(trace.x) for trace in drawn(explorer, "curve")] == [2, 3, 2, 2]
 
 
 def test_plain_windows_serve_both(model):

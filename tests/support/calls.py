@@ -29,7 +29,17 @@ from tests.support.models import tiny_transformer
 from tests.support.runs import guessable_sides, small_run
 
 # What a user reads and never makes, with no method that takes an argument of a user's own.
-RESULTS = ("DocumentSums", "Exported", "HeadCard", "NeuronCard", "Repetition", "Samples", "Summary", "WeightEdit")
+RESULTS = (
+    "DocumentSums",
+    "Exported",
+    "HeadCard",
+    "NeuronCard",
+    "Repetition",
+    "Samples",
+    "Summary",
+    "WeightEdit",
+    "Compensation",
+)
 # A dict to add to; what is looked up in it is an argument of the functions.
 REGISTRIES = ("CORPORA", "IMPORTANCE", "METRICS", "MODELS", "SITES")
 # Raised, or a folder of names, or without an argument.
@@ -64,6 +74,7 @@ class Made:
             self.loaded, out=folder / "named", fraction=0.1, steps=1, device="cpu", progress=False, **self.named
         )
         self.mask.save(folder / "good-mask")
+        dissect.second_moments(self.model, self.retain, progress=False).save(folder / "good-moments")
         self.for_loaded = dissect.load_windows(self.text, self.loaded, tokens=50, context=16)
         self.misfits = [
             Windows.from_tokens(torch.full((2, 3), 10**9)),
@@ -95,7 +106,9 @@ class Made:
         model, mask, sides = self.model, self.mask, {"forget": self.forget, "retain": self.retain}
         text, run, scores = str(self.text), self.run, self.scores
         pairs = {side: (windows, windows) for side, windows in sides.items()}
-        cut = {"model": model, "mask": mask, "value": "mean", "stats": self.stats[1]}
+        cut = {"model": model, "mask": mask, "value": "mean", "stats": self.stats[1], "gain": 0.5, "compensation": None}
+        moments = dissect.second_moments(model, self.retain, progress=False)
+        predicted = cut | {"value": "zero", "compensation": dissect.compensate(moments, mask & Mask.none(model, "mlp"))}
         options = dict.fromkeys(("eps", "match", "eval_tokens", "dtype", "device", "batch_size", *LOADING))
         flags = dict.fromkeys(("svd", "force", "kl", "first_position"), False) | {"iterative": True}
         choices = {
@@ -105,6 +118,8 @@ class Made:
             "selector": "score",
             "head": "mean",
             "value": "zero",
+            "compensate": None,
+            "ridge": 0.1,
             "seed": 0,
             "also": {"a": self.forget},
         }
@@ -123,6 +138,7 @@ class Made:
                 {"model": model, "windows": self.forget, "sites": ("mlp",), "moments": None, "batch_size": 2}
                 | {"first_position": False},
             ),
+            "damping": (dissect.damping, {"scores": scores, "factor": 1.0}),
             "score": (
                 dissect.score,
                 {
@@ -155,6 +171,15 @@ class Made:
             "Mask.as_pre_out": (Mask.none(model, "value").as_pre_out, {"model": model}),
             "ablate": (lambda **given: dissect.ablate(**given).remove(), cut),
             "ablated": (self._ablated, cut),
+            "ablated with predictions": (self._ablated, predicted),
+            "second_moments": (
+                functools.partial(dissect.second_moments, progress=False),
+                {"model": model, "windows": self.forget, "sites": "mlp", "batch_size": 2},
+            ),
+            "compensate": (dissect.compensate, {"moments": moments, "mask": mask, "ridge": 0.1}),
+            "SecondMoments[]": (moments.__getitem__, {"site": "mlp"}),
+            "SecondMoments.save": (moments.save, {"path": self.folder / "moments"}),
+            "SecondMoments.load": (dissect.SecondMoments.load, {"path": self.folder / "good-moments"}),
             "bake": (lambda **given: dissect.bake(**given).restore(), cut),
             "rotate_to_svd": (lambda model: dissect.rotate_to_svd(model).restore(), {"model": model}),
             "evaluate": (
@@ -200,7 +225,7 @@ class Made:
                 {"model": model, "sites": "mlp", "stats": None, "theme": "light", "new_tokens": 2, "batch_size": 2}
                 | sides,
             ),
-            "Explorer": (self._move, {"site": "mlp", "importance": "abs", "fraction": 0.1}),
+            "Explorer": (self._move, {"site": "mlp", "importance": "abs", "fraction": 0.1, "strength": 0.5}),
             "Explorer.try_prompt": (lambda prompt: self.explorer.try_prompt(prompt), {"prompt": "the river"}),
             "summary_table": (dissect.summary_table, {"runs": [run]}),
             "table_2": (dissect.table_2, {"runs": [run]}),
@@ -213,6 +238,7 @@ class Made:
             ),
             "Run.load": (Run.load, {"path": run.path}),
             "Run.mask": (run.mask, {"step": 1}),
+            "Run.cut": (run.cut, {"step": 1}),
             "Run.stats": (run.stats, {"side": "forget"}),
             "Run.scores": (run.scores, {"importance": "abs", "eps": None, "combine": None}),
             "Run.drops": (run.drops, {"side": "forget", "metric": "top1"}),
@@ -373,6 +399,8 @@ def commands(made: Made, out: Path) -> dict[str, list[str]]:
     corpora = ["--forget", text, "--retain", text]
     numbers = ["--fraction", "0.1", "--eval-tokens", "30", "--seed", "0", "--eps", "0.1", "--batch-size", "4"]
     names = [
+        "--ridge",
+        "0.1",
         "--site",
         "mlp",
         "--importance",

@@ -1,0 +1,170 @@
+"""What becomes of pruned units, by hooks and in the weights alike: `gain · z + (1 − gain) · what takes their place`.
+
+The paper's deletion is a gain of 0 with zero in their place. Their means can be there, or what the kept units of their
+layer predict (`compensation`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import torch
+from jaxtyping import Bool, Float, Float32, Float64
+from torch import Tensor
+
+from dissect.ablation.compensation import Compensation, check_compensation
+from dissect.backend.hooks import Hook, Zero
+from dissect.backend.routing import as_activations
+from dissect.backend.sites import SITES, Site, hook_points
+from dissect.base.checks import check_gain, check_kind
+from dissect.base.errors import DissectError, unknown
+from dissect.base.options import Value
+from dissect.scoring.masks import Mask
+from dissect.scoring.stats import Stats
+
+Gain = float | Mapping[str, Float[Tensor, " layer *unit"]]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCut:
+    """The pruned units of one layer, in the shape of what is read at their hook point: a head is all of its d_head.
+
+    Attributes:
+        site: Their site.
+        layer: Their layer.
+        pruned: True where an activation is one of theirs.
+        gain: The fraction of it that is left, in [0, 1]; None for nothing.
+        means: What takes its place; None for zero, or where it is predicted.
+        prediction: What predicts it from the other activations of the layer; None where nothing does.
+    """
+
+    site: Site
+    layer: int
+    pruned: Bool[Tensor, " *read"]
+    gain: Float64[Tensor, " *read"] | None
+    means: Float64[Tensor, " *read"] | None
+    prediction: Float32[Tensor, "kept pruned"] | None
+
+    @property
+    def hook(self) -> Hook:
+        """What cuts the units at their hook point."""
+        is_zero = self.gain is None and self.means is None and self.prediction is None
+        return Zero(self.pruned) if is_zero else self._overwrite
+
+    def _overwrite(self, z: Tensor) -> Tensor:
+        new = self._instead(z)
+        if self.gain is not None:
+            new = torch.lerp(new, z, as_activations(self.gain.to(z)))
+        return torch.where(as_activations(self.pruned.to(z.device)), new, z)
+
+    def _instead(self, z: Tensor) -> Tensor:
+        if self.means is not None:
+            return as_activations(self.means.to(z))
+        new = torch.zeros_like(z)
+        if self.prediction is not None:
+            pruned = self.pruned.to(z.device)
+            new[..., pruned] = (z[..., ~pruned].float() @ self.prediction.to(z.device)).to(z)
+        return new
+
+
+def cuts_of(
+    model: Any, mask: Mask, value: Value, stats: Stats | None, gain: Gain, compensation: Compensation | None
+) -> list[LayerCut]:
+    """The cuts of every layer in which `mask` prunes a unit. Everything is checked before the first is made.
+
+    Raises:
+        DissectError: One of the arguments is wrong, or the model lacks the hook point of a site.
+    """
+    check_kind("mask", mask, Mask, "a Mask, such as scores['mlp'].top(0.02)")
+    mask.check(model)
+    if not isinstance(value, str) or value not in get_args(Value):
+        raise unknown("value to ablate with", value, get_args(Value))
+    check_compensation(compensation, mask, value)
+    gains = {name: _gain_of(mask, name, gain) for name in mask.sites}
+    means = {name: _means(SITES[name], value, stats, model.cfg) for name in mask.sites}
+    for name in mask.sites:
+        hook_points(model, SITES[name])
+    predictions = {name: {} if compensation is None else compensation.weights[name] for name in mask.sites}
+    return [
+        cut
+        for name in mask.sites
+        for cut in _of_site(SITES[name], model.cfg, mask[name], gains[name], means[name], predictions[name])
+    ]
+
+
+def _of_site(
+    site: Site,
+    cfg: Any,
+    pruned: Bool[Tensor, " layer *unit"],
+    gain: Float64[Tensor, " layer *unit"] | None,
+    means: Float64[Tensor, " layer *read"] | None,
+    predictions: Mapping[int, Tensor],
+) -> Iterator[LayerCut]:
+    read, gains = _as_read(site, pruned, cfg), None if gain is None else _as_read(site, gain, cfg)
+    for layer in read.flatten(1).any(1).nonzero().flatten().tolist():
+        cut = LayerCut(site, layer, read[layer], _at(gains, layer), _at(means, layer), predictions.get(layer))
+        if cut.prediction is not None and cut.prediction.shape != (int((~cut.pruned).sum()), int(cut.pruned.sum())):
+            raise DissectError(
+                f"the compensation is of another model: in layer {layer} of site {site.name!r} it predicts "
+                f"{cut.prediction.shape[1]} activations, the mask cuts {int(cut.pruned.sum())}"
+            )
+        yield cut
+
+
+def _at(values: Tensor | None, layer: int) -> Tensor | None:
+    return None if values is None else values[layer]
+
+
+def _as_read(site: Site, units: Tensor, cfg: Any) -> Tensor:
+    """Values of units in the shape of what is read at the hook point: a head's for all of its d_head."""
+    spread = units.reshape(*units.shape, *(1,) * (len(site.read) - len(site.unit)))
+    return spread.expand(cfg.n_layers, *site.read_shape(cfg)).clone()
+
+
+def _gain_of(mask: Mask, site: str, gain: Gain) -> Float64[Tensor, " layer *unit"] | None:
+    """The gain of every unit; None where it is 0 for all that are pruned."""
+    if not isinstance(gain, Mapping):
+        check_gain(gain)
+        return torch.full(mask[site].shape, gain, dtype=torch.float64) if gain else None
+    of_site: Any = gain.get(site)
+    check_kind(
+        f"the gain of site {site!r}", of_site, Tensor, "a tensor `layer *unit`, as dissect.damping(scores) gives"
+    )
+    if of_site.shape != mask[site].shape or not of_site.is_floating_point():
+        raise DissectError(
+            f"the gain of site {site!r} must be floats of shape {tuple(mask[site].shape)}, as its mask has, got "
+            f"{of_site.dtype} {tuple(of_site.shape)}"
+        )
+    pruned = of_site[mask[site]]
+    if not ((pruned >= 0) & (pruned <= 1)).all():  # written so that NaN fails too
+        raise DissectError(f"the gain of site {site!r} must be in [0, 1] for every pruned unit (0 cuts, 1 keeps all)")
+    return of_site.to("cpu", torch.float64) if pruned.any() else None
+
+
+def _means(site: Site, value: str, stats: Stats | None, cfg: Any) -> Float64[Tensor, " layer *read"] | None:
+    """What takes the place of units: their means, or None for zero.
+
+    Raises:
+        DissectError: The statistics are missing, of another model, or not finite.
+    """
+    if value == "zero":
+        return None
+    if not isinstance(stats, Stats):
+        raise DissectError(
+            "mean ablation needs stats=, usually the retain data set's: stats=collect(model, retain), "
+            f"got {type(stats).__name__}"
+        )
+    sums, expected = stats[site.name]["sum"], (cfg.n_layers, *site.read_shape(cfg))
+    if tuple(sums.shape) != expected:
+        raise DissectError(
+            f"statistics of another model: site {site.name!r} has shape {tuple(sums.shape)}, the model has {expected}"
+        )
+    means = sums / stats[site.name].count
+    if not means.isfinite().all():
+        raise DissectError(
+            f"the means of site {site.name!r} are not finite, of {stats[site.name].count} positions; "
+            "collect the statistics again"
+        )
+    return means

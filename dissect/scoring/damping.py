@@ -1,0 +1,33 @@
+"""Selective synaptic dampening: the more a unit matters to the forget data set alone, the less of it is left."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from dissect.base.checks import check_positive
+from dissect.scoring.scores import Scores, SiteScores, sites_of
+
+
+def damping(scores: Scores | SiteScores, factor: float = 1.0) -> dict[str, Float64[Tensor, " layer *unit"]]:
+    """A gain for every unit, by site: min(1, factor · importance(retain) / importance(forget)).
+
+    `ablate` and `bake` take it as `gain=`, with the mask of the units that are to be damped. A unit that does not
+    matter to forget keeps all. The formula is that of Foster, Schoepf and Brintrup, "Fast Machine Unlearning Without
+    Retraining Through Selective Synaptic Dampening" (2308.07707), with the retain text in place of all training data;
+    their importance is the Fisher information of a weight. They damp where importance(forget) > α importance(retain):
+    `combine="threshold=α"` ranks those first.
+
+    Args:
+        scores: The scores that hold both importances.
+        factor: λ in the paper: the ratio of the importances up to which a unit keeps all.
+
+    Raises:
+        DissectError: `scores` are none, or `factor` is not a finite number above 0.
+    """
+    check_positive("factor", factor)
+    return {
+        each.site: torch.where(each.forget > 0, factor * each.retain / each.forget, 1.0).clamp(max=1)
+        for each in sites_of(scores)
+    }
