@@ -118,7 +118,7 @@ def test_halves_choose_by_themselves(noise):
     assert found.agreement().loc["a", "f"] == jaccard(found.mask("a"), found.mask("f"))
 
 
-def test_units_are_a_table_to_go_on_with(four):
+def test_units_are_a_table_to_make_cards_of(four):
     table = four.units(3)
     assert dissect.units_of(table)[0].place == (0, 0)
     assert table["cut"].tolist() == ["python", "python", "c++"]
