@@ -76,7 +76,9 @@ bench: $(VENV)/test.installed
 
 # The README's pictures, from the demo's runs; needs a Chromium or Chrome.
 assets: demo $(VENV)/test.installed
-	$(BIN)/python assets/make.py runs/demo
+	$(BIN)/dissect atlas python=python-stdlib c++=torch-headers wiki=wiki-en speeches=sotu \
+		--model smollm2-135m --tokens 4000 --eval-tokens 2000 --out runs/atlas
+	$(BIN)/python assets/make.py runs/demo runs/atlas
 
 # The notebooks' outputs, anew.
 notebooks: $(VENV)/test.installed

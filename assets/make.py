@@ -1,4 +1,4 @@
-"""The README's pictures, from the demonstration's runs: `python assets/make.py runs/demo`.
+"""The pictures of README and docs, from runs and an atlas: `python assets/make.py runs/demo runs/atlas`.
 
 The figures need a Chromium or Chrome for kaleido; the card is a picture that the same browser takes.
 """
@@ -11,15 +11,16 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from dissect import Run, top_cards, views
+from dissect import Atlas, Run, top_cards, views
 
 FOLDER = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-def main(demo: Path) -> None:
+def main(demo: Path, atlas: Path) -> None:
     score, random = (Run.load(demo / name) for name in ("score", "random"))
     score.figure(random).write_image(FOLDER / "dashboard.png", width=1280, height=580)
+    Atlas.load(atlas).figure().write_image(FOLDER / "atlas.png", width=1200)
     views.importance(score.scores()["mlp"]).write_image(FOLDER / "importance.png", width=1000, height=560)
     picture_of(top_cards(score, 1)[0]._repr_html_(), FOLDER / "card.png")
 
@@ -36,4 +37,4 @@ def picture_of(html: str, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))

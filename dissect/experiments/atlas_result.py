@@ -100,13 +100,13 @@ class Atlas:
 
     def module_table(self) -> pd.DataFrame:
         """A row for each module: its units, their mean share p' of each corpus, their mean entropy in nats."""
-        rows, shares, values = [], self.spread.shares, self.spread.values
+        shares, values = self.spread.shares, self.spread.values
+        rows = []
         for number, name in enumerate(self.module_names):
             inside = self.modules == number
-            mean = shares[:, inside].mean(1).tolist()
-            row = {"module": name, "units": int(inside.sum()), **dict(zip(self.corpora, mean, strict=True))}
-            rows.append(row | {"entropy": values[inside].mean().item()})
-        return pd.DataFrame(rows, columns=["module", "units", *self.corpora, "entropy"])
+            rows.append([name, int(inside.sum()), *shares[:, inside].mean(1).tolist(), values[inside].mean().item()])
+        named = [f"share of {corpus}" for corpus in self.corpora]
+        return pd.DataFrame(rows, columns=["module", "units", *named, "entropy"])
 
     def units(self, count: int | None = None) -> pd.DataFrame:
         """The active units, the lowest entropy first: where they are, their importance to each corpus, entropy, module.

@@ -81,13 +81,10 @@ def _draw(figure: go.Figure, result: Atlas) -> None:
     figure.update_yaxes(title="units", rangemode="tozero", row=2, col=1)
     costs, agreement, modules = 100 * result.matrix(), result.agreement(), result.module_table()
     names = [f"{name} ({units:,})" for name, units in zip(modules["module"], modules["units"], strict=True)]
-    shares = modules.loc[:, list(result.corpora)]
-    most = max(100.0, float(costs.to_numpy().max()))
-    _add_heat(figure, (1, 1), _heat(costs, _cost_words(result), _cost_hover(result), most), list(costs.index), result)
-    _add_heat(
-        figure, (1, 2), _heat(agreement, _numbers(agreement), _agreement_hover(result), 1), result.corpora, result
-    )
-    _add_heat(figure, (2, 2), _heat(shares, _numbers(shares), _module_hover(result), 1), names, result)
+    shares = modules.filter(like="share of ")
+    _add_heat(figure, (1, 1), _heat(costs, _cost_words(result), _cost_hover(result)), list(costs.index), result)
+    _add_heat(figure, (1, 2), _heat(agreement, _numbers(agreement), _agreement_hover(result)), result.corpora, result)
+    _add_heat(figure, (2, 2), _heat(shares, _numbers(shares), _module_hover(result)), names, result)
     figure.update_yaxes(title="cut", row=1, col=1)
     figure.update_xaxes(title="measured on", row=1, col=1)
 
@@ -104,14 +101,15 @@ def _line(counts: pd.DataFrame, corpus: str, place: int) -> go.Scatter:
     )
 
 
-def _heat(values: pd.DataFrame, words: list[list[str]], hover: list[list[str]], most: float) -> go.Heatmap:
+def _heat(values: pd.DataFrame, words: list[list[str]], hover: list[list[str]]) -> go.Heatmap:
+    """From 0 to the largest number; a cut that helps a corpus is drawn as one that costs nothing."""
     numbers = values.to_numpy()
     return go.Heatmap(
         x=list(range(numbers.shape[1])),
         y=list(range(numbers.shape[0])),
         z=numbers.clip(min=0),
         zmin=0,
-        zmax=most,
+        zmax=numbers.max(initial=0) or 1,
         text=words,
         texttemplate="%{text}",
         customdata=np.array(hover, dtype=object),
@@ -146,7 +144,9 @@ def _by_cut(result: Atlas, words: list[str]) -> list[list[str]]:
 
 
 def _cost_words(result: Atlas) -> list[list[str]]:
-    return _by_cut(result, [f"{100 * cost.drop:.1f}<br>{_ends(cost.low, cost.high).strip()}" for cost in result.costs])
+    return _by_cut(
+        result, [f"{100 * cost.drop:.1f}{_ends(cost.low, cost.high).replace(' [', '<br>[')}" for cost in result.costs]
+    )
 
 
 def _ends(low: float | None, high: float | None) -> str:
@@ -183,7 +183,7 @@ def _module_hover(result: Atlas) -> list[list[str]]:
     return [
         [
             f"{short(row['module'])}: {row['units']:,} units, entropy {row['entropy']:.2f} nats<br>share of "
-            f"{short(corpus)} {row[corpus]:.3f}"
+            f"{short(corpus)} {row[f'share of {corpus}']:.3f}"
             for corpus in result.corpora
         ]
         for row in rows

@@ -55,7 +55,7 @@ def test_four_planted_skills_are_four_blocks(four):
 
 
 def test_a_skill_that_two_corpora_share_is_a_module_of_both():
-    """Python and more Python: no cut finds what they share, and cutting it for one against English costs both."""
+    """Python and more Python: what is cut for one of them against English costs both."""
     corpora = {"python": skill_windows("python", 0, 24), "more": skill_windows("python", 2, 24)}
     corpora["english"] = skill_windows("english", 0, 24)
     options = {"fraction": 0.05, "retain": "english", **QUIET}
@@ -91,6 +91,17 @@ def test_numbers_are_those_of_the_public_functions(noise):
     assert our_hooks(model) == 0
 
 
+def test_one_corpus_may_be_what_all_others_are_scored_against(noise):
+    found, corpora = noise
+    model = tiny_transformer()
+    against = atlas(model, corpora, fraction=0.2, site="value", retain="f", **QUIET)
+    stats = {name: dissect.collect(model, train, sites="value", progress=False) for name, (train, _) in corpora.items()}
+    for name in ("a", "r"):
+        wanted = score(forget=stats[name], retain=stats["f"])["value"].top(0.2)
+        assert against.mask(name) == wanted != found.mask(name)
+    assert against.mask("f") == found.mask("f")
+
+
 def test_halves_choose_by_themselves(noise):
     """The diagonal is of cuts that share no window; here, where nothing is planted, they are far from the same."""
     found, corpora = noise
@@ -107,7 +118,7 @@ def test_halves_choose_by_themselves(noise):
     assert found.agreement().loc["a", "f"] == jaccard(found.mask("a"), found.mask("f"))
 
 
-def test_units_are_a_table_to_go_on_with(four):
+def test_units_are_a_table_to_make_cards_of(four):
     table = four.units(3)
     assert dissect.units_of(table)[0].place == (0, 0)
     assert table["cut"].tolist() == ["python", "python", "c++"]

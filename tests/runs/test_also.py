@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -14,12 +15,14 @@ from dissect.experiments.cost import SHAPES, run_operations
 from dissect.experiments.tables import summary_table
 from dissect.runs.also import as_also, parse_also
 from dissect.runs.config import run_name
+from dissect.runs.differences import _line_differences
 from dissect.runs.inputs import further_corpora
+from dissect.runs.rerun import TOLERANCES
 from dissect.runs.tables import summary_columns, summary_rows
 from tests.support.hostile import HOSTILE
 from tests.support.models import D_VOCAB, tiny_transformer
 from tests.support.named_runs import fill, run_of
-from tests.support.runs import Killed, files_of, guessable_sides, kill_at, small_run
+from tests.support.runs import Killed, files_of, guessable_sides, kill_at, small_run, steps_of
 from tests.support.windows import predictable_windows
 
 NAME = HOSTILE[1]
@@ -90,6 +93,14 @@ def test_it_is_repeated_with_its_windows(run, further, tmp_path):
     assert not rerun(run, also=further, **given).differences
     with pytest.raises(DissectError, match=r"the c data of .* were given as Windows.*also=\{'c': test\}"):
         rerun(run, **given)
+
+
+def test_a_corpus_of_any_name_is_compared():
+    """Also of one that is called as something that is not compared, or that follows from something else."""
+    for name in ("seconds", "sites", "a.digests.b"):
+        there, here = (replace(steps_of([1], [1])[0], metrics={name: {"top1": value}}) for value in (0.5, 0.25))
+        (found,) = _line_differences(there, here, TOLERANCES["float32"])
+        assert (found.what, found.size) == (f"metrics.{name}.top1", 0.25)
 
 
 def test_their_documents_are_checked(run, tmp_path):

@@ -32,7 +32,7 @@ def test_the_panels_show_costs_agreement_layers_and_modules(four, theme):
     assert np.allclose(costs.z, 100 * four.matrix().to_numpy())
     assert np.array(costs.text)[4, 0] == "0.0<br>[0.0, 0.0]"
     assert np.allclose(agreement.z, four.agreement().to_numpy())
-    assert np.allclose(modules.z, four.module_table()[list(NAMES)].to_numpy())
+    assert np.allclose(modules.z, four.module_table().iloc[:, 2:6].to_numpy())
     lines = [drawn for drawn in figure.data if drawn.type == "scatter"]
     assert [list(line.y) for line in lines] == [[2, 0], [2, 0], [0, 2], [0, 2]]
     assert figure.layout.yaxis.ticktext[-1] == "random"
