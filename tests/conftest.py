@@ -5,7 +5,7 @@ What takes seconds to import is imported by who needs it: of the processes of `m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import pytest
 
 if TYPE_CHECKING:
     from dissect import Windows
+    from tests.support.faults import Server
 
 # By the time they take, the longest first; one with a notebook or a browser waits for processes of its own.
 LONGEST = (
@@ -64,6 +65,16 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         return path if path.is_dir() else tiny.save_tiny(family, path)
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A process that has imported everything, whose children are killed, or do what would take seconds to start."""
+    from tests.support.faults import Server
+
+    server = Server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.close()
 
 
 @pytest.fixture
