@@ -11,7 +11,7 @@ BRIDGED = tests/backend/test_bridged.py tests/backend/test_experts.py tests/runs
 	tests/runs/test_mixtures.py tests/models/test_architecture_table.py tests/models/test_handed.py \
 	tests/models/test_adapters.py
 
-.PHONY: demo test test-4 test-long coverage lint docs bench assets notebooks clean
+.PHONY: demo test pytest test-4 test-long coverage lint docs bench assets notebooks clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/dissect demo
@@ -19,7 +19,11 @@ demo: $(VENV)/demo.installed
 # In two processes of one thread each: threads of both would wait for each other.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test: lint
+# What lint says comes when it is done, in the middle of the tests.
+test: $(VENV)/test.installed
+	$(MAKE) --no-print-directory -j 2 lint pytest
+
+pytest: $(VENV)/test.installed
 	$(PYTEST)
 
 # The tests of both model classes under TransformerLens 4, which has no HookedTransformer.

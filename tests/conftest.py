@@ -5,6 +5,7 @@ What takes seconds to import is imported by who needs it: of the processes of `m
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +20,22 @@ if TYPE_CHECKING:
 LONGEST = (
     "test_jupyter.py",
     "test_end_to_end.py",
-    "test_examples.py",
     "test_faults.py",
+    "test_examples.py",
+    "test_ranks.py",
     "test_streams.py",
     "test_notebooks.py",
-    "test_ranks.py",
     "test_on_ray.py",
-    "test_bad_input.py",
+    "test_interrupts.py",
     "test_static_notebooks.py",
+    "test_explorer.py",
+    "test_reading.py",
+    "test_prune.py",
+    "test_fast.py",
+    "test_fresh.py",
+    "test_bad_input.py",
+    "test_browser.py",
+    "test_load.py",
 )
 
 
@@ -45,6 +54,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first: the processes then end at about the same time."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays until the end: looking whether it is garbage would take long, and often."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
