@@ -136,7 +136,7 @@ class TestQuantized:
 
     @pytest.mark.parametrize("bits", ["4bit", "8bit"])
     def test_from_loading_to_a_run(self, folders, texts, tmp_path, bits):
-        folder, options = str(folders("llama")), {"bridge": True, "quantization": bits}
+        folder, options = str(folders("llama-in-blocks")), {"bridge": True, "quantization": bits}
         model, plain = load_model(folder, dtype="float32", **options), load_model(folder, dtype="float32")
         assert (logits(model) - logits(plain)).abs().max() > 0.01
         assert not model.refused_sites
@@ -151,7 +151,7 @@ class TestQuantized:
 
     def test_a_folder_that_is_quantized_already(self, folders, tmp_path):
         options = {"bridge": True, "dtype": "float32"}
-        model = load_model(folders("llama"), quantization="4bit", **options)
+        model = load_model(folders("llama-in-blocks"), quantization="4bit", **options)
         model.source.transformers_model(torch.float32).save_pretrained(tmp_path)
         assert (logits(load_model(tmp_path, **options)) - logits(model)).abs().max() < 1e-5
         with pytest.raises(DissectError, match="quantized already"):
