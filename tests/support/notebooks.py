@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 NAMES = ("01_code_neurons", "02_value_vs_pre_out", "03_paper_figures")
 # In the quick suite the numbers after these words are divided.
 QUICK = {
-    "01_code_neurons": {"tokens=": 16, '"tokens": ': 4, '"steps": ': 2},  # of its runs, whose results are tested
+    "01_code_neurons": {"tokens=": 16, '"tokens": ': 4},  # of its runs, whose results are tested
     "02_value_vs_pre_out": {"tokens=": 16, "context=": 4, '"steps": ': 2},
     "03_paper_figures": {"tokens=": 16, "context=": 4, "steps=": 2},
 }
