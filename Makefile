@@ -31,7 +31,7 @@ pytest: $(VENV)/test.installed
 test-4: $(VENV_4)/test.installed
 	OMP_NUM_THREADS=1 $(VENV_4)/bin/python -m pytest -n 2 --dist loadfile $(BRIDGED)
 
-# The same tests with whole notebooks, ten times as many random examples, every place to press Ctrl-C.
+# The same tests with whole notebooks and examples, ten times as many random examples and places to press Ctrl-C.
 test-long: lint
 	$(PYTEST) --long
 

@@ -6,6 +6,7 @@ A child's output is in a file named after its pid, in the folder that the server
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -320,6 +321,8 @@ def serve() -> None:
     tqdm.monitor_interval = 0  # nor may a thread of ours hold it while a child is forked
     guessable_sides()
     small_run(Path("warm-up"))  # what is imported late is imported now
+    gc.collect()
+    gc.freeze()  # children share what is here until they write to it, which a look for garbage does
     print("ready", flush=True)
     for line in sys.stdin:
         verb, rest = line.split(" ", 1)
