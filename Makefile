@@ -9,9 +9,10 @@ BIN = $(VENV)/bin
 VENV_4 = $(VENV)-4
 BRIDGED = tests/backend/test_bridged.py tests/backend/test_experts.py tests/runs/test_bridged_export.py \
 	tests/runs/test_mixtures.py tests/models/test_architecture_table.py tests/models/test_handed.py \
-	tests/models/test_adapters.py
+	tests/models/test_adapters.py tests/models/test_load_as_bridge.py tests/models/test_adopt.py \
+	tests/models/test_describe.py
 
-.PHONY: demo test test-4 test-long coverage lint docs bench assets notebooks clean
+.PHONY: demo test pytest test-4 test-long coverage lint docs bench assets notebooks clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/dissect demo
@@ -19,14 +20,18 @@ demo: $(VENV)/demo.installed
 # In two processes of one thread each: threads of both would wait for each other.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test: lint
+# What lint says comes when it is done, in the middle of the tests.
+test: $(VENV)/test.installed
+	$(MAKE) --no-print-directory -j 2 lint pytest
+
+pytest: $(VENV)/test.installed
 	$(PYTEST)
 
 # The tests of both model classes under TransformerLens 4, which has no HookedTransformer.
 test-4: $(VENV_4)/test.installed
 	OMP_NUM_THREADS=1 $(VENV_4)/bin/python -m pytest -n 2 --dist loadfile $(BRIDGED)
 
-# The same tests with whole notebooks, ten times as many random examples, every place to press Ctrl-C.
+# The same tests with whole notebooks and examples, ten times as many random examples and places to press Ctrl-C.
 test-long: lint
 	$(PYTEST) --long
 

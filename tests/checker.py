@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import itertools
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -59,9 +58,10 @@ def checked(thing: Any) -> Any:
         if checks is None:  # at the first call: by then there are all the names in annotations
             checks = _checks_of(thing)
         with _one_call:
-            checks.check_call(args, kwargs)
+            checks.check_arguments(args, kwargs)
             result = thing(*args, **kwargs)
-            checks.check("return", checks.result, result)
+            if checks.result is not None:
+                checks.check("result", checks.result, result)
         return result
 
     return wrapper
@@ -69,7 +69,7 @@ def checked(thing: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class _Checks:
-    """What is to be checked at a call of `name`: its arguments by place and by name, and its result."""
+    """What is checked at a call of `name`: its arguments by place and by name, and its result; None for anything."""
 
     name: str
     positional: tuple[tuple[str, Check | None], ...]
@@ -78,16 +78,18 @@ class _Checks:
     others: Check | None
     result: Check | None
 
-    def check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        places = itertools.chain(self.positional, itertools.repeat(("*", self.more)))
-        for (name, check), value in zip(places, args, strict=False):
-            self.check(name, check, value)
+    def check_arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        for (name, check), value in zip(self.positional, args, strict=False):
+            if check is not None:
+                self.check(name, check, value)
+        for value in args[len(self.positional) :] if self.more is not None else ():
+            self.check("*", self.more, value)
         for name, value in kwargs.items():
-            self.check(name, self.named.get(name, self.others), value)
+            check = self.named.get(name, self.others)
+            if check is not None:
+                self.check(name, check, value)
 
-    def check(self, name: str, check: Check | None, value: Any) -> None:
-        if check is None:
-            return
+    def check(self, name: str, check: Check, value: Any) -> None:
         try:
             check(value)
         except BeartypeCallHintViolation as violation:

@@ -5,7 +5,8 @@ What takes seconds to import is imported by who needs it: of the processes of `m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +14,28 @@ import pytest
 
 if TYPE_CHECKING:
     from dissect import Windows
+    from tests.support.faults import Server
 
 # By the time they take, the longest first; one with a notebook or a browser waits for processes of its own.
 LONGEST = (
     "test_jupyter.py",
     "test_end_to_end.py",
-    "test_examples.py",
     "test_faults.py",
+    "test_examples.py",
+    "test_ranks.py",
     "test_streams.py",
     "test_notebooks.py",
-    "test_ranks.py",
     "test_on_ray.py",
-    "test_bad_input.py",
+    "test_interrupts.py",
     "test_static_notebooks.py",
+    "test_explorer.py",
+    "test_reading.py",
+    "test_prune.py",
+    "test_fast.py",
+    "test_fresh.py",
+    "test_bad_input.py",
+    "test_browser.py",
+    "test_load.py",
 )
 
 
@@ -46,6 +56,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
+def pytest_collection_finish() -> None:
+    """What was imported stays until the end: looking whether it is garbage would take long, and often."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def long(request: pytest.FixtureRequest) -> bool:
     """Whether there is time: `make test-long`."""
@@ -64,6 +80,16 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         return path if path.is_dir() else tiny.save_tiny(family, path)
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A process that has imported everything, whose children are killed, or do what would take seconds to start."""
+    from tests.support.faults import Server
+
+    server = Server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.close()
 
 
 @pytest.fixture

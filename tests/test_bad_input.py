@@ -76,12 +76,12 @@ def made(tmp_path_factory: pytest.TempPathFactory, unchecked: None) -> Iterator[
 
 @pytest.mark.parametrize("name", TAKING_ARGUMENTS)
 def test_a_python_call_takes_it_or_refuses_it(made, name):
-    """Six values in the place of each argument of each call of a public name."""
+    """Three values in the place of each argument of each call of a public name, thirty in `make test-long`."""
     places = [(call, good, argument) for call, good in made.of(name) for argument in good]
     assert places, f"{name} has no good arguments yet: give it some in tests/support/calls.py"
 
     @given(place=st.sampled_from(places), value=st.one_of(anything, st.sampled_from(made.misfits)))
-    @examples(6 * len(places))
+    @examples(3 * len(places))
     def check(place, value):
         call, good, argument = place
         with contextlib.suppress(DissectError):
@@ -89,6 +89,14 @@ def test_a_python_call_takes_it_or_refuses_it(made, name):
         assert our_hooks(made.model) == our_hooks(made.loaded) == 0
 
     check()
+
+
+@pytest.mark.parametrize("name", TAKING_ARGUMENTS)
+def test_what_is_neither_true_nor_false_is_taken_or_refused(made, name):
+    for call, good in made.of(name):
+        for argument in good:
+            with contextlib.suppress(DissectError):
+                call(**good | {argument: torch.zeros(0)})
 
 
 @pytest.mark.parametrize("name", TAKING_ARGUMENTS)
@@ -148,7 +156,7 @@ def test_a_command_ends_with_one_line_or_does_it(made, name):
     places = [place for place in range(1, len(lines[name])) if not lines[name][place].startswith("--")]
 
     @given(place=st.sampled_from(places), word=words)
-    @examples(3 * len(places))
+    @examples(2 * len(places))
     def check(place, word):
         out = Path(tempfile.mkdtemp(dir=made.folder)) / "out"
         command = commands(made, out)[name]

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import dissect
+from dissect.cli.main import main
 from dissect.experiments.paper import paper_grids
 from dissect.runs.config import PruneOptions
 
@@ -96,11 +97,16 @@ def test_the_command_lines_options():
         (["report"], "at least one run folder"),
     ],
 )
-def test_errors_are_one_line(args, message):
-    done = command(*args)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_errors_are_one_line(args, message, capsys):
+    assert main(args) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_a_process_ends_with_that_line_and_its_status():
+    done = command("report", "nowhere")
+    assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
 
 
 @pytest.mark.parametrize("module", ["dissect", "dissect.cli.main"])
@@ -110,8 +116,9 @@ def test_importing_is_light(module):
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
-def test_models_are_listed():
-    listed = command("models").stdout
+def test_models_are_listed(capsys):
+    assert main(["models"]) == 0
+    listed = capsys.readouterr().out
     for name in dissect.MODELS:
         assert name in listed
 

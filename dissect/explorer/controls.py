@@ -68,7 +68,7 @@ def _is_among(value: Any, known: Sequence[Any]) -> bool:
     """True for one of the options, as any numeric type; False for an array or a bool."""
     try:
         return not isinstance(value, bool) and any(bool(value == each) for each in known)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # the last of a tensor that is not one number
         return False
 
 

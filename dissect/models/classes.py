@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +29,20 @@ def has_hooked_transformer() -> bool:
 
 
 def transformer_lens() -> Any:
-    """The library, imported so that transformers logs as much as before: its import lowers that level."""
-    from transformers.utils import logging
+    """The library, imported so that transformers logs as much as before: its import lowers that level.
 
-    level = logging.get_verbosity()
+    It imports bitsandbytes where that is installed, which then says of some processors which kernels it could not get.
+    """
+    from transformers.utils import logging as of_transformers
+
+    level, of_bitsandbytes = of_transformers.get_verbosity(), logging.getLogger("bitsandbytes")
+    before = of_bitsandbytes.level
+    of_bitsandbytes.setLevel(logging.ERROR)
     try:
         return importlib.import_module("transformer_lens")
     finally:
-        logging.set_verbosity(level)
+        of_transformers.set_verbosity(level)
+        of_bitsandbytes.setLevel(before)
 
 
 def choose_class(config: Mapping[str, Any], options: LoadOptions) -> tuple[str, bool]:

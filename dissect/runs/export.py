@@ -16,7 +16,7 @@ from dissect.ablation.in_weights import bake
 from dissect.ablation.svd import rotate_to_svd
 from dissect.backend.anatomy import is_quantized
 from dissect.backend.sites import SITES, hook_points, sites_of
-from dissect.base.checks import as_path, check_model, is_bridge
+from dissect.base.checks import as_path, check_kind, check_model, is_bridge
 from dissect.base.errors import DissectError, summary
 from dissect.base.storage import put_in_place
 from dissect.models.architectures import get_architecture
@@ -77,6 +77,7 @@ def export(model_or_run: Any, path: str | Path, *, step: int | None = None, shri
             no bias where mean ablation needs one.
     """
     path = as_path("path", path).resolve()
+    check_kind("shrink", shrink, bool, "True or False")
     _refuse_full(path)
     if not isinstance(model_or_run, Run):
         check_model(model_or_run)

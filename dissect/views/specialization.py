@@ -32,9 +32,10 @@ def specialization(
         theme: `light` or `dark`.
 
     Raises:
-        DissectError: The mask is of another model or site, or `theme` is unknown.
+        DissectError: The mask is of another model or site, `sort` is neither True nor False, or `theme` is unknown.
     """
     sites = sites_of(scores)
+    check_kind("sort", sort, bool, "True or False")
     if mask is not None:
         check_kind("mask", mask, Mask, "a Mask")
         for site in sites:

@@ -22,7 +22,7 @@ from dissect.models.classes import has_hooked_transformer
 from dissect.models.fingerprint import model_fingerprint, parameters_of_bridge
 from tests.support import tiny
 from tests.support.bridges import tiny_bridge, transformers_model
-from tests.support.models import our_hooks
+from tests.support.models import NO_HOOKED_TRANSFORMER, our_hooks
 from tests.support.windows import random_windows
 
 BOTH = ("llama", "gpt2", "opt", "gpt-neox", "gemma2", "phi3", "qwen2")
@@ -39,7 +39,7 @@ def bridged():
 @pytest.fixture(scope="module")
 def hooked(folder_of):
     if not has_hooked_transformer():
-        pytest.skip("TransformerLens 4 has no HookedTransformer")
+        pytest.skip(NO_HOOKED_TRANSFORMER)
     return functools.cache(lambda family: dissect.load_model(folder_of(family), dtype="float32"))
 
 

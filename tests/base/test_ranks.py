@@ -16,17 +16,10 @@ import pytest
 from dissect import Run
 from tests.support import tiny
 from tests.support.fault_server import wait_for
-from tests.support.faults import ROOT, Server, needs_fork
+from tests.support.faults import ROOT, needs_fork
 from tests.support.runs import small_run
 
 pytestmark = needs_fork
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("server"))
-    yield server
-    server.process.communicate()
 
 
 @pytest.fixture(scope="module")

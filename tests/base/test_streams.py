@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,14 +20,14 @@ from dissect.cli import main as cli
 from dissect.cli.main import main
 from tests.support.runs import small_run
 
-DISSECT = f"{sys.executable} -m dissect"
 SMALL = "--forget a.txt --retain b.txt --tokens 60 --context 16 --fraction 0.1 --steps 2 --dtype float32"
-PRUNE = f"{DISSECT} prune --model ./модель {SMALL} --out прогон"
-COMPARE = f"{DISSECT} compare --models ./модель {SMALL} --sites mlp --out прогон"
+PRUNE = f"$DISSECT prune --model ./модель {SMALL} --out прогон"
+COMPARE = f"$DISSECT compare --models ./модель {SMALL} --sites mlp --out прогон"
 STABILITY = (
-    f"{DISSECT} stability --model ./модель {SMALL.replace('--steps 2 ', '')} --sites mlp --importances abs --out прогон"
+    f"$DISSECT stability --model ./модель {SMALL.replace('--steps 2 ', '')} --sites mlp --importances abs --out прогон"
 )
 
+STAND_IN = Path(__file__).parents[1] / "support" / "stand_in.py"
 WAYS = {
     "a reader that goes away": "{command} 2>/dev/full | head -1",
     "nobody reads": "{command} 2>&1 | true",
@@ -45,9 +46,22 @@ def folder(folder_of, tmp_path_factory):
     return folder
 
 
-def shell(command, folder, **environment):
+def shell(command, folder):
     command = ["bash", "-c", f"set -o pipefail; {command}"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ | environment)
+    environment = {"DISSECT": f"{sys.executable} -m dissect"} | os.environ
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+
+
+@pytest.fixture
+def started(server, monkeypatch):
+    """`$DISSECT` has the streams that a shell gives it, and the imports of a process that has done them."""
+    with tempfile.TemporaryDirectory() as folder:  # the path of a socket is short
+        at = f"{folder}/socket"
+        monkeypatch.setenv("DISSECT", f"{sys.executable} -S {STAND_IN} {at}")
+        pid = server.start("as_process", listen_at=at)
+        yield
+        code, output = server.wait(pid)
+        assert (code, output) == (0, "")
 
 
 def fresh(folder, tmp_path):
@@ -57,7 +71,10 @@ def fresh(folder, tmp_path):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_run_is_finished_whatever_becomes_of_the_streams(folder, tmp_path, way):
+def test_a_run_is_finished_whatever_becomes_of_the_streams(folder, tmp_path, way, request):
+    """Without any streams as a process of its own, from its start to its end."""
+    if way != "all closed":
+        request.getfixturevalue("started")
     here = fresh(folder, tmp_path)
     done = shell(WAYS[way].format(command=PRUNE), here)
     assert (done.returncode, done.stderr) == (0, "")
@@ -70,7 +87,7 @@ def test_a_run_is_finished_whatever_becomes_of_the_streams(folder, tmp_path, way
 
 
 @pytest.mark.parametrize(("command", "way"), [(COMPARE, "nobody reads"), (STABILITY, "a narrow encoding")])
-def test_files_are_written_before_anything_is_printed(folder, tmp_path, way, command):
+def test_files_are_written_before_anything_is_printed(started, folder, tmp_path, way, command):
     here = fresh(folder, tmp_path)
     done = shell(WAYS[way].format(command=command), here)
     assert (done.returncode, done.stderr) == (0, "")
@@ -82,22 +99,22 @@ def test_files_are_written_before_anything_is_printed(folder, tmp_path, way, com
 
 
 @pytest.mark.parametrize("command", ["--help", "cost fig1"])
-def test_a_command_that_only_prints_stops_quietly(folder, command):
-    done = shell(WAYS["a reader that goes away"].format(command=f"{DISSECT} {command}"), folder)
+def test_a_command_that_only_prints_stops_quietly(started, folder, command):
+    done = shell(WAYS["a reader that goes away"].format(command=f"$DISSECT {command}"), folder)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_what_could_not_be_printed_for_want_of_room_is_said(folder):
-    done = shell(f"{DISSECT} cost fig1 >/dev/full", folder)
+    done = shell("$DISSECT cost fig1 >/dev/full", folder)
     assert done.returncode == 1
     assert done.stderr == (
         "dissect: error: what was to be printed is lost (No space left on device); files are written all the same\n"
     )
 
 
-def test_an_error_keeps_its_status_where_nobody_reads_it(folder):
-    for stream in ("2>/dev/full", "2>&1 | true"):
-        assert shell(f"{DISSECT} prune --model ./nowhere {SMALL} {stream}", folder).returncode == 2
+@pytest.mark.parametrize("stream", ["2>/dev/full", "2>&1 | true"])
+def test_an_error_keeps_its_status_where_nobody_reads_it(started, folder, stream):
+    assert shell(f"$DISSECT prune --model ./nowhere {SMALL} {stream}", folder).returncode == 2
 
 
 def test_a_file_never_becomes_standard_output(tmp_path):
@@ -109,7 +126,7 @@ def test_a_file_never_becomes_standard_output(tmp_path):
     assert int((tmp_path / "y").read_text()) > 2
 
 
-def test_bars_are_for_terminals_and_notebooks(folder, tmp_path):
+def test_bars_are_for_terminals_and_notebooks(started, folder, tmp_path):
     command = ["bash", "-c", f"stty cols 100 rows 40; {PRUNE}"]
     terminal = f"import pty, sys; sys.exit(pty.spawn({command}) >> 8)"
     here = fresh(folder, tmp_path)

@@ -17,7 +17,7 @@ from dissect.base.checks import check_model
 from dissect.models.adopt import adopt
 from dissect.models.fingerprint import model_fingerprint
 from tests.support.bridges import tiny_bridge
-from tests.support.models import our_hooks, tiny_transformer
+from tests.support.models import needs_hooked_transformer, our_hooks, tiny_transformer
 from tests.support.windows import random_windows
 
 OTHER_LOGITS = r"its unit \(\d, \d+\) in layer 1, cut by hooks, changes the logits by .*differ from those by"
@@ -55,6 +55,7 @@ def test_a_hook_that_nothing_reads_is_noticed():
     assert why_cuts_disagree(model, [SITES["mlp"]]) == {}
 
 
+@needs_hooked_transformer
 def test_a_model_that_is_loaded_is_checked(folder_of, monkeypatch):
     def checked(model, sites):
         assert {site.hook for site in sites} == {site.hook for site in SITES.values() if not site.of_experts}
@@ -141,7 +142,7 @@ def scaled(forward):
     return run
 
 
-@pytest.mark.parametrize("bridge", [False, True])
+@pytest.mark.parametrize("bridge", [pytest.param(False, marks=needs_hooked_transformer), True])
 def test_a_model_of_which_a_layer_is_pruned_is_loaded_again(tmp_path, folder_of, bridge):
     """Its units write nothing, so that cutting them changes nothing."""
     model = dissect.load_model(folder_of("llama"), dtype="float32")
@@ -155,7 +156,7 @@ def test_a_model_of_which_a_layer_is_pruned_is_loaded_again(tmp_path, folder_of,
     assert set(sites_of(again)) == {"mlp", "value", "pre_out", "head"}
 
 
-@pytest.mark.parametrize("bridge", [False, True])
+@pytest.mark.parametrize("bridge", [pytest.param(False, marks=needs_hooked_transformer), True])
 def test_a_site_of_ones_own_without_weights_is_tried_by_hooks(folder_of, monkeypatch, bridge):
     shape = ("head", "d_head")
     query = Site("query", "blocks.{layer}.attn.hook_q", read=shape, unit=shape, eps=1e-4, signed=True)

@@ -14,6 +14,7 @@ from dissect.models.describe import describe_model
 from dissect.models.find import find_model
 from dissect.models.options import LoadOptions
 from tests.support import tiny
+from tests.support.models import needs_hooked_transformer
 
 BRIDGE = LoadOptions(bridge=True)
 
@@ -56,6 +57,7 @@ def test_a_site_that_is_not_there_is_said(tmp_path):
     assert torch.get_default_dtype() == torch.float32
 
 
+@needs_hooked_transformer
 def test_the_command(without_weights, capsys):
     folder = str(without_weights("llama"))
     assert main(["models", folder]) == 0

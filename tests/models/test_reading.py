@@ -6,8 +6,6 @@ import json
 import logging
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -21,6 +19,7 @@ from dissect.models import devices, parity
 from dissect.models.fingerprint import model_fingerprint
 from dissect.models.names import known_models
 from tests.support import tiny
+from tests.support.faults import needs_fork
 
 TOKENS = torch.arange(6, 30)[None]
 
@@ -76,13 +75,14 @@ class TestMemory:
         store(folder, {name: torch.zeros_like(weight) for name, weight in stored(folder).items()})
         assert torch.equal(hf_model(TOKENS).logits, before)
 
-    def test_a_file_that_is_cut_short_does_not_end_the_process(self, folder):
+    @needs_fork
+    def test_a_file_that_is_cut_short_does_not_end_the_process(self, server, folder):
         program = (
             "import dissect, sys, torch; m = dissect.load_model(sys.argv[1], dtype='float32');"
             "open(sys.argv[1] + '/model.safetensors', 'wb').close(); print(m(torch.arange(6, 30)[None]).shape)"
         )
-        done = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True)
-        assert (done.returncode, done.stdout.strip()) == (0, f"torch.Size([1, 24, {tiny.VOCAB}])")
+        code, output = server.do("program", code=program, args=[str(folder)])
+        assert (code, output.splitlines()[-1]) == (0, f"torch.Size([1, 24, {tiny.VOCAB}])"), output
 
     def test_tied_weights_stay_tied(self, folder_of):
         hf_model = load_model(folder_of("llama-biases"), dtype="float32").source.transformers_model(torch.float32)
@@ -177,17 +177,18 @@ class TestUnused:
         ):
             load_model(folder)
 
-    def test_transformers_says_as_much_as_before(self, folder):
-        """In a process of its own, where nothing has imported TransformerLens."""
+    @needs_fork
+    @pytest.mark.parametrize("level", [logging.WARNING, logging.INFO])
+    def test_transformers_says_as_much_as_before(self, server, folder, level):
+        """Where nothing has imported TransformerLens, or nothing knows that it has."""
         program = (
             "import logging, sys, dissect; from transformers.utils import logging as theirs;"
+            "[sys.modules.pop(name) for name in list(sys.modules) if name.startswith('transformer_lens')];"
             "theirs.set_verbosity(int(sys.argv[2])); dissect.load_model(sys.argv[1]);"
             "assert 'transformer_lens' in sys.modules; print(logging.getLogger('transformers').level)"
         )
-        for level in (logging.WARNING, logging.INFO):
-            asked = [sys.executable, "-c", program, str(folder), str(level)]
-            done = subprocess.run(asked, capture_output=True, text=True, check=True)
-            assert done.stdout.strip() == str(level)
+        code, output = server.do("program", code=program, args=[str(folder), str(level)])
+        assert (code, output.splitlines()[-1]) == (0, str(level)), output
 
 
 class TestTokenizers:

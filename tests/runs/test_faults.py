@@ -23,7 +23,7 @@ from dissect.base.storage import LOCK, locked, write_text
 from dissect.evaluation.documents import DocumentSums
 from dissect.runs.reader import read_masks
 from tests.support.fault_server import wait_for
-from tests.support.faults import Server, needs_fork
+from tests.support.faults import needs_fork
 from tests.support.runs import files_of, small_run
 
 FILES = (
@@ -39,14 +39,6 @@ OF_THE_BASE = ("stats", "documents")
 SHORT = {"steps": 2}
 needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full is Linux's")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("server"))
-    yield server
-    server.process.communicate()
-    assert server.process.returncode == 0
 
 
 @functools.cache

@@ -11,6 +11,8 @@ from tests.support.mixtures import mixtral
 
 OTHERS: dict[str, Callable[[], Any]] = {
     **{name: BRIDGED[name] for name in ("olmo2", "granite", "lfm2", "bert")},
+    # bitsandbytes packs weights for some processors in blocks of 64.
+    "llama-in-blocks": lambda: tiny._llama(hidden_size=64, intermediate_size=128),
     "mixtral": lambda: mixtral(num_hidden_layers=3),
 }
 

@@ -6,17 +6,19 @@ A child's output is in a file named after its pid, in the folder that the server
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
 import signal
+import socket
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TextIO
 
 import torch
 from tqdm import tqdm
@@ -178,6 +180,52 @@ def command(args: list[str], at: int = -1, folder: str = "") -> None:
     sys.exit(cli.main(args))
 
 
+def program(code: str, args: list[str]) -> None:
+    """What `python -c code args` does."""
+    sys.argv = ["-c", *args]
+    exec(code, {"__name__": "__main__"})
+
+
+def as_process(listen_at: str) -> None:
+    """The command line for one `tests.support.stand_in`, with its streams, folder and environment."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(listen_at)
+        listening.listen()
+        asking, _ = listening.accept()
+    _, streams, _, _ = socket.recv_fds(asking, 1, 3)
+    request = json.loads(asking.makefile().readline())
+    pid = os.fork()
+    if pid == 0:
+        _become(request, dict(zip(request["streams"], streams, strict=True)))
+    _, status = os.waitpid(pid, 0)
+    asking.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+
+
+def _become(request: dict[str, Any], streams: dict[int, int]) -> NoReturn:
+    """What a process does from its first line to its last, with standard streams as Python makes them."""
+    for number in range(3):
+        os.dup2(streams[number], number) if number in streams else os.close(number)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    encoding, _, errors = os.environ.get("PYTHONIOENCODING", "utf-8:strict").partition(":")
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        setattr(sys, name, _stream(number, name, encoding, errors) if number in streams else None)
+    status = cli.main(request["args"])
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except (OSError, ValueError):
+        status = 120  # as at Python's end
+    os._exit(status)
+
+
+def _stream(number: int, name: str, encoding: str, errors: str) -> TextIO:
+    errors = "backslashreplace" if name == "stderr" else errors
+    by_line = name == "stderr" or os.isatty(number)
+    return open(number, "w" if number else "r", 1 if by_line else -1, encoding=encoding, errors=errors)
+
+
 def ranked(environment: dict[str, str], name: str, arguments: dict[str, Any]) -> None:
     """Another job, as one rank of a torchrun job."""
     os.environ.update(environment)
@@ -229,7 +277,7 @@ def wait_for(what: Callable[[], bool], seconds: float = 300) -> None:
         time.sleep(0.005)
 
 
-FAULTS = (run, stop_at, held, late, read_only, limited, peak_of_collect, command)
+FAULTS = (run, stop_at, held, late, read_only, limited, peak_of_collect, command, program, as_process)
 RANKS = (ranked, seen, alone, another_model, not_finite)
 JOBS = {job.__name__: job for job in (*FAULTS, *RANKS)}
 
@@ -273,6 +321,8 @@ def serve() -> None:
     tqdm.monitor_interval = 0  # nor may a thread of ours hold it while a child is forked
     guessable_sides()
     small_run(Path("warm-up"))  # what is imported late is imported now
+    gc.collect()
+    gc.freeze()  # children share what is here until they write to it, which a look for garbage does
     print("ready", flush=True)
     for line in sys.stdin:
         verb, rest = line.split(" ", 1)
@@ -282,7 +332,3 @@ def serve() -> None:
         else:
             _, status = os.waitpid(int(rest), 0)
             print(os.waitstatus_to_exitcode(status), flush=True)
-
-
-if __name__ == "__main__":
-    serve()

@@ -10,8 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from dissect.base.streams import DISABLE
+
 ROOT = Path(__file__).parents[2]
 
+# Other libraries' bars are off, as they are before the command line imports them.
+PROGRAM = f"""
+import os, tests
+os.environ[{DISABLE!r}] = "1"
+from tests.support.fault_server import serve
+serve()
+"""
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked and killed as POSIX does it")
 
 
@@ -22,7 +31,7 @@ class Server:
         self.folder = folder
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.fault_server"],
+            [sys.executable, "-c", PROGRAM],
             cwd=folder,
             env=environment,
             stdin=subprocess.PIPE,
@@ -49,3 +58,7 @@ class Server:
 
     def do(self, job: str, **arguments) -> tuple[int, str]:
         return self.wait(self.start(job, **arguments))
+
+    def close(self) -> None:
+        self.process.communicate()
+        assert self.process.returncode == 0

@@ -11,12 +11,15 @@ from dissect.models.classes import has_hooked_transformer
 
 SITES = ("mlp", "value", "pre_out", "head")  # of a model that is no mixture of experts
 N_LAYERS, D_MLP, N_HEADS, N_VALUE_HEADS, D_HEAD, D_VOCAB = 3, 20, 4, 2, 6, 50
+NO_HOOKED_TRANSFORMER = "TransformerLens 4 has no HookedTransformer"
+
+needs_hooked_transformer = pytest.mark.skipif(not has_hooked_transformer(), reason=NO_HOOKED_TRANSFORMER)
 
 
 def tiny_transformer(seed: int = 0, **changes) -> Any:
     """A random HookedTransformer with grouped queries, in float32 on the CPU."""
     if not has_hooked_transformer():
-        pytest.skip("TransformerLens 4 has no HookedTransformer")
+        pytest.skip(NO_HOOKED_TRANSFORMER)
     from transformer_lens import HookedTransformer, HookedTransformerConfig
 
     torch.manual_seed(seed)

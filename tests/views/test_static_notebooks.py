@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +18,8 @@ from tests.support.browser import CHROMIUM
 from tests.support.figures import FIGURES, random_scores
 
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (extra notebook)")
-pytest.importorskip("nbconvert", reason="nbconvert is not installed (extra notebook)")
+HTMLExporter = pytest.importorskip("nbconvert", reason="nbconvert is not installed (extra notebook)").HTMLExporter
+NotebookClient = pytest.importorskip("nbclient", reason="nbclient is not installed (extra notebook)").NotebookClient
 pytest.importorskip("anywidget", reason="anywidget is not installed (extra notebook)")
 
 ROOT = Path(dissect.__file__).parent.parent
@@ -49,11 +48,10 @@ def converted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("static")
     new = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell.strip()) for cell in CELLS])
     new.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(new, folder / "new.ipynb")
-    convert = [sys.executable, "-m", "nbconvert", "--log-level=ERROR", "--to"]
-    subprocess.run([*convert, "notebook", "--execute", "--output=run", "new.ipynb"], cwd=folder, check=True)
-    subprocess.run([*convert, "html", "run.ipynb"], cwd=folder, check=True)
-    return nbformat.read(folder / "run.ipynb", as_version=4), folder / "run.html"
+    NotebookClient(new, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+    page = folder / "run.html"
+    page.write_text(HTMLExporter().from_notebook_node(new)[0], encoding="utf-8")
+    return new, page
 
 
 def forms(run, cell):
