@@ -171,7 +171,7 @@ def unembed(
     plan, cap = plan or plan_of(model), soft_cap(model)
     for rows in residual.split(ROWS_PER_PRODUCT):
         for logits in raw_logits(model, rows, plan).split(logits_per_slice(residual)):
-            yield _soft_capped(logits.float(), cap)
+            yield soft_capped(logits.float(), cap)
 
 
 def logits_per_slice(residual: Tensor) -> int:
@@ -190,5 +190,6 @@ def raw_logits(
     return fast.logits(model, residual, plan)
 
 
-def _soft_capped(logits: Tensor, cap: float) -> Tensor:
+def soft_capped(logits: Float[Tensor, "row vocab"], cap: float) -> Float[Tensor, "row vocab"]:
+    """Logits within ±cap; as they are where there is none (0)."""
     return cap * torch.tanh(logits / cap) if cap > 0 else logits

@@ -6,8 +6,10 @@ reader asks for on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -16,11 +18,9 @@ from torch import Tensor
 
 from dissect.backend.anatomy import soft_cap
 from dissect.backend.fast.rules import differentiable
-from dissect.backend.forward import ROWS_PER_PRODUCT, Part, logits_per_slice, plan_of, raw_logits
+from dissect.backend.forward import ROWS_PER_PRODUCT, Part, logits_per_slice, plan_of, raw_logits, soft_capped
 from dissect.backend.hooked_pass import Reader, Reporting, hooked_pass
 from dissect.backend.targets import Targets
-
-Weigh = Callable[[Float[Tensor, " row"]], Float[Tensor, " row"]]
 
 
 def with_gradient(z: Tensor, take: Callable[[Tensor, Tensor], None]) -> None:
@@ -39,7 +39,8 @@ def read_gradients(
     *,
     reporting: Reporting,
     relevance: bool = False,
-    weigh: Weigh = torch.ones_like,
+    cap: float = math.inf,
+    base: Float[Tensor, "row d_model"] | None = None,
 ) -> float:
     """Read all parts, with gradients of the summed next-token loss (of a masked model: that of the masked tokens).
 
@@ -50,12 +51,14 @@ def read_gradients(
         readers: What is called with the activations of which hook point; they use `with_gradient`.
         reporting: The bar.
         relevance: Gradients by RelP's rules, see `dissect.backend.fast.rules`.
-        weigh: Gives the factor of each prediction's gradient from its loss.
+        cap: A prediction whose loss is above it has no gradient, and counts as `cap`.
+        base: The final residual stream of every prediction, in order, by another model: the loss is then the KL
+            divergence from what that one predicts.
 
     Returns:
         The summed loss.
     """
-    total = 0.0
+    bases, total = iter(_rows_of_parts(base, targets, parts)), 0.0
     options = {"counted": targets.at, "reporting": reporting, "gradients": True}
     with (
         frozen(model),
@@ -64,11 +67,17 @@ def read_gradients(
     ):
         for batch in batches:
             rows, right = targets.rows(batch.residual, batch.part)
-            loss, gradient = _loss_gradient(model, rows, right, weigh)
+            loss, gradient = _loss_gradient(model, rows, right, cap, next(bases))
             total += loss
             if rows.requires_grad:
                 rows.backward(gradient)
     return total
+
+
+def _rows_of_parts(
+    base: Float[Tensor, "row d_model"] | None, targets: Targets, parts: list[Part]
+) -> Iterable[Float[Tensor, "row d_model"] | None]:
+    return repeat(None) if base is None else base.split([int(targets.at[part].sum()) for part in parts])
 
 
 @contextmanager
@@ -85,30 +94,49 @@ def frozen(model: Any) -> Iterator[None]:
 
 
 def _loss_gradient(
-    model: Any, rows: Float[Tensor, "row d_model"], right: Int64[Tensor, " row"], weigh: Weigh
+    model: Any,
+    rows: Float[Tensor, "row d_model"],
+    right: Int64[Tensor, " row"],
+    cap: float,
+    base: Float[Tensor, "row d_model"] | None,
 ) -> tuple[float, Float[Tensor, "row d_model"]]:
     """The summed loss of some predictions, and its gradient at the final residual stream: some rows at a time."""
-    plan, cap, found, total = plan_of(model), soft_cap(model), [], 0.0
-    for few, of_few in zip(rows.split(ROWS_PER_PRODUCT), right.split(ROWS_PER_PRODUCT), strict=True):
-        leaf = few.detach().requires_grad_()
+    plan, found, total, size = plan_of(model), [], 0.0, logits_per_slice(rows)
+    for few in torch.arange(len(rows), device=rows.device).split(ROWS_PER_PRODUCT):
+        leaf = rows[few].detach().requires_grad_()
         logits = raw_logits(model, leaf, plan)
-        gradient, size = torch.empty_like(logits), logits_per_slice(rows)
-        for some, true, out in zip(logits.detach().split(size), of_few.split(size), gradient.split(size), strict=True):
-            losses, slope = _cross_entropy(some, true, cap)
-            out.copy_(slope.mul_(weigh(losses)[:, None]))
-            total += float(losses.double().sum())
+        with torch.no_grad():
+            others = repeat(None) if base is None else raw_logits(model, base[few], plan).split(size)
+        gradient = torch.empty_like(logits)
+        for some, true, other, out in zip(
+            logits.detach().split(size), right[few].split(size), others, gradient.split(size), strict=False
+        ):
+            losses, slope = _loss(some, true, other, soft_cap(model))
+            out.copy_(slope.mul_((losses < cap)[:, None]))
+            total += float(losses.clamp(max=cap).double().sum())
         found.append(torch.autograd.grad(logits, leaf, gradient)[0])
     return total, torch.cat(found) if found else torch.zeros_like(rows)
 
 
-def _cross_entropy(
-    logits: Float[Tensor, "row vocab"], right: Int64[Tensor, " row"], cap: float
+def _loss(
+    logits: Float[Tensor, "row vocab"],
+    right: Int64[Tensor, " row"],
+    other: Float[Tensor, "row vocab"] | None,
+    soft: float,
 ) -> tuple[Float[Tensor, " row"], Float[Tensor, "row vocab"]]:
-    """The loss of each row, and its derivative by the logits as they are before a soft cap, in float32."""
-    wide = logits.float()
-    capped = cap * torch.tanh(wide / cap) if cap > 0 else wide
+    """The loss of each row, and its derivative by the logits as they are before a soft cap, in float32.
+
+    Of the cross-entropy that is softmax less what is right, of the divergence from `other` softmax less its softmax.
+    """
+    capped = soft_capped(logits.float(), soft)
     log_p = capped.log_softmax(1)
-    losses = -log_p.gather(1, right[:, None])[:, 0]
-    slope = log_p.exp_()
-    slope.scatter_add_(1, right[:, None], torch.full_like(losses, -1)[:, None])
-    return losses, slope.mul_(1 - (capped / cap) ** 2) if cap > 0 else slope
+    if other is None:
+        losses = -log_p.gather(1, right[:, None])[:, 0]
+        slope = log_p.exp_()
+        slope.scatter_add_(1, right[:, None], torch.full_like(losses, -1)[:, None])
+    else:
+        log_q = soft_capped(other.float(), soft).log_softmax(1)
+        q = log_q.exp()
+        losses = (q * (log_q - log_p)).sum(1)
+        slope = log_p.exp_().sub_(q)
+    return losses, slope.mul_(1 - (capped / soft) ** 2) if soft > 0 else slope

@@ -39,6 +39,12 @@ class Targets:
     documents: Int64[Tensor, "window position"]
     attention_mask: Bool[Tensor, "window position"] | None = None
 
+    def __getitem__(self, windows: Int64[Tensor, " chosen"]) -> Targets:
+        """Those of some windows."""
+        mask = None if self.attention_mask is None else self.attention_mask[windows]
+        tokens, at, right, documents = (each[windows] for each in (self.tokens, self.at, self.right, self.documents))
+        return Targets(tokens, at, right, documents, mask)
+
     def rows(
         self, residual: Float[Tensor, "window position d_model"], part: Part
     ) -> tuple[Float[Tensor, "row d_model"], Int64[Tensor, " row"]]:
