@@ -1,8 +1,8 @@
 """Compensation: the kept units of a layer take over what the pruned ones did on a text, in closed form.
 
 A pruned unit's activation is predicted from those of the kept units of its layer, z_S ≈ z_K M, by ridge regression:
-M = (C_KK + ridge · diag C_KK)⁻¹ C_KS with C = E[z zᵀ] over the text to retain. Hooks put the prediction in the place of
-the activation. In the weights it is W_out[K] += M W_out[S], the update of optimal brain surgery (Hassibi and Stork,
+M = (C_KK + λ I)⁻¹ C_KS with C = E[z zᵀ / |z|²] over the text to retain. Hooks put the prediction in the place of the
+activation. In the weights it is W_out[K] += M W_out[S], the update of optimal brain surgery (Hassibi and Stork,
 1993) for a layer's output, with second moments of the retain text alone: what pruned units do on the forget text alone,
 no kept unit learns.
 """
@@ -45,9 +45,8 @@ def compensate(moments: SecondMoments, mask: Mask, *, ridge: float = 0.1) -> Com
     Args:
         moments: The second moments of the text to retain, as `second_moments` collects them on the unpruned model.
         mask: The units to prune, of `mlp`, `pre_out` or `head`.
-        ridge: The penalty, as a fraction of each kept unit's mean square, so that a unit which is large at a few
-            positions weighs no more than others. A small one predicts the text of the moments better and other text
-            worse; a large one approaches plain deletion.
+        ridge: λ as a fraction of the mean of C_KK's diagonal. A small one predicts the text of the moments better and
+            other text worse; a large one approaches plain deletion.
 
     Raises:
         DissectError: The moments lack a site of the mask, are of another model or of no positions; or `ridge` is no
@@ -95,9 +94,10 @@ def _prediction(
 ) -> Float32[Tensor, "kept pruned"]:
     """M, by Cholesky's factors in float64."""
     among_kept, with_pruned = moments[~pruned][:, ~pruned], moments[~pruned][:, pruned]
-    squares = among_kept.diagonal()
-    penalty = ridge * torch.where(squares > 0, squares, 1.0)  # what is never active predicts nothing, with any penalty
-    factor, failed = torch.linalg.cholesky_ex(among_kept + penalty.diag())
+    if not among_kept.any():  # no unit is left, or none that is ever active
+        return torch.zeros(with_pruned.shape)
+    penalty = ridge * among_kept.diagonal().mean() * torch.eye(len(among_kept), dtype=torch.float64)
+    factor, failed = torch.linalg.cholesky_ex(among_kept + penalty)
     if failed:
         raise DissectError(f"ridge {ridge} is too small for units that go together exactly; take a larger one (0.1)")
     return torch.cholesky_solve(with_pruned, factor).float()

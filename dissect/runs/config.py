@@ -55,7 +55,8 @@ class PruneConfig:
         value: What a pruned unit is set to: zero, or its mean on the retain corpus.
         compensate: retain lets the kept units of each layer take over what the pruned ones do on the retain corpus. The
             run folder then holds the second moments of the units, 2 bytes for every pair of units of a layer.
-        ridge: The penalty of that prediction, as a fraction of what each kept unit's mean square is.
+        ridge: The penalty of that regression, as a fraction of the kept units' mean second moment; more is nearer to
+            plain deletion.
         svd: First rotate attention to the singular basis of each value head, for value and pre_out units.
         force: Allow the importance freq on attention sites.
         kl: Also measure the KL divergence from the unpruned model on the retain corpus; takes d_model numbers of memory

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Float32
 from safetensors.torch import save
 from torch import Tensor
+from torch.nn import functional
 
 from dissect.backend.finite import not_finite
 from dissect.backend.forward import Part, check_readable
@@ -27,7 +28,10 @@ from dissect.scoring.collect import with_first
 @shareable
 @dataclass(frozen=True, eq=False)
 class SecondMoments(Mapping[str, Float32[Tensor, "layer unit other"]]):
-    """The sums of z zᵀ over `count` positions, by site: of each layer, every unit times every other.
+    """The sums of z zᵀ / |z|² over `count` positions, by site: of each layer, every unit times every other.
+
+    Each position counts alike, whatever the size of its activations: at a window's first position, where attention
+    rests, single units are thousands of times as large as anything elsewhere.
 
     Attributes:
         count: Number of positions.
@@ -94,8 +98,8 @@ def second_moments(
 ) -> SecondMoments:
     """Collect the second moments of the units of `sites` over the kept positions of `windows`, in one pass.
 
-    The first position of each window counts too: some units are large there alone, where attention rests, and what is
-    predicted from them without having seen that would be far off.
+    The first position of each window counts too: what is predicted from units that are large there alone would else be
+    far off.
 
     Args:
         model: A TransformerLens model; hooks that are on it act before ours.
@@ -156,7 +160,7 @@ def _adding(sums: list[Tensor], layer: int, counted: Bool[Tensor, "window positi
     """What adds the activations of one layer, all of its units or those that are not zero everywhere."""
 
     def add(z: Tensor, units: Units, part: Part) -> None:
-        rows = z[counted[part].to(z.device)].flatten(1).float()
+        rows = functional.normalize(z[counted[part].to(z.device)].flatten(1).float())
         sums[layer] = total = sums[layer].to(z.device)
         if isinstance(units, Tensor):
             units = units.to(z.device)

@@ -59,9 +59,10 @@ def test_it_is_the_ridge_regression_of_the_activations(model, site):
     z = cache[f"blocks.1.{POINTS[site]}"].flatten(0, 1).double()
     pruned = mask[site][1]
     pruned = (pruned[:, None].expand(z.shape[1:]) if site == "head" else pruned).flatten()
-    z = z.flatten(1)
+    z = torch.nn.functional.normalize(z.flatten(1))
     kept = z[:, ~pruned]
-    rows = torch.cat([kept, (0.2 * kept.square().sum(0)).sqrt().diag()])
+    size = 0.2 * kept.square().mean()
+    rows = torch.cat([kept, (len(z) * size).sqrt() * torch.eye(kept.shape[1], dtype=torch.float64)])
     targets = torch.cat([z[:, pruned], torch.zeros(kept.shape[1], int(pruned.sum()), dtype=torch.float64)])
     expected = torch.linalg.lstsq(rows, targets).solution.float()
     torch.testing.assert_close(found.weights[site][1], expected, rtol=1e-3, atol=1e-5)
@@ -124,6 +125,7 @@ def test_second_moments_are_sums_of_products_however_they_are_read(model, tmp_pa
     windows = random_windows(5)
     _, cache = model.run_with_cache(windows.tokens)
     z = cache["blocks.2.attn.hook_z"].flatten(0, 1).flatten(1)
+    z = z / z.square().sum(1, keepdim=True).sqrt()  # each position counts alike
     for batch_size in (None, 1, 3):
         found = second_moments(model, windows, sites=("pre_out", "mlp"), batch_size=batch_size, progress=False)
         torch.testing.assert_close(found["pre_out"][2], z.T @ z, rtol=1e-4, atol=1e-4)
