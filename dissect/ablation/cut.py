@@ -104,7 +104,13 @@ def _of_site(
 ) -> Iterator[LayerCut]:
     read, gains = _as_read(site, pruned, cfg), None if gain is None else _as_read(site, gain, cfg)
     for layer in read.flatten(1).any(1).nonzero().flatten().tolist():
-        yield LayerCut(site, layer, read[layer], _at(gains, layer), _at(means, layer), predictions.get(layer))
+        cut = LayerCut(site, layer, read[layer], _at(gains, layer), _at(means, layer), predictions.get(layer))
+        if cut.prediction is not None and cut.prediction.shape != (int((~cut.pruned).sum()), int(cut.pruned.sum())):
+            raise DissectError(
+                f"the compensation is of another model: in layer {layer} of site {site.name!r} it predicts "
+                f"{cut.prediction.shape[1]} activations, the mask cuts {int(cut.pruned.sum())}"
+            )
+        yield cut
 
 
 def _at(values: Tensor | None, layer: int) -> Tensor | None:

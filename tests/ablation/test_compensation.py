@@ -8,7 +8,10 @@ import torch
 import dissect
 from dissect import DissectError, Mask, SecondMoments, ablated, bake, compensate, second_moments
 from dissect.backend import fast
+from dissect.models.adopt import adopt
 from dissect.models.fingerprint import model_fingerprint
+from tests.support import tiny
+from tests.support.bridges import tiny_bridge, transformers_model
 from tests.support.models import our_hooks, tiny_transformer
 from tests.support.windows import random_windows
 
@@ -97,6 +100,19 @@ def test_weights_do_what_hooks_do_and_come_back(site, gain, changes):
     assert model_fingerprint(model) == before
 
 
+def test_a_bridge_too():
+    hf_model, tokens = transformers_model("llama"), random_windows(seed=1, d_vocab=tiny.VOCAB).tokens
+    model = adopt(tiny_bridge("llama", hf_model))
+    for site in UNITS:
+        mask, compensation = made(model, site, random_windows(40, d_vocab=tiny.VOCAB))
+        with ablated(model, mask, compensation=compensation):
+            hooked = model(tokens)
+        edit = bake(model, mask, compensation=compensation)
+        torch.testing.assert_close(model(tokens), hooked, rtol=1e-4, atol=1e-4)
+        edit.restore()
+        assert not torch.allclose(model(tokens), hooked, atol=1e-2)
+
+
 def test_pruned_units_are_zero_in_the_weights(model):
     mask, compensation = made(model, "mlp")
     bake(model, mask, compensation=compensation)
@@ -176,3 +192,10 @@ def test_what_does_not_go_together(model, windows):
         with pytest.raises(DissectError, match=message):
             call()
     assert our_hooks(model) == 0
+
+
+def test_heads_of_another_size(model, windows):
+    other = tiny_transformer(d_head=4)
+    mask, compensation = made(other, "head", windows)
+    with pytest.raises(DissectError, match="the compensation is of another model: in layer 1 of site 'head'"):
+        dissect.ablate(model, mask, compensation=compensation)

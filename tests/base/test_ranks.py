@@ -100,6 +100,7 @@ def assert_same(ours, theirs):
         (2, {"batch_size": 1, "site": "value", "svd": True, "iterative": False}),
         (2, {"batch_size": 1, "selector": "random", "value": "mean"}),
         (2, {"batch_size": 2, "site": {"mlp": 0.1, "pre_out": 0.05}, "steps": 2}),
+        (2, {"batch_size": 1, "compensate": "retain"}),
     ],
 )
 def test_many_processes_are_one(server, tmp_path, size, options):
