@@ -31,7 +31,7 @@ class SecondMoments(Mapping[str, Float32[Tensor, "layer unit other"]]):
     """The sums of z zᵀ / |z|² over `count` positions, by site: of each layer, every unit times every other.
 
     Each position counts alike, whatever the size of its activations: at a window's first position, where attention
-    rests, single units are thousands of times as large as anything elsewhere.
+    rests, single units can outweigh all that is elsewhere.
 
     Attributes:
         count: Number of positions.
@@ -98,8 +98,7 @@ def second_moments(
 ) -> SecondMoments:
     """Collect the second moments of the units of `sites` over the kept positions of `windows`, in one pass.
 
-    The first position of each window counts too: what is predicted from units that are large there alone would else be
-    far off.
+    The first position of each window counts too, since units that are large there alone predict others there.
 
     Args:
         model: A TransformerLens model; hooks that are on it act before ours.
