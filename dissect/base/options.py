@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-Selector = Literal["score", "random", "layer-random"]
+Selector = Literal["score", "learned", "random", "layer-random"]
 Value = Literal["zero", "mean"]
 Compensate = Literal["retain"]
 HeadScore = Literal["mean", "median"]

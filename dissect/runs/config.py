@@ -28,7 +28,15 @@ from dissect.runs.also import as_also, parse_also
 
 LOADING = tuple(field.name for field in dataclasses.fields(LoadOptions))
 # Options that came later, with the defaults under which a folder has the name that it had before.
-LATER = {"combine": "ratio", "compensate": None, "ridge": 0.1, "also": (), **dict.fromkeys(LOADING)}
+LATER = {
+    "combine": "ratio",
+    "compensate": None,
+    "ridge": 0.1,
+    "updates": 60,
+    "retain_weight": 4.0,
+    "also": (),
+    **dict.fromkeys(LOADING),
+}
 MOST_STEPS = 32_767  # the step that pruned a unit is an int16
 
 
@@ -52,8 +60,9 @@ class PruneConfig:
         fraction: How many units each step prunes, as a fraction of all units of the site, in (0, 1].
         steps: Number of pruning steps; all of them together prune at most all units.
         iterative: Collect statistics on the partly pruned model at every step, or rank once, on the unpruned model.
-        selector: score prunes the highest scores; random prunes as many units at random; layer-random does so with as
-            many units in each layer as the run of --match.
+        selector: score prunes the highest scores; learned those with the lowest gates, which are trained once, on the
+            train windows of both corpora; random prunes as many units at random; layer-random does so with as many
+            units in each layer as the run of --match.
         match: For layer-random, the folder of the run to match.
         head: How the scores of a head's neurons become the head's own: their mean or their median.
         value: What a pruned unit is set to: zero, or its mean on the retain corpus.
@@ -61,6 +70,9 @@ class PruneConfig:
             run folder then holds the second moments of the units, 2 bytes for every pair of units of a layer.
         ridge: The penalty of that regression, as a fraction of the kept units' mean second moment; more is nearer to
             plain deletion.
+        updates: For learned, how many updates the gates get.
+        retain_weight: For learned, how much the divergence from the unpruned model on retain weighs beside the loss on
+            forget; more keeps more and forgets less.
         svd: First rotate attention to the singular basis of each value head, for value and pre_out units.
         force: Allow the importance freq on attention sites.
         also: Further corpora to measure at every step, each as for forget, or NAME=CORPUS to give it a name.
@@ -99,6 +111,8 @@ class PruneConfig:
     value: Value = "zero"
     compensate: Compensate | None = None
     ridge: float = 0.1
+    updates: int = 60
+    retain_weight: float = 4.0
     svd: bool = False
     force: bool = False
     also: tuple[str, ...] = ()
@@ -154,7 +168,8 @@ class PruneConfig:
             raise DissectError(
                 f"compensate puts predictions where value={self.value!r} puts others; give one of the two"
             )
-        check_positive("ridge", self.ridge)
+        for name in ("ridge", "retain_weight"):
+            check_positive(name, getattr(self, name))
         if (self.selector == "layer-random") != (self.match is not None):
             raise DissectError("selector layer-random and match go together: match is the run whose layers are matched")
         check_fraction(self.fraction)  # also where each site has its own beside it
@@ -163,6 +178,7 @@ class PruneConfig:
         parse_also(self.also)
         check_seed(self.seed)
         check_whole("steps", self.steps, 1, MOST_STEPS)
+        check_whole("updates", self.updates, 1)
         check_whole("tokens", self.tokens, 1)
         check_whole("context", self.context, 2)
         for name in ("eval_tokens", "batch_size"):
@@ -191,6 +207,8 @@ class PruneOptions(TypedDict, total=False):
     value: Value
     compensate: Compensate | None
     ridge: float
+    updates: int
+    retain_weight: float
     svd: bool
     force: bool
     also: Iterable[str] | Mapping[str, Any]  # Any: also Windows, which no configuration holds

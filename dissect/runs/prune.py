@@ -43,7 +43,7 @@ from dissect.runs.inputs import (
 from dissect.runs.matched import counts_checksum, find_matched
 from dissect.runs.records import CONFIG
 from dissect.runs.run import Run, open_run
-from dissect.runs.steps import Work, take_step, unpruned_reference
+from dissect.runs.steps import SCORED, Work, take_step, unpruned_reference
 from dissect.runs.writer import create
 from dissect.scoring.scores import check_combination, check_importance
 from dissect.scoring.second_moments import check_predictable
@@ -308,7 +308,7 @@ def check_config(config: PruneConfig) -> dict[str, float]:
             find_source(corpus)
     check_combination(config.importance, config.combine)
     for name, fraction in fractions.items():
-        if config.selector == "score":
+        if config.selector in SCORED:
             check_importance(config.importance, get_site(name), force=config.force)
         if config.compensate is not None:
             check_predictable(get_site(name))

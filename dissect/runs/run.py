@@ -5,7 +5,7 @@ On disk it is a folder. `config.json` has the configuration, versions and finger
 `stats-forget.safetensors` and `stats-retain.safetensors` the unpruned model's statistics, to score again without it;
 `documents-forget.safetensors` and `documents-retain.safetensors` what it predicts of each document, for intervals
 (`documents-also-1.safetensors`, ... of further corpora); `second_moments-retain.safetensors`, in a run that
-compensates, which of its units go together.
+compensates, which of its units go together; `gates-forget.safetensors` of a run that learns them.
 The history line is what commits a step: anything else of a step that has no line is not part of the run.
 Each line and `config.json` hold their own checksum (times apart), and the lines those of the other files: a file that
 was cut off or changed is named when it is read, and never used. `reader.py` reads the folder, `writer.py` writes it.
@@ -35,6 +35,7 @@ from dissect.runs.config import PruneConfig
 from dissect.runs.reader import KEPT, base_file, check_base_file, read_run
 from dissect.runs.records import CONFIG, Step, damaged, read_step
 from dissect.runs.summary import LEVELS, Summary, drop_at, relative_drop
+from dissect.scoring.learned import Gates
 from dissect.scoring.masks import Mask
 from dissect.scoring.scores import Scores, score
 from dissect.scoring.second_moments import SecondMoments
@@ -65,6 +66,7 @@ class Run:
     _stats: dict[str, Stats] = field(default_factory=dict, init=False, repr=False)
     _documents: dict[str, DocumentSums] = field(default_factory=dict, init=False, repr=False)
     _second_moments: SecondMoments | None = field(default=None, init=False, repr=False)
+    _gates: Gates | None = field(default=None, init=False, repr=False)
 
     @classmethod
     def load(cls, path: str | Path) -> Run:
@@ -154,6 +156,20 @@ class Run:
             self._second_moments = SecondMoments.load(file)
         return self._second_moments
 
+    def gates(self) -> Gates:
+        """The gates of a run whose selector is `learned`. They are read once.
+
+        Raises:
+            DissectError: The run has none, or their file is missing or damaged.
+        """
+        if self._gates is None:
+            if self.config.selector != "learned":
+                raise DissectError(f"{self.path} has no gates: its selector is {self.config.selector!r}")
+            file = base_file(self.path, "gates", "forget")
+            check_base_file(file, self.history)
+            self._gates = Gates.load(file)
+        return self._gates
+
     def cut(self, step: int | None = None) -> dict[str, Any]:
         """The mask of `step` (by default the last) and what takes the units' place: `ablated(model, **run.cut(3))`.
 
@@ -177,7 +193,7 @@ class Run:
         return all(file.stem in listed or file.exists() for file in files)
 
     def scores(self, importance: str | None = None, eps: float | None = None, combine: str | None = None) -> Scores:
-        """The unpruned model's scores, by default as the run's configuration asks."""
+        """The unpruned model's scores, by default as the run asks; of one that learns, by its gates."""
         return score(
             forget=self.stats("forget"),
             retain=self.stats("retain"),
@@ -187,6 +203,7 @@ class Run:
             sites=list(self.pruned_at),
             head=self.config.head,
             force=self.config.force,
+            gates=self.gates() if self.config.selector == "learned" else None,
         )
 
     def drops(self, side: str, metric: str = "top1") -> list[float]:

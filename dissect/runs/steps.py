@@ -26,6 +26,7 @@ from dissect.runs.writer import commit, save_base
 from dissect.scoring.at_random import layer_random_units, random_units
 from dissect.scoring.collect import collect
 from dissect.scoring.importance import get_importance
+from dissect.scoring.learned import Gates, learn_gates
 from dissect.scoring.masks import Mask
 from dissect.scoring.moments import OF_ACTIVATIONS
 from dissect.scoring.scores import Scores, score
@@ -33,6 +34,8 @@ from dissect.scoring.second_moments import SecondMoments, second_moments
 from dissect.scoring.stats import Stats
 
 T = TypeVar("T")
+
+SCORED = ("score", "learned")  # the selectors that rank units; a learned run keeps statistics to show beside its gates
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +126,7 @@ def choose(work: Work, step: int) -> Mask:
     if step == 0:
         return pruned
     counts = {site: _total(work, site, step) - _total(work, site, step - 1) for site in work.fractions}
-    if work.config.selector == "score":
+    if work.config.selector in SCORED:
         scores = scores_of(work, step)
         picks = [scores[site].top(count=count, exclude=pruned) for site, count in counts.items()]
     else:
@@ -134,7 +137,8 @@ def choose(work: Work, step: int) -> Mask:
 
 def scores_of(work: Work, step: int) -> Scores:
     """The scores that a step ranks by: the unpruned model's, or from step 2 on those of the pruned model."""
-    once = step == 1 or not work.config.iterative
+    learned = work.config.selector == "learned"
+    once = learned or step == 1 or not work.config.iterative
     moments = get_importance(work.config.importance).moments
     forget, retain = (base_stats(work.run, side) if once else _collect(work, side, moments) for side in SIDES)
     return score(
@@ -146,6 +150,7 @@ def scores_of(work: Work, step: int) -> Scores:
         sites=list(work.fractions),
         head=work.config.head,
         force=work.config.force,
+        gates=_on_every_rank(work.run.gates) if learned else None,
     )
 
 
@@ -170,12 +175,14 @@ def unpruned_reference(work: Work) -> Reference:
 
 def save_base_stats(work: Work) -> None:
     """The unpruned model's moments of activations, and those that scores need; of retain, where means are needed."""
-    scored = work.config.selector == "score"
+    scored = work.config.selector in SCORED
     moments = (*OF_ACTIVATIONS, *get_importance(work.config.importance).moments) if scored else OF_ACTIVATIONS
     if scored:
         save_base(work.run, "forget", _collect(work, "forget", moments))
     if scored or work.config.value == "mean":
         save_base(work.run, "retain", _collect(work, "retain", moments))
+    if work.config.selector == "learned":
+        save_base(work.run, "forget", _learn(work))
     if work.config.compensate is not None:
         save_base(work.run, "retain", _collect_second_moments(work))
 
@@ -238,6 +245,20 @@ def _collect(work: Work, side: str, moments: tuple[str, ...]) -> Stats:
             batch_size=work.batch_size(windows),
             progress=work.progress,
         )
+
+
+def _learn(work: Work) -> Gates:
+    windows = {side: work.windows[side][0] for side in SIDES}
+    return learn_gates(
+        work.model,
+        **windows,
+        sites=list(work.fractions),
+        updates=work.config.updates,
+        retain_weight=work.config.retain_weight,
+        seed=work.config.seed,
+        batch_size=work.batch_size(windows["forget"]),
+        progress=work.progress,
+    )
 
 
 def _collect_second_moments(work: Work) -> SecondMoments:

@@ -18,12 +18,13 @@ from dissect.evaluation.documents import DocumentSums
 from dissect.runs.reader import PrunedAt
 from dissect.runs.records import CONFIG, HISTORY, PRUNED_AT, Step
 from dissect.runs.run import Run
+from dissect.scoring.learned import Gates
 from dissect.scoring.masks import Mask
 from dissect.scoring.second_moments import SecondMoments
 from dissect.scoring.stats import Stats
 
 # What is kept of the unpruned model, a file a side.
-BASE = {"stats": Stats, "documents": DocumentSums, "second_moments": SecondMoments}
+BASE = {"stats": Stats, "documents": DocumentSums, "second_moments": SecondMoments, "gates": Gates}
 
 
 def create(path: Path, record: dict[str, Any]) -> None:
@@ -35,9 +36,9 @@ def create(path: Path, record: dict[str, Any]) -> None:
     write_json(path / CONFIG, with_checksum(record))
 
 
-def save_base(run: Run, side: str, base: Stats | DocumentSums | SecondMoments) -> None:
-    """Keep what the unpruned model does on a corpus of a run: its statistics, its predictions by document, or its
-    second moments.
+def save_base(run: Run, side: str, base: Stats | DocumentSums | SecondMoments | Gates) -> None:
+    """Keep what the unpruned model does on a corpus of a run: its statistics, its predictions by document, its second
+    moments, or the gates that were trained on it (at `forget`).
 
     Raises:
         DissectError: It cannot be written.

@@ -8,7 +8,7 @@ other ways to make one score of the two.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import torch
@@ -21,8 +21,11 @@ from dissect.base.errors import DissectError, look_up, shown, unknown
 from dissect.base.options import HeadScore
 from dissect.scoring.combine import parse_combiner
 from dissect.scoring.importance import get_importance
+from dissect.scoring.learned import Gates
 from dissect.scoring.masks import Mask
 from dissect.scoring.stats import Stats
+
+LEARNED = "learned"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +39,7 @@ class SiteScores:
         values: The scores.
         forget: Importance of each unit to the forget data set.
         retain: Importance of each unit to the retain data set.
-        combine: How the two became the score.
+        combine: How the two became the score; `learned` where they did not, and it is 1 less a learned gate.
     """
 
     site: str
@@ -50,7 +53,7 @@ class SiteScores:
     @property
     def logarithmic(self) -> bool:
         """True where scores are factors above zero, which plots show on a logarithmic axis."""
-        return parse_combiner(self.combine)[0].logarithmic
+        return self.combine != LEARNED and parse_combiner(self.combine)[0].logarithmic
 
     def top(self, fraction: float | None = None, *, count: int | None = None, exclude: Mask | None = None) -> Mask:
         """The mask of the highest scores, ranked across all layers at once; ties go to the lower index.
@@ -148,6 +151,7 @@ def score(
     sites: str | Iterable[str] | None = None,
     head: HeadScore = "mean",
     force: bool = False,
+    gates: Gates | None = None,
 ) -> Scores:
     """Score every unit from statistics alone: no model, no forward pass.
 
@@ -163,6 +167,7 @@ def score(
         sites: Sites to score; by default all that were collected.
         head: How the scores of a head's neurons become the head's own, for site `head`.
         force: Allow `freq` on attention sites.
+        gates: Rank by these learned gates, the lowest first: scores are then 1 - gate, whatever the importances are.
 
     Raises:
         DissectError: An unknown importance, combiner or site, two that do not go together, statistics without what the
@@ -176,9 +181,13 @@ def score(
         raise unknown("way to score heads", head, get_args(HeadScore))
     chosen = [get_site(name) for name in forget] if sites is None else get_sites(sites)
     check_combination(importance, combine)
-    return Scores(
-        {site.name: _score_site(site, forget, retain, importance, eps, combine, head, force) for site in chosen}
-    )
+    scores = {site.name: _score_site(site, forget, retain, importance, eps, combine, head, force) for site in chosen}
+    if gates is not None:
+        check_kind("gates", gates, Gates, "gates, as dissect.learn_gates gives them")
+        scores = {
+            site: replace(each, values=1 - gates[site].double(), combine=LEARNED) for site, each in scores.items()
+        }
+    return Scores(scores)
 
 
 def check_importance(importance: str, site: Site, *, force: bool = False) -> None:
