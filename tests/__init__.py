@@ -1,4 +1,4 @@
-"""What holds for all tests: the type checker, one thread, no waiting for disks, an environment that says nothing."""
+"""What holds for all tests: the type checker, one thread, and an environment that says nothing."""
 
 import os
 
@@ -16,6 +16,3 @@ os.environ["OMP_NUM_THREADS"] = "1"  # here and in kernels: models are tiny, and
 
 # pytest's option `--jaxtyping-packages` decorates with this.
 jaxtyping.jaxtyped = lambda *, typechecker: checked
-
-# Thousands of times that takes minutes. That files are synchronised is counted (`fault_server.at_boundaries`).
-os.fsync = lambda number: None

@@ -46,8 +46,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("numprocesses", None):
         return  # the process that hands out the tests
-    from tests.support.amounts import register_profiles
+    from tests.support.amounts import register_profiles, wait_for_no_disk
 
+    wait_for_no_disk()
     register_profiles("long" if config.getoption("--long") else "quick")
 
 

@@ -1,6 +1,8 @@
-"""How much of what is random, or has many cases, is tried: much more in `make test-long`."""
+"""How much of what is random, or has many cases, is tried (much more in `make test-long`), and no waiting for disks."""
 
 from __future__ import annotations
+
+import os
 
 from hypothesis import settings
 
@@ -17,3 +19,8 @@ def register_profiles(chosen: str) -> None:
 def examples(number: int) -> settings:
     """So many random examples in the quick suite."""
     return settings(max_examples=number * settings().max_examples // QUICK)
+
+
+def wait_for_no_disk() -> None:
+    """Files are synchronised thousands of times, which takes minutes. That they are is counted (`at_boundaries`)."""
+    os.fsync = lambda number: None

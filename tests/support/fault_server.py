@@ -11,14 +11,13 @@ import json
 import os
 import resource
 import signal
-import socket
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -31,7 +30,9 @@ from dissect.cli import main as cli
 from dissect.evaluation.evaluate import reference_of
 from dissect.runs import prune as pruning
 from dissect.runs import steps
+from tests.support.amounts import wait_for_no_disk
 from tests.support.models import our_hooks, tiny_transformer
+from tests.support.processes import as_process, program
 from tests.support.runs import guessable_sides, small_run
 
 
@@ -180,52 +181,6 @@ def command(args: list[str], at: int = -1, folder: str = "") -> None:
     sys.exit(cli.main(args))
 
 
-def program(code: str, args: list[str]) -> None:
-    """What `python -c code args` does."""
-    sys.argv = ["-c", *args]
-    exec(code, {"__name__": "__main__"})
-
-
-def as_process(listen_at: str) -> None:
-    """The command line for one `tests.support.stand_in`, with its streams, folder and environment."""
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(listen_at)
-        listening.listen()
-        asking, _ = listening.accept()
-    _, streams, _, _ = socket.recv_fds(asking, 1, 3)
-    request = json.loads(asking.makefile().readline())
-    pid = os.fork()
-    if pid == 0:
-        _become(request, dict(zip(request["streams"], streams, strict=True)))
-    _, status = os.waitpid(pid, 0)
-    asking.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
-
-
-def _become(request: dict[str, Any], streams: dict[int, int]) -> NoReturn:
-    """What a process does from its first line to its last, with standard streams as Python makes them."""
-    for number in range(3):
-        os.dup2(streams[number], number) if number in streams else os.close(number)
-    os.chdir(request["folder"])
-    os.environ.clear()
-    os.environ.update(request["environment"])
-    encoding, _, errors = os.environ.get("PYTHONIOENCODING", "utf-8:strict").partition(":")
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        setattr(sys, name, _stream(number, name, encoding, errors) if number in streams else None)
-    status = cli.main(request["args"])
-    try:
-        if sys.stdout:
-            sys.stdout.flush()
-    except (OSError, ValueError):
-        status = 120  # as at Python's end
-    os._exit(status)
-
-
-def _stream(number: int, name: str, encoding: str, errors: str) -> TextIO:
-    errors = "backslashreplace" if name == "stderr" else errors
-    by_line = name == "stderr" or os.isatty(number)
-    return open(number, "w" if number else "r", 1 if by_line else -1, encoding=encoding, errors=errors)
-
-
 def ranked(environment: dict[str, str], name: str, arguments: dict[str, Any]) -> None:
     """Another job, as one rank of a torchrun job."""
     os.environ.update(environment)
@@ -316,6 +271,7 @@ def start(name: str, arguments: dict[str, Any]) -> int:
 
 def serve() -> None:
     """Answer until the input ends."""
+    wait_for_no_disk()
     torch.set_num_threads(1)
     tqdm.set_lock(threading.RLock())  # its own is shared with children, and one that is killed may hold it for good
     tqdm.monitor_interval = 0  # nor may a thread of ours hold it while a child is forked

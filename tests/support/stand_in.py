@@ -1,6 +1,6 @@
 """`python -m dissect` in a process that has imported everything: `stand_in.py SOCKET ARGUMENTS...`.
 
-What listens at SOCKET (`as_process` of `tests.support.fault_server`) gets arguments, folder, environment and open
+What listens at SOCKET (`tests.support.processes.as_process`) gets arguments, folder, environment and open
 streams, and answers with the exit status.
 """
 
