@@ -126,7 +126,7 @@ def _as_loaded(model: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     options = asdict(options_of(model))
     options["bridge"] = options["bridge"] or None  # a HookedTransformer is what is asked for by saying nothing
     for name, value in options.items():
-        if given.get(name) not in (None, value):
+        if repr(given.get(name)) not in (repr(None), repr(value)):  # an array is neither equal nor unequal
             raise DissectError(
                 f"{name}={shown(given[name])} is for a model by name; this one is loaded already, with "
                 f"{name}={shown(value)}"

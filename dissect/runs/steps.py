@@ -248,15 +248,16 @@ def _collect(work: Work, side: str, moments: tuple[str, ...]) -> Stats:
 
 
 def _learn(work: Work) -> Gates:
-    windows = {side: work.windows[side][0] for side in SIDES}
+    forget, retain = (work.windows[side][0] for side in SIDES)
     return learn_gates(
         work.model,
-        **windows,
+        forget,
+        retain,
         sites=list(work.fractions),
         updates=work.config.updates,
         retain_weight=work.config.retain_weight,
         seed=work.config.seed,
-        batch_size=work.batch_size(windows["forget"]),
+        batch_size=work.batch_size(forget),
         progress=work.progress,
     )
 

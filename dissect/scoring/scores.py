@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dissect.backend.sites import Site, get_site, get_sites
 from dissect.base.checks import check_eps, check_fraction, check_kind, check_whole
-from dissect.base.errors import DissectError, look_up, shown, unknown
+from dissect.base.errors import DissectError, look_up, shown
 from dissect.base.options import HeadScore
 from dissect.scoring.combine import parse_combiner
 from dissect.scoring.importance import get_importance
@@ -177,8 +177,7 @@ def score(
     check_eps(eps)
     for name, side in (("forget", forget), ("retain", retain)):
         check_kind(name, side, Stats, "statistics, as dissect.collect(model, windows) gives them")
-    if head not in get_args(HeadScore):
-        raise unknown("way to score heads", head, get_args(HeadScore))
+    check_name("way to score heads", head, get_args(HeadScore))
     chosen = [get_site(name) for name in forget] if sites is None else get_sites(sites)
     check_combination(importance, combine)
     scores = {site.name: _score_site(site, forget, retain, importance, eps, combine, head, force) for site in chosen}
