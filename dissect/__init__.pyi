@@ -55,6 +55,8 @@ from .scoring.damping import damping as damping
 from .scoring.entropy import Entropy as Entropy
 from .scoring.entropy import entropy as entropy
 from .scoring.importance import IMPORTANCE as IMPORTANCE
+from .scoring.learned import Gates as Gates
+from .scoring.learned import learn_gates as learn_gates
 from .scoring.masks import Mask as Mask
 from .scoring.scores import Scores as Scores
 from .scoring.scores import score as score

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dissect.backend.sites import Site, get_site, get_sites
 from dissect.base.checks import check_eps, check_fraction, check_kind, check_whole
-from dissect.base.errors import DissectError, look_up, shown
+from dissect.base.errors import DissectError, check_name, look_up, shown
 from dissect.base.options import HeadScore
 from dissect.scoring.combine import parse_combiner
 from dissect.scoring.importance import get_importance

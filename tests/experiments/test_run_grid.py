@@ -104,7 +104,14 @@ def test_the_command_line_passes_every_option_on(tmp_path, monkeypatch):
     others |= {"value": "mean", "svd": True, "force": True, "kl": True, "tokens": 9, "eval_tokens": 8}
     others |= {"first_position": True, "context": 7, "dtype": "float16", "device": "cpu", "batch_size": 2}
     others |= {"combine": "threshold=4", "adapter": "a", "bridge": True, "quantization": "8bit", "device_map": "auto"}
-    others |= {"revision": "r", "compensate": "retain", "ridge": 0.5, "also": ("c", "d=e")}
+    others |= {
+        "revision": "r",
+        "compensate": "retain",
+        "ridge": 0.5,
+        "updates": 7,
+        "retain_weight": 2.0,
+        "also": ("c", "d=e"),
+    }
     varied = {"model", "forget", "retain", "site", "importance", "selector", "seed"}
     assert set(others) | varied == {field.name for field in dataclasses.fields(PruneConfig)}
     flags = [word for name, value in others.items() for word in flag(name, value)]

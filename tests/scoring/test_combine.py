@@ -32,6 +32,11 @@ def test_difference(forget, retain):
 
 
 @given(numbers, numbers)
+def test_distance(forget, retain):
+    assert scored(forget, retain, "distance")[1] == [abs(f - r) for f, r in zip(forget, retain, strict=True)]
+
+
+@given(numbers, numbers)
 def test_normalized_difference(forget, retain):
     expected = [(f - r) / (f + r + 0.5) for f, r in zip(forget, retain, strict=True)]
     assert scored(forget, retain, "normalized_difference")[1] == pytest.approx(expected)

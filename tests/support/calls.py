@@ -120,6 +120,8 @@ class Made:
             "value": "zero",
             "compensate": None,
             "ridge": 0.1,
+            "updates": 1,
+            "retain_weight": 4.0,
             "seed": 0,
             "also": {"a": self.forget},
         }
@@ -149,7 +151,7 @@ class Made:
                     "combine": "ratio",
                     "sites": "mlp",
                 }
-                | {"head": "mean", "force": False},
+                | {"head": "mean", "force": False, "gates": None},
             ),
             "Scores[].top": (scores["mlp"].top, {"fraction": 0.1, "count": None, "exclude": None}),
             "Scores[]": (scores.__getitem__, {"site": "mlp"}),
@@ -180,6 +182,12 @@ class Made:
             "SecondMoments[]": (moments.__getitem__, {"site": "mlp"}),
             "SecondMoments.save": (moments.save, {"path": self.folder / "moments"}),
             "SecondMoments.load": (dissect.SecondMoments.load, {"path": self.folder / "good-moments"}),
+            "learn_gates": (
+                functools.partial(dissect.learn_gates, progress=False),
+                {"model": model, "sites": "mlp", "updates": 1, "retain_weight": 4.0, "cap": 3.0, "seed": 0}
+                | sides
+                | {"batch_size": 2},
+            ),
             "bake": (lambda **given: dissect.bake(**given).restore(), cut),
             "rotate_to_svd": (lambda model: dissect.rotate_to_svd(model).restore(), {"model": model}),
             "evaluate": (
