@@ -84,7 +84,7 @@ def test_freq_is_refused_on_attention():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"importance": "ab"}, r"unknown importance 'ab'; did you mean 'abs'\? \(known: abs, rms, std, freq, sqrt\)"),
+        ({"importance": "ab"}, r"unknown importance 'ab'; did you mean 'abs'\? \(known: abs, rms, std, freq, sqrt, "),
         ({"eps": -1}, "eps must be a finite number, 0 or more, got -1"),
         ({"eps": float("nan")}, "eps must be"),
         ({"sites": "value"}, "unknown site among those collected 'value'"),

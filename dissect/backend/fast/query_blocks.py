@@ -21,6 +21,7 @@ Heads = Float[Tensor, "window position head d_head"]
 KeyHeads = Float[Tensor, "window position value_head d_head"]
 Rows = Float[Tensor, "window_and_group row d_head"]
 """The query heads of a group are rows of one product with their keys."""
+Keys = Float[Tensor, "window_and_group key d_head"]
 
 
 def attend_in_blocks(q: Heads, k: KeyHeads, v: KeyHeads) -> Heads:
@@ -72,7 +73,7 @@ def _attend_back(
         gradient[:] = total.unflatten(0, (len(k), -1)).transpose(1, 2)
 
 
-def _few_windows(*tensors: Heads) -> Iterator[tuple[Heads, ...]]:
+def _few_windows(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Whole windows for each core: the three key heads of one are no work for two."""
     windows = torch.get_num_threads() * max(1, TOKENS // tensors[0].shape[1])
     return zip(*(x.split(windows) for x in tensors), strict=True)
@@ -83,7 +84,7 @@ def _blocks(q: Heads) -> Iterator[slice]:
     return (slice(start, min(start + QUERIES, positions)) for start in range(0, positions, QUERIES))
 
 
-def _by_group(k: KeyHeads) -> Rows:
+def _by_group(k: KeyHeads) -> Keys:
     return rearrange(k, "window position group d_head -> (window group) position d_head")
 
 
@@ -101,7 +102,7 @@ def _write(x: Heads, block: slice, rows: Rows) -> None:
     x[:, block] = rearrange(rows, "(window group) (head query) d_head -> window query (group head) d_head", **shape)
 
 
-def _pattern(rows: Rows, keys: Rows, block: slice) -> Float[Tensor, "window_and_group row key"]:
+def _pattern(rows: Rows, keys: Keys, block: slice) -> Float[Tensor, "window_and_group row seen"]:
     scores, queries = torch.bmm(rows, keys[:, : block.stop].mT), block.stop - block.start
     later = torch.ones(queries, queries, dtype=torch.bool).triu_(1)
     scores.unflatten(1, (-1, queries))[..., block.start :].masked_fill_(later, -torch.inf)
