@@ -14,6 +14,9 @@ from dissect.base.checks import as_list, check_kind, check_positive, check_whole
 from dissect.base.errors import DissectError, unknown
 from dissect.data.splits import SIDES
 from dissect.runs.config import PruneConfig
+from dissect.scoring.importance import get_importance
+from dissect.scoring.learned import TOKENS
+from dissect.scoring.moments import MOMENTS
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -97,14 +100,25 @@ def run_operations(config: PruneConfig, shape: Shape, *, causal: bool | None = N
     """
     config.check()
     blocks = forward_operations(shape, config.context, causal=not shape.masked if causal is None else causal)
-    collected = 0 if config.selector != "score" else config.steps if config.iterative else 1
+    collected = 0 if "random" in config.selector else 1
+    if config.selector == "score" and config.iterative:
+        collected = config.steps
     evaluated = config.eval_tokens or config.tokens
     measured = (config.steps + 1) * evaluated * len(config.corpora)
     # A window has one token that is not predicted.
     windows = (collected * config.tokens * len(SIDES) + measured) / (config.context - 1)
     targets = measured * (TARGETS_OF_MASKED if shape.masked else 1)
-    head = shape.d_model * (shape.d_vocab + (shape.d_model if shape.masked else 0))
-    return windows * config.context * blocks + 2.0 * targets * head
+    head = 2.0 * shape.d_model * (shape.d_vocab + (shape.d_model if shape.masked else 0))
+    # On the way back, where weights have no gradients, each of their products costs once more, and those of attention
+    # twice: both of their factors have one.
+    way_back = 2 * blocks - 2.0 * shape.n_layers * _layer_parameters(shape)
+    back = 0.0
+    if any(MOMENTS[moment].has_gradient for moment in get_importance(config.importance).moments):
+        back = collected * config.tokens * len(SIDES) * (way_back + 2 * head)
+    if config.selector == "learned":
+        read = config.context * max(1, TOKENS // config.context)
+        back = config.updates * read * len(SIDES) * (blocks + way_back + 2 * head)
+    return windows * config.context * blocks + targets * head + back
 
 
 def cost_table(

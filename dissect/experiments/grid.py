@@ -24,9 +24,9 @@ class Grid:
         forget: Corpora to forget; each goes with the corpus at the same place in `retain`.
         retain: Corpora to retain.
         sites: Where units are pruned; a run each.
-        importances: Importance functions; a run each. Random runs do not depend on them, and are made once.
-        selectors: score, random or layer-random; the last matches the run that `match` names, or if none is given the
-            score run with the first importance.
+        importances: Importance functions; a run each. Learned and random runs do not depend on them, and are made once.
+        selectors: score, learned, random or layer-random; the last matches the run that `match` names, or if none is
+            given the score run with the first importance.
         both_directions: Also swap forget and retain.
         seeds: A run each; seeds of the order of documents and of the random selectors.
         random_seeds: How many runs to make of each random baseline, with consecutive seeds; shown as one with its
@@ -93,6 +93,8 @@ class Grid:
         selectors, match = self._selectors(), self.base.match
         if "score" in selectors or ("layer-random" in selectors and match is None):
             yield from scored
+        if "learned" in selectors:
+            yield replace(scored[0], selector="learned")
         if "random" in selectors:
             yield from (replace(each, selector="random") for each in drawn)
         if "layer-random" in selectors:

@@ -56,6 +56,11 @@ class Moment:
         return self.signal not in ("activation", "gate")
 
     @property
+    def has_gradient(self) -> bool:
+        """True for moments that take a backward pass."""
+        return self.signal in ("attribution", "sample", "relevance")
+
+    @property
     def can_be_negative(self) -> bool:
         """True for sums that may be below zero."""
         return self.sum == "sum" and self.signal != "weight"

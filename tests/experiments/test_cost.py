@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
+import dissect
 from dissect import DissectError, PruneConfig
 from dissect.backend import fast
 from dissect.cli.main import main
@@ -15,6 +16,7 @@ from dissect.experiments.grid import Cluster, all_cells
 from dissect.experiments.paper import PAPER_MODELS, paper_grids
 from tests.support.models import tiny_transformer
 from tests.support.runs import guessable_sides, small_run
+from tests.support.windows import random_windows
 
 
 def config(**changes):
@@ -43,6 +45,22 @@ def test_what_a_run_really_does(tmp_path, options):
         run = small_run(tmp_path / "run", model, **options)
     counted = dataclasses.replace(run.config, tokens=64, context=17)  # 4 windows of 16 predictions
     assert counter.get_total_flops() == run_operations(counted, shape_of(model.cfg), causal=False)
+
+
+@pytest.mark.parametrize(
+    "options", [{"importance": "attribution", "combine": "difference"}, {"selector": "learned", "updates": 5}]
+)
+def test_what_gradients_really_take(tmp_path, options):
+    """To within a fifth: the way back ends at the first unit read, and learning also measures what is held back."""
+    model = tiny_transformer(n_layers=8, n_ctx=1_024)
+    train, test = random_windows(3, 513), random_windows(1, 17)
+    sides = {"forget": (train, test), "retain": (train, test)}
+    with fast.disabled(), FlopCounterMode(display=False) as counter:
+        run = dissect.prune(model, **sides, fraction=0.1, steps=2, out=tmp_path / "run", progress=False, **options)
+    counted = dataclasses.replace(run.config, tokens=3 * 512, eval_tokens=16, context=513)
+    expected = run_operations(counted, shape_of(model.cfg), causal=False)
+    assert counter.get_total_flops() == pytest.approx(expected, rel=0.2)
+    assert expected > 1.5 * run_operations(dataclasses.replace(counted, selector="random"), shape_of(model.cfg))
 
 
 def test_the_sizes_are_those_of_the_models():
