@@ -11,6 +11,7 @@ FIGURES = {
     "dashboard": lambda runs, theme: views.dashboard(*runs, theme=theme),
     "curves": lambda runs, theme: views.curves(runs, theme=theme),
     "perplexity": lambda runs, theme: views.perplexity(runs, theme=theme),
+    "frontier": lambda runs, theme: views.frontier(runs, theme=theme),
     "compare": lambda runs, theme: views.compare(runs, theme=theme),
     "specialization": lambda runs, theme: views.specialization(runs[0].scores(), runs[0].mask(), theme=theme),
     "pruned_by_layer": lambda runs, theme: views.pruned_by_layer(runs[0], theme=theme),

@@ -1,0 +1,41 @@
+"""Axes of numbers of either sign that differ by powers of ten: linear around zero, logarithmic away from it.
+
+A number x lies at asinh(x / linear). Plotly draws such an axis as linear, so that binned shapes can be drawn on it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from dissect.style.ticks import ticks
+
+
+def linear_part(values: np.ndarray) -> float:
+    """The size up to which the axis is about linear: the median size of the numbers that are not 0; 1 without any."""
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    return float(np.median(sizes)) if sizes.size else 1.0
+
+
+def signed_heights(values: np.ndarray, linear: float) -> np.ndarray:
+    """Where numbers lie on the axis."""
+    return np.arcsinh(values / linear)
+
+
+def signed_axis(low: float, high: float, linear: float) -> dict[str, Any]:
+    """Tick settings for an axis of heights from `low` to `high`, labelled with the numbers: 0 and powers of ten."""
+    least, most = linear * math.sinh(low), linear * math.sinh(high)
+    shown = [number for number in _shown(least, most, linear) if least <= number <= most]
+    return {"tickvals": [math.asinh(number / linear) for number in shown], "ticktext": [f"{n:.3g}" for n in shown]}
+
+
+def _shown(low: float, high: float, linear: float) -> list[float]:
+    """0 and powers of ten of both signs, at most six of each; where fewer than two fit, numbers at equal distances."""
+    if low == high:
+        return [low]
+    first, last = (math.floor(math.log10(size)) for size in (linear, max(abs(low), abs(high))))
+    powers = range(first + 1, last + 1)
+    sizes = [10.0**power for power in powers][:: 1 + len(powers) // 6]
+    return [-size for size in reversed(sizes)] + [0.0] + sizes if len(sizes) > 1 else ticks(low, high)
