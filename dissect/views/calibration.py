@@ -114,7 +114,7 @@ def _laid_out(predicted: np.ndarray, linear: float | None) -> tuple[np.ndarray, 
         return heights, log_axis(heights.min(), heights.max())
     linear = linear or linear_part(predicted)
     heights = signed_heights(predicted, linear)
-    return heights, signed_axis(heights.min(), heights.max(), linear)
+    return heights, signed_axis(heights.min(), heights.max(), linear, most=2)
 
 
 def _named(group: tuple[tuple[int, ...], ...]) -> str:

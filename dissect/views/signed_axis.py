@@ -24,18 +24,20 @@ def signed_heights(values: np.ndarray, linear: float) -> np.ndarray:
     return np.arcsinh(values / linear)
 
 
-def signed_axis(low: float, high: float, linear: float) -> dict[str, Any]:
-    """Tick settings for an axis of heights from `low` to `high`, labelled with the numbers: 0 and powers of ten."""
-    least, most = linear * math.sinh(low), linear * math.sinh(high)
-    shown = [number for number in _shown(least, most, linear) if least <= number <= most]
+def signed_axis(low: float, high: float, linear: float, *, most: int = 6) -> dict[str, Any]:
+    """Tick settings for an axis of heights from `low` to `high`, labelled with the numbers.
+
+    They are 0 and at most `most` powers of ten of each sign; where fewer than two fit, numbers at equal distances.
+    """
+    least, largest = linear * math.sinh(low), linear * math.sinh(high)
+    shown = [number for number in _shown(least, largest, linear, most) if least <= number <= largest]
     return {"tickvals": [math.asinh(number / linear) for number in shown], "ticktext": [f"{n:.3g}" for n in shown]}
 
 
-def _shown(low: float, high: float, linear: float) -> list[float]:
-    """0 and powers of ten of both signs, at most six of each; where fewer than two fit, numbers at equal distances."""
+def _shown(low: float, high: float, linear: float, most: int) -> list[float]:
     if low == high:
         return [low]
     first, last = (math.floor(math.log10(size)) for size in (linear, max(abs(low), abs(high))))
     powers = range(first + 1, last + 1)
-    sizes = [10.0**power for power in powers][:: 1 + len(powers) // 6]
+    sizes = [10.0**power for power in powers[:: 1 + len(powers) // (most + 1)]]
     return [-size for size in reversed(sizes)] + [0.0] + sizes if len(sizes) > 1 else ticks(low, high)

@@ -19,7 +19,7 @@ WINDOWS = random_windows(6, 17)
 
 
 def with_small_effects():
-    """A model whose last layer's neurons write so little that the loss is linear in them; earlier layers write nothing."""
+    """The last layer's neurons write so little that the loss is linear in them; those of earlier ones write nothing."""
     model = tiny_transformer()
     for layer, block in enumerate(model.blocks):
         block.mlp.W_out.data *= 1e-2 if layer == N_LAYERS - 1 else 0
@@ -156,4 +156,4 @@ def test_units_without_an_effect_can_be_drawn():
         block.mlp.W_out.data = torch.zeros_like(block.mlp.W_out)
     result = calibrate(model, WINDOWS[:2], units=6, importances=("attribution", "abs"))
     assert all_layers(result)["correlation"].isna().all()
-    assert [each.text for each in views.calibration(result).layout.annotations][0] == "attribution: no correlation"
+    assert views.calibration(result).layout.annotations[0].text == "attribution: no correlation"

@@ -11,6 +11,7 @@ from dissect import DissectError, PruneConfig, Run, frontier_table, views
 from tests.support.runs import steps_of
 
 SIDES = ("a", "b")
+ROUNDED = 0.0501  # the table's numbers are to a tenth
 
 
 def run_of(forget, retain, sides=SIDES, intervals=None, **options):
@@ -32,11 +33,11 @@ def test_levels_lie_on_straight_lines_and_seeds_are_one_method():
     # Retain drops in percent: 0, 10, 22, 40 of seed 0, and 0, 2, 22, 22 of seed 1; forget drops: 0, 20, 40, 80 and
     # 0, 40, 60, 80.
     first, second = 0.5 * 20, 40 + (60 - 40) * (5 - 2) / (22 - 2)
-    assert table.loc["mlp abs", "forget drop at 5%"] == pytest.approx((first + second) / 2, abs=0.05)
-    assert table.loc["mlp abs", "sd at 5%"] == pytest.approx(abs(second - first) / 2**0.5, abs=0.05)
-    assert table.loc["mlp abs", "pruned at 5%"] == pytest.approx((0.5 * 10 + (1 + 3 / 20) * 10) / 2, abs=0.05)
+    assert table.loc["mlp abs", "forget drop at 5%"] == pytest.approx((first + second) / 2, abs=ROUNDED)
+    assert table.loc["mlp abs", "sd at 5%"] == pytest.approx(abs(second - first) / 2**0.5, abs=ROUNDED)
+    assert table.loc["mlp abs", "pruned at 5%"] == pytest.approx((0.5 * 10 + (1 + 3 / 20) * 10) / 2, abs=ROUNDED)
     assert table.loc["mlp abs", "forget drop at 20%"] == pytest.approx(
-        (20 + 20 * 10 / 12 + 40 + 20 * 18 / 20) / 2, abs=0.05
+        (20 + 20 * 10 / 12 + 40 + 20 * 18 / 20) / 2, abs=ROUNDED
     )
     assert table.loc["mlp std", "forget drop at 5%"] == pytest.approx(20 + 30 / 4)
     assert pd.isna(table.loc["mlp std", "sd at 5%"])
@@ -76,10 +77,10 @@ def test_the_figure_shows_what_the_table_says():
         left, right = trace(figure, name, "x", "markers"), trace(figure, name, "x2", "lines+markers")
         drops, cuts = ([table.loc[method, f"{what} at {n}%"] for n in levels] for what in ("forget drop", "pruned"))
         assert list(left.x) == list(levels)
-        assert list(left.y) == list(right.y) == pytest.approx(drops, abs=0.05)
-        assert list(right.x) == pytest.approx(cuts, abs=0.05)
+        assert list(left.y) == list(right.y) == pytest.approx(drops, abs=ROUNDED)
+        assert list(right.x) == pytest.approx(cuts, abs=ROUNDED)
     assert list(trace(figure, "mlp abs, 2 seeds", "x", "markers").error_y.array) == pytest.approx(
-        [table.loc["mlp abs", f"sd at {n}%"] for n in (5, 10, 20)], abs=0.05
+        [table.loc["mlp abs", f"sd at {n}%"] for n in (5, 10, 20)], abs=ROUNDED
     )
     assert [shape.x0 for shape in figure.layout.shapes] == [5, 10, 20]
     line = trace(figure, "mlp abs, 2 seeds", "x", "lines")

@@ -24,3 +24,12 @@ def random_scores(n_layers=4, n_units=50, seed=0, site="mlp"):
     generator = torch.Generator().manual_seed(seed)
     forget, retain = (torch.rand(n_layers, n_units, generator=generator, dtype=torch.float64) for _ in range(2))
     return SiteScores(site, "abs", 1e-3, forget / (retain + 1e-3), forget, retain)
+
+
+def signed_scores(n_layers=4, n_units=50, seed=0):
+    """Scores of importances of either sign, most of them small and a few far larger."""
+    generator = torch.Generator().manual_seed(seed)
+    forget, retain = (
+        1e-5 * torch.randn(n_layers, n_units, generator=generator, dtype=torch.float64) ** 5 for _ in range(2)
+    )
+    return SiteScores("mlp", "attribution", 1e-3, forget - retain, forget, retain, "difference")
