@@ -38,6 +38,6 @@ def _shown(low: float, high: float, linear: float, most: int) -> list[float]:
     if low == high:
         return [low]
     first, last = (math.floor(math.log10(size)) for size in (linear, max(abs(low), abs(high))))
-    powers = range(first + 1, last + 1)
-    sizes = [10.0**power for power in powers[:: 1 + len(powers) // (most + 1)]]
-    return [-size for size in reversed(sizes)] + [0.0] + sizes if len(sizes) > 1 else ticks(low, high)
+    step = 1 + max(0, last - first) // (most + 1)
+    sizes = [10.0**power for power in range(last, first, -step)]  # from the largest: small ones stand close to 0
+    return [-size for size in sizes] + [0.0] + sizes[::-1] if len(sizes) > 1 else ticks(low, high)
