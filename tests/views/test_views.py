@@ -207,6 +207,19 @@ def test_specialization_is_the_scores():
     assert np.allclose(np.array(by_index.z), np.maximum(log10, np.log10(low)), atol=1e-6)
 
 
+def test_differences_of_any_size_have_an_axis_of_both_signs():
+    scores = signed_scores()
+    figure = specialization(scores, scores.top(0.1))
+    heat, bars, pruned = figure.data
+    assert np.array_equal(np.sign(np.array(heat.z)), np.sign(np.sort(scores.values.numpy())[:, ::-1]))
+    assert (sum(bars.y), sum(pruned.y)) == (200, 20)
+    assert max(bars.y) < 60  # on a linear axis nearly all are in one bin
+    middle = figure.layout.xaxis2.ticktext.index("0")
+    assert figure.layout.xaxis2.tickvals[middle] == 0
+    told = np.array([[float(text) for text in row] for row in heat.text])
+    assert np.allclose(told, np.sort(scores.values.numpy())[:, ::-1], rtol=6e-3)
+
+
 def test_wide_layers_are_means_of_neighbours():
     scores = random_scores(2, 960)
     heat = specialization(scores, sort=False).data[0]
