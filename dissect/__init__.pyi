@@ -31,6 +31,9 @@ from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.evaluate import evaluate_documents as evaluate_documents
 from .experiments.atlas import atlas as atlas
 from .experiments.atlas_result import Atlas as Atlas
+from .experiments.calibration import Calibration as Calibration
+from .experiments.calibration import calibrate as calibrate
+from .experiments.frontier import frontier_table as frontier_table
 from .experiments.grid import Cluster as Cluster
 from .experiments.grid import Grid as Grid
 from .experiments.run_grid import run_grid as run_grid

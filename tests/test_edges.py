@@ -14,6 +14,7 @@ from dissect.base import storage
 from dissect.cli.main import main
 from dissect.experiments.claims import COLUMNS, claims_table
 from dissect.experiments.cost import cost_table
+from dissect.experiments.frontier import frontier_table
 from dissect.experiments.grid import all_cells
 from dissect.experiments.paper import paper_grids
 from dissect.experiments.tables import summary_table, table_2
@@ -91,6 +92,8 @@ OF_RUNS: dict[str, Callable] = {
     "claims_table": claims_table,
     "compare": views.compare,
     "curves": views.curves,
+    "frontier": views.frontier,
+    "frontier_table": frontier_table,
     "perplexity": views.perplexity,
 }
 

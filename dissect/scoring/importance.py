@@ -29,12 +29,14 @@ class Importance:
         of: Gives it from statistics that hold them.
         meaning: What it is, for figures.
         signed: True where it may be below zero, so that a difference has a meaning and a ratio has none.
+        in_nats: True where it is itself the predicted rise of the mean loss when the unit is cut.
     """
 
     moments: tuple[str, ...]
     of: Callable[[UnitStats], PerUnit]
     meaning: str = ""
     signed: bool = False
+    in_nats: bool = False
 
 
 def _mean(moment: str) -> Callable[[UnitStats], PerUnit]:
@@ -72,14 +74,16 @@ IMPORTANCE: dict[str, Importance] = {
     ),
     # Attribution patching (Nanda 2023; Syed et al. 2310.10348) to zero. Summed over output weights w, SNIP's score
     # w ∂L/∂w (Lee et al. 1810.02340) is the same number.
-    "attribution": Importance(("attribution",), _cost("attribution"), "predicted rise in loss when cut", signed=True),
+    "attribution": Importance(
+        ("attribution",), _cost("attribution"), "predicted rise in loss when cut", signed=True, in_nats=True
+    ),
     "attribution_abs": Importance(("attribution_abs",), _mean("attribution_abs"), "mean |activation × gradient|"),
     # The diagonal of the Fisher information, of gates that are 1: of positions, or of documents' sums as selective
     # synaptic dampening takes it of samples (Foster et al. 2308.07707, equation 3).
     "fisher": Importance(("attribution_sq",), _mean("attribution_sq"), "mean (activation × gradient)²"),
     "fisher_sample": Importance(("sample_sq",), _mean("sample_sq"), "(activation × gradient)² of documents"),
     # Relevance in place of gradients (Rezaei Jafari et al. 2508.21258).
-    "relp": Importance(("relp",), _cost("relp"), "relevance of the unit to the loss", signed=True),
+    "relp": Importance(("relp",), _cost("relp"), "relevance of the unit to the loss", signed=True, in_nats=True),
     "relp_abs": Importance(("relp_abs",), _mean("relp_abs"), "mean |relevance|"),
 }
 

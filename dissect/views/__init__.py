@@ -4,9 +4,11 @@ Every figure takes `theme="light"` or `"dark"`; forget and retain have the same 
 """
 
 from dissect.views.atlas_figure import atlas_figure
+from dissect.views.calibration import calibration
 from dissect.views.compare import compare
 from dissect.views.curves import curves
 from dissect.views.dashboard import dashboard
+from dissect.views.frontier import frontier
 from dissect.views.importance import importance
 from dissect.views.overlap import overlap
 from dissect.views.perplexity import perplexity
@@ -20,9 +22,11 @@ from dissect.views.write_report import write_report
 
 __all__ = [
     "atlas_figure",
+    "calibration",
     "compare",
     "curves",
     "dashboard",
+    "frontier",
     "importance",
     "overlap",
     "perplexity",

@@ -43,12 +43,13 @@ def curves(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
 
 def curve_traces(lines: Sequence[Line]) -> list[go.Scatter]:
     """The diagonal, the bands, one line for each run and thin ones for its further corpora, in percent."""
-    bands = [trace for line in lines for trace in band(line, _boxes(line))]
+    bands = [trace for line in lines for trace in band(line, drop_boxes(line))]
     thin = [_thin(line, name, place) for line in lines for place, name in enumerate(line.run.further)]
     return [_diagonal(lines), *bands, *thin, *(_curve(line) for line in lines)]
 
 
-def _boxes(line: Line) -> list[Box]:
+def drop_boxes(line: Line) -> list[Box]:
+    """The range of both drops at every step, retain on x and forget on y, in percent."""
     across, up = ([(100 * low, 100 * high) for low, high in line.spans(side, "drop")] for side in ("retain", "forget"))
     return list(zip(across, up, strict=True))
 

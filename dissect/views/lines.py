@@ -1,6 +1,6 @@
 """Several runs in one figure: each is a line with a name and a style, on the forget and retain axes of the figure.
 
-Random runs that differ only in their seed are one line, their mean.
+Random runs that differ only in their seed are one line, their mean; other runs too where a figure asks for it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OTHER = {"forget": "retain", "retain": "forget"}
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """A run, or random runs of several seeds, as drawn in a figure.
+    """A run, or runs of several seeds, as drawn in a figure.
 
     Attributes:
         runs: The run, or one for each seed.
@@ -105,14 +105,14 @@ class Line:
         ]
 
 
-def lines_of(runs: Iterable[Run]) -> list[Line]:
-    """The runs as lines of one figure; the first run says what is forgotten.
+def lines_of(runs: Iterable[Run], grouped: Callable[[Sequence[Run]], Sequence[Sequence[Run]]] = by_seed) -> list[Line]:
+    """The runs as lines of one figure, one for each group; the first run says what is forgotten.
 
     Raises:
         DissectError: There is no run, or one has no step yet.
     """
     runs = as_runs(runs)
-    groups = by_seed(runs)
+    groups = grouped(runs)
     firsts = [group[0] for group in groups]
     swapped = [_is_swapped(run, runs[0]) for run in firsts]
     labels = [run.label + " reversed" * swap for run, swap in zip(firsts, swapped, strict=True)]

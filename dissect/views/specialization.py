@@ -23,7 +23,8 @@ def specialization(
 ) -> go.Figure:
     """The score of every unit, a row for each layer, and beside it the distribution of scores; sites below each other.
 
-    In a layer of more than 480 units, a cell is the mean of neighbouring units (of log10, for ratios).
+    In a layer of more than 480 units, a cell is the mean of neighbouring units (of log10, for ratios). Differences have
+    an axis and colours of both signs, about linear around zero.
 
     Args:
         scores: Scores of one site or several.

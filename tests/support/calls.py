@@ -37,6 +37,7 @@ RESULTS = (
     "Repetition",
     "Samples",
     "Summary",
+    "Calibration",
     "WeightEdit",
     "Compensation",
 )
@@ -89,6 +90,7 @@ class Made:
             *(self.run, self.model),
         ]
         self.stability = dissect.stability(self.model, **self._halves(), progress=False)
+        self.calibration = dissect.calibrate(self.model, self.forget, importances="abs", units=2, progress=False)
         corpora = {"a": (self.forget, self.retain), "b": (self.retain, self.retain)}
         self.atlas = dissect.atlas(self.model, corpora, fraction=0.1, progress=False)
         self.cards = dissect.neuron_cards(self.model, [("mlp", 0, 1)], self.forget, self.retain, progress=False)
@@ -236,6 +238,7 @@ class Made:
             "Explorer": (self._move, {"site": "mlp", "importance": "abs", "fraction": 0.1, "strength": 0.5}),
             "Explorer.try_prompt": (lambda prompt: self.explorer.try_prompt(prompt), {"prompt": "the river"}),
             "summary_table": (dissect.summary_table, {"runs": [run]}),
+            "frontier_table": (dissect.frontier_table, {"runs": [run]}),
             "table_2": (dissect.table_2, {"runs": [run]}),
             "neurons": (dissect.neurons, {"scores": scores, "run": run}),
             "units_of": (dissect.units_of, {"table": dissect.neurons(scores)}),
@@ -272,7 +275,7 @@ class Made:
             "views.write_page": (views.write_page, {"figures": [run.figure()], "path": self.folder / "figures.html"}),
             **{
                 f"views.{draw.__name__}": (draw, {"runs": [run], "theme": "light"})
-                for draw in (views.compare, views.curves, views.perplexity)
+                for draw in (views.compare, views.curves, views.frontier, views.perplexity)
             },
             "views.importance": (views.importance, {"scores": scores["mlp"], "fraction": 0.1, "theme": "light"}),
             "views.overlap": (views.overlap, {"masks": {"a": mask}, "theme": "light"}),
@@ -289,6 +292,12 @@ class Made:
                 | dict.fromkeys(LOADING)
                 | self._halves(),
             ),
+            "calibrate": (
+                functools.partial(dissect.calibrate, progress=False),
+                {"model": model, "windows": self.forget, "site": "mlp", "importances": ("abs",), "units": 2}
+                | {"together": 1, "seed": 0, "batch_size": 2},
+            ),
+            "views.calibration": (views.calibration, {"result": self.calibration, "theme": "light"}),
             "atlas": (
                 functools.partial(dissect.atlas, progress=False),
                 {"model": model, "corpora": pairs, "fraction": 0.1, "clusters": 2, "retain": None, "force": False}

@@ -10,6 +10,7 @@ import torch
 
 from dissect import Windows, prune
 from dissect.base.storage import LOCK
+from dissect.data.splits import SIDES
 from dissect.runs.records import Step
 from tests.support.models import D_VOCAB, tiny_transformer
 from tests.support.windows import predictable_windows, random_windows
@@ -64,7 +65,8 @@ def small_run(out, model=None, **changes):
 
 def steps_of(forget, retain, intervals=None):
     """A history with these top-1 accuracies and little else."""
-    metrics = ({"forget": {"top1": f}, "retain": {"top1": r}} for f, r in zip(forget, retain, strict=True))
+    pairs = zip(forget, retain, strict=True)
+    metrics = ({side: {"top1": v, "perplexity": 1.0} for side, v in zip(SIDES, pair, strict=True)} for pair in pairs)
     return [Step(k, 0.1 * k, k, [k], 0.0, each, intervals or {}) for k, each in enumerate(metrics)]
 
 

@@ -37,7 +37,7 @@ from dissect.views import (
 )
 from dissect.views.lines import data_of
 from dissect.views.typed_arrays import packed, unpacked
-from tests.support.figures import FIGURES, random_scores
+from tests.support.figures import FIGURES, random_scores, signed_scores
 from tests.support.models import tiny_transformer
 from tests.support.runs import guessable_sides, small_run
 from tests.support.windows import random_windows
@@ -207,6 +207,19 @@ def test_specialization_is_the_scores():
     assert np.allclose(np.array(by_index.z), np.maximum(log10, np.log10(low)), atol=1e-6)
 
 
+def test_differences_of_any_size_have_an_axis_of_both_signs():
+    scores = signed_scores()
+    figure = specialization(scores, scores.top(0.1))
+    heat, bars, pruned = figure.data
+    assert np.array_equal(np.sign(np.array(heat.z)), np.sign(np.sort(scores.values.numpy())[:, ::-1]))
+    assert (sum(bars.y), sum(pruned.y)) == (200, 20)
+    assert max(bars.y) < 60  # on a linear axis nearly all are in one bin
+    middle = figure.layout.xaxis2.ticktext.index("0")
+    assert figure.layout.xaxis2.tickvals[middle] == 0
+    told = np.array([[float(text) for text in row] for row in heat.text])
+    assert np.allclose(told, np.sort(scores.values.numpy())[:, ::-1], rtol=6e-3)
+
+
 def test_wide_layers_are_means_of_neighbours():
     scores = random_scores(2, 960)
     heat = specialization(scores, sort=False).data[0]
@@ -258,6 +271,45 @@ def test_many_units_are_a_density_and_the_lonely_ones_dots():
         assert 0 < len(dots.x) == units - counts[shown].sum() <= 4_000
         assert counts[shown].min() > counts[~shown].max()  # dots are those of the emptiest cells
     assert len(figure.to_json()) < 2_000_000
+
+
+def test_importances_below_zero_keep_their_sign_and_their_order():
+    scores = signed_scores()
+    figure = importance(scores, fraction=0.1)
+    assert figure.layout.xaxis.type is None  # not logarithmic
+    forget, retain = (side.flatten().numpy() for side in (scores.forget, scores.retain))
+    drawn = [trace(figure, name) for name in ("kept units", "highest scores")]
+    for axis, side, place in (("y", forget, 3), ("x", retain, 4)):
+        heights = np.concatenate([each[axis] for each in drawn])
+        told = np.concatenate([np.array(each.customdata) for each in drawn])
+        units = (told[:, 0] * 50 + told[:, 1]).astype(int)
+        assert np.allclose(told[:, place], side[units], rtol=1e-3, atol=1e-12)
+        assert np.array_equal(np.sign(heights), np.sign(side[units]))
+        assert np.array_equal(np.argsort(heights), np.argsort(side[units]))
+        ticks = figure.layout[f"{axis}axis"]
+        at = dict(zip(ticks.ticktext, ticks.tickvals, strict=True))
+        assert at["0"] == 0
+        assert at["-0.001"] == -at["0.001"] < -at["0.0001"] < 0  # and not squeezed into zero by the largest
+        assert at["0.0001"] > 0.2 * at["0.001"]
+    line = next(each for each in figure.data if each.name.startswith("score ="))
+    scale = scale_of_axis(at)
+    threshold = scores.values.flatten().sort(descending=True).values[19].item()
+    assert np.allclose(scale * np.sinh(np.array(line.y)), threshold + scale * np.sinh(np.array(line.x)))
+
+
+def scale_of_axis(at):
+    """s, where a number x is drawn at asinh(x / s)."""
+    return 0.001 / np.sinh(at["0.001"])
+
+
+def test_a_density_of_importances_below_zero_counts_every_unit():
+    figure = importance(signed_scores(4, 5_000), fraction=0.1)
+    heat, dots = (drawn for drawn in figure.data if drawn.name == "kept units")
+    counts, shown = np.array(heat.customdata), ~np.isnan(np.array(heat.z))
+    assert int(counts.sum()) == 18_000
+    assert 0 < len(dots.x) == 18_000 - counts[shown].sum()
+    assert min(heat.x) < 0 < max(heat.x)
+    assert np.ptp(np.diff(np.array(heat.x))) < 1e-6  # cells of equal size as they are drawn
 
 
 @pytest.mark.parametrize("units", [2, 48, 2_000, 15_000])

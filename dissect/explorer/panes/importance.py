@@ -10,7 +10,8 @@ from plotly import graph_objects as go
 from dissect.explorer.choice import Choice
 from dissect.explorer.panes.pane import LOSES, TALL, float32, pane_plot, titled, with_gaps
 from dissect.style.theme import get_theme
-from dissect.views.importance import density, importance_axis, importance_title, lifted
+from dissect.views.importance import density, importance_title
+from dissect.views.importance_scale import LOG, lifted
 
 FEW, MANY = 2_000, 60_000  # up to FEW units, dots are large; above MANY, a density is drawn
 
@@ -69,7 +70,7 @@ class ImportancePane:
             traces[place] = traces.get(place, {}) | {"visible": shown}
         importance = choice.settings.importance
         axes = {
-            f"{axis}axis": importance_axis(values) | {"title": {"text": importance_title(side, importance)}}
+            f"{axis}axis": LOG.axis(values) | {"title": {"text": importance_title(side, importance)}}
             for axis, side, values in (("x", "retain", retain), ("y", "forget", forget))
         }
         return traces, axes

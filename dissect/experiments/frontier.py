@@ -1,0 +1,82 @@
+"""The frontier of methods: what each forgets at the same cost to what is retained, and how many units that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from dissect.runs.run import Run, as_runs
+from dissect.runs.seeds import by_method, mean_and_sd
+from dissect.runs.summary import drop_at, percent
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+LEVELS = (0.05, 0.10, 0.20)  # retain drops at which methods are compared
+
+
+@dataclass(frozen=True)
+class Operating:
+    """A method at one retain drop: the mean over its runs, all numbers fractions.
+
+    Attributes:
+        drop: The forget drop.
+        drop_sd: Its standard deviation over the seeds; None for one run.
+        cut: The fraction of units that is pruned.
+        cut_sd: Its standard deviation over the seeds; None for one run.
+    """
+
+    drop: float
+    drop_sd: float | None
+    cut: float
+    cut_sd: float | None
+
+
+def operating(runs: Sequence[Run], level: float, *, forget: str = "forget", retain: str = "retain") -> Operating | None:
+    """Runs of one method where their retain drop first reaches `level`; None where one of them never does.
+
+    Between two steps all numbers lie on a straight line. `forget` and `retain` are the runs' names of the two sides.
+    """
+    drops, cuts = [], []
+    for run in runs:
+        retained = run.drops(retain)
+        drop = drop_at(run.drops(forget), retained, level)
+        cut = drop_at([step.pruned for step in run.history], retained, level)
+        if drop is None or cut is None:
+            return None  # a mean of the seeds that get there would flatter the method
+        drops.append(drop)
+        cuts.append(cut)
+    return Operating(fmean(drops), _sd(drops), fmean(cuts), _sd(cuts))
+
+
+def _sd(values: Sequence[float]) -> float | None:
+    return mean_and_sd(values)[1] if len(values) > 1 else None
+
+
+def frontier_table(runs: Iterable[Run]) -> DataFrame:
+    """A row for each method: the forget drop, and the units pruned, at 5%, 10% and 20% retain drop, in percent.
+
+    Runs that differ in nothing but their seed are one method: numbers are means over its `runs`, and `sd` the standard
+    deviation over the seeds (of a sample), empty for one run. A level is where the retain drop first reaches it,
+    between two steps on a straight line; its columns are empty where a run of the method never does.
+
+    Raises:
+        DissectError: There is no run, or one has no step yet.
+    """
+    import pandas
+
+    return pandas.DataFrame([_row(group) for group in by_method(as_runs(runs))])
+
+
+def _row(runs: Sequence[Run]) -> dict[str, Any]:
+    config = runs[0].config
+    row: dict[str, Any] = {"model": config.model, "forget": config.forget, "retain": config.retain}
+    row |= {"method": runs[0].label, "runs": len(runs)}
+    for level in LEVELS:
+        found = operating(runs, level)
+        row[f"forget drop at {level:.0%}"] = found and percent(found.drop)
+        row[f"sd at {level:.0%}"] = found and percent(found.drop_sd)
+        row[f"pruned at {level:.0%}"] = found and percent(found.cut)
+    return row
