@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ class Calibration:
     """
 
     table: pd.DataFrame
-    groups: Sequence[Group]
+    groups: Sequence[Group] = field(repr=False)
     loss: float
     site: str
     model: str

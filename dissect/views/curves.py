@@ -35,7 +35,7 @@ def curves(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
     figure.update_xaxes(title=RETAIN_AXIS)
     figure.update_yaxes(title=FORGET_AXIS)
     drawn = sum(1 + len(line.run.further) for line in lines)
-    note = f"{model_of(runs)} · {data_of(runs)} · ◆ largest difference{bands_note(lines)}"
+    note = f"{model_of(runs)} · {data_of(runs)} · ◆ largest difference{curves_note(lines)}"
     styled(figure, title="Drop of accuracy on forget and retain", note=note, theme=theme, height=500)
     legend_below(figure, bottom=96 + 18 * ((drawn + 2) // 3))
     return figure
@@ -55,10 +55,14 @@ def drop_boxes(line: Line) -> list[Box]:
 
 
 def bands_note(lines: Sequence[Line]) -> str:
-    """What bands and thin lines show, for the end of a figure's note; empty where there are none."""
+    """What bands show, for the end of a figure's note; empty where there are none."""
     kinds = dict.fromkeys(line.band_is for line in lines if line.has_band)
-    bands = f" · bands: {', '.join(kinds)}" if kinds else ""
-    return bands + " · thin lines: further corpora" * any(line.run.further for line in lines)
+    return f" · bands: {', '.join(kinds)}" if kinds else ""
+
+
+def curves_note(lines: Sequence[Line]) -> str:
+    """What bands and thin lines show, likewise."""
+    return bands_note(lines) + " · thin lines: further corpora" * any(line.run.further for line in lines)
 
 
 def _diagonal(lines: Sequence[Line]) -> go.Scatter:

@@ -8,7 +8,7 @@ from plotly import graph_objects as go
 
 from dissect.runs.run import Run
 from dissect.style.theme import get_theme, plain, styled
-from dissect.views.curves import FORGET_AXIS, RETAIN_AXIS, bands_note, curve_traces
+from dissect.views.curves import FORGET_AXIS, RETAIN_AXIS, curve_traces, curves_note
 from dissect.views.dashboard_step import curve_title, ring, slider
 from dissect.views.lines import Line, data_of, lines_of
 from dissect.views.notebook import NotebookFigure
@@ -40,7 +40,7 @@ def dashboard(run: Run, *others: Run, theme: str = "light") -> go.Figure:
     _draw(figure, lines, panels, step, colours)
     title = f"{plain(run.config.model)}: drop of accuracy, and the pruned units by layer"
     height = ABOVE + BELOW + ROW * max(1, len(sites)) - 40 * (len(sites) > 1)
-    styled(figure, title=title, note=data_of([run, *others]) + bands_note(lines), theme=theme, height=height)
+    styled(figure, title=title, note=data_of([run, *others]) + curves_note(lines), theme=theme, height=height)
     _place(figure, height - ABOVE - BELOW)
     _add_slider(figure, slider(lines, panels, step), height - ABOVE - BELOW)
     return figure

@@ -16,17 +16,18 @@ from dissect.views.lines import Line, data_of, lines_of, model_of
 from dissect.views.notebook import NotebookFigure
 
 SYMBOLS = ("circle", "square", "diamond")  # of LEVELS
+FURTHEST = 30  # percent of retain drop; `curves` shows the rest
 
 
 def frontier(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
     """What each method forgets at the same retain drop, and the units that it prunes for that.
 
-    Left, forget drop against retain drop, a line for each method, with vertical lines at 5%, 10% and 20% retain drop.
-    Right, the forget drop at these three against the units pruned (`frontier_table` has the numbers). Runs that differ
-    in nothing but their seed are one method: their mean, with a band from the smallest to the largest, and whiskers of
-    one standard deviation. The band of a single run shows the 95% intervals over documents, where there are any. A
-    method that never reaches a level has no marker there. A run that forgets what the first run retains is called
-    `reversed`.
+    Left, forget drop against retain drop, a line for each method, as far as 30% retain drop, with vertical lines at 5%,
+    10% and 20%. Right, the forget drop at these three against the units pruned (`frontier_table` has the numbers). Runs
+    that differ in nothing but their seed are one method: their mean, with a band from the smallest to the largest, and
+    whiskers of one standard deviation. The band of a single run shows the 95% intervals over documents, where there are
+    any. A method that never reaches a level has no marker there. A run that forgets what the first run retains is
+    called `reversed`.
 
     Raises:
         DissectError: There is no run, or one has no step yet.
@@ -46,11 +47,13 @@ def frontier(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
         figure.add_trace(_cuts(line, reached), row=1, col=2)
     figure.update_layout(shapes=[_guide(level) for level in LEVELS])
     figure.add_traces([_level_key(level, symbol) for level, symbol in zip(LEVELS, SYMBOLS, strict=True)])
-    figure.update_xaxes(title=RETAIN_AXIS, row=1, col=1)
+    least = min(0, *(drop for line in lines for drop in line.drops("retain")))
+    shown = [0, *(100 * level for level in LEVELS), FURTHEST]
+    figure.update_xaxes(title=RETAIN_AXIS, range=[least, FURTHEST], tickvals=shown, showgrid=False, row=1, col=1)
     figure.update_xaxes(title="units pruned (%)", rangemode="tozero", row=1, col=2)
     figure.update_yaxes(title=FORGET_AXIS, row=1, col=1)
     whiskers = " · whiskers: standard deviation over seeds" * any(len(line.runs) > 1 for line in lines)
-    note = f"{model_of(runs)} · {data_of(runs)}{bands_note(lines).partition(' · thin')[0]}{whiskers}"
+    note = f"{model_of(runs)} · {data_of(runs)}{bands_note(lines)}{whiskers}"
     styled(figure, title="What is forgotten at the same retain drop", note=note, theme=theme, height=500)
     legend_below(figure, bottom=96 + 18 * (1 + (len(lines) + 2) // 3))
     return figure

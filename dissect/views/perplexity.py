@@ -11,7 +11,7 @@ from dissect.runs.run import Run, as_runs
 from dissect.style.theme import NEUTRAL, legend_below, styled
 from dissect.style.ticks import log_ticks
 from dissect.views.bands import Box, band
-from dissect.views.curves import bands_note
+from dissect.views.curves import curves_note
 from dissect.views.lines import Line, data_of, lines_of, model_of
 from dissect.views.notebook import NotebookFigure
 
@@ -35,7 +35,7 @@ def perplexity(runs: Iterable[Run], *, theme: str = "light") -> go.Figure:
     figure.update_yaxes(title="forget: perplexity / base model's", type="log")
     figure.update_xaxes(_ticks(retain))
     figure.update_yaxes(_ticks(forget))
-    note = f"{model_of(runs)} · {data_of(runs)}{bands_note(lines)}"
+    note = f"{model_of(runs)} · {data_of(runs)}{curves_note(lines)}"
     styled(figure, title="Perplexity relative to the base model", note=note, theme=theme, height=500)
     legend_below(figure, bottom=96 + 18 * ((len(lines) + 2) // 3))
     return figure
