@@ -35,6 +35,7 @@ from dissect.data.windows import Windows
 
 HELD_BACK = 4  # every fourth window of a side is only measured on
 EVERY = 10  # updates between two measurements
+CAP = 5.0  # nats: the true token is then hardly ever the most likely
 TOKENS = 1024  # of each side in an update
 # A gate whose gradient keeps its sign closes in 20 updates; one that hardly changes the loss (nats) stays.
 ADAM: dict[str, Any] = {"lr": 0.05, "betas": (0.9, 0.98), "eps": 1e-5}
@@ -145,8 +146,8 @@ def learn_gates(
         sites: Names of `SITES`.
         updates: How many updates, each on about 1,024 tokens of each side, forward and back.
         retain_weight: How much the divergence weighs; more keeps more and forgets less.
-        cap: The loss in nats above which a prediction is forgotten and pushed no further; by default the logarithm of
-            the vocabulary's size, a uniform guess.
+        cap: The loss in nats above which a prediction is forgotten and pushed no further; by default 5, a probability
+            of 0.7%, or that of a uniform guess where the vocabulary is small.
         seed: Seed of the order of windows.
         batch_size: Windows in a forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
         progress: Show a progress bar.
@@ -164,7 +165,7 @@ def learn_gates(
             "gates are learned by gradients, which quantized and offloaded weights have not; load the model without "
             "quantization and device_map"
         )
-    cap = math.log(model.cfg.d_vocab) if cap is None else cap
+    cap = min(CAP, math.log(model.cfg.d_vocab)) if cap is None else cap
     check_positive("cap", cap)
     points = {site.name: hook_points(model, site) for site in get_sites(sites)}
     for name, windows in (("forget", forget), ("retain", retain)):
