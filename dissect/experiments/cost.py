@@ -14,9 +14,6 @@ from dissect.base.checks import as_list, check_kind, check_positive, check_whole
 from dissect.base.errors import DissectError, unknown
 from dissect.data.splits import SIDES
 from dissect.runs.config import PruneConfig
-from dissect.scoring.importance import get_importance
-from dissect.scoring.learned import TOKENS
-from dissect.scoring.moments import MOMENTS
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -98,6 +95,10 @@ def run_operations(config: PruneConfig, shape: Shape, *, causal: bool | None = N
     Raises:
         DissectError: A value that no run can have.
     """
+    from dissect.scoring.importance import get_importance  # these import torch, which the command line's help must not
+    from dissect.scoring.learned import TOKENS
+    from dissect.scoring.moments import MOMENTS
+
     config.check()
     blocks = forward_operations(shape, config.context, causal=not shape.masked if causal is None else causal)
     collected = 0 if "random" in config.selector else 1

@@ -26,7 +26,15 @@ from dissect.backend.hooks import Hook, hooked
 from dissect.backend.routing import as_activations
 from dissect.backend.sites import Site, get_site, get_sites, hook_points
 from dissect.backend.targets import Targets, targets_of
-from dissect.base.checks import as_path, check_batch_size, check_kind, check_positive, check_seed, check_whole
+from dissect.base.checks import (
+    as_path,
+    check_batch_size,
+    check_kind,
+    check_model,
+    check_positive,
+    check_seed,
+    check_whole,
+)
 from dissect.base.errors import DissectError, look_up
 from dissect.base.progress import hidden
 from dissect.base.ranks import all_reduce_sum_, sharded, shareable
@@ -142,7 +150,8 @@ def learn_gates(
     Args:
         model: A TransformerLens model; hooks that are on it act before the gates.
         forget: Train windows of the data set to forget.
-        retain: Train windows of the data set to retain.
+        retain: Train windows of the data set to retain. What the unpruned model predicts of them takes d_model numbers
+            of memory for each prediction.
         sites: Names of `SITES`.
         updates: How many updates, each on about 1,024 tokens of each side, forward and back.
         retain_weight: How much the divergence weighs; more keeps more and forgets less.
@@ -156,6 +165,7 @@ def learn_gates(
         DissectError: A number that is out of range, fewer than two windows on a side, weights that are quantized or
             offloaded, a site that the model lacks, windows that it cannot read, or too little memory.
     """
+    check_model(model)
     check_whole("updates", updates, 1)
     check_positive("retain_weight", retain_weight)
     check_seed(seed)
@@ -236,7 +246,7 @@ class _Training:
             targets, _ = self._read(side, windows)
             for name, gates in self.gates.items():
                 if gates.grad is not None:
-                    totals[name] += weight / int(targets.at.sum()) * gates.grad
+                    totals[name] += weight / max(1, int(targets.at.sum())) * gates.grad
         for name, gates in self.gates.items():
             gates.grad = all_reduce_sum_(totals[name])
 
@@ -247,7 +257,9 @@ class _Training:
             gates.requires_grad_(False)
         for side in self.sides:
             targets, total = self._read(side, torch.arange(0, len(side.targets.tokens), HELD_BACK))
-            found.append(float(all_reduce_sum_(torch.tensor(total, dtype=torch.float64))) / int(targets.at.sum()))
+            found.append(
+                float(all_reduce_sum_(torch.tensor(total, dtype=torch.float64))) / max(1, int(targets.at.sum()))
+            )
         for gates in self.gates.values():
             gates.requires_grad_(True)
         return found[0], found[1]

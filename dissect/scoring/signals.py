@@ -207,7 +207,7 @@ def _check_finite(reading: Reading, builders: Builders) -> None:
     if any(bad.values()):
         first = min(layer for layers in bad.values() for layer in layers)
         hooks = {hook for (hook, _), layers in bad.items() if first in layers}
-        sites = " and ".join(repr(site.name) for hook, site in reading.sites.items() if hook in hooks)
+        sites = " and ".join(repr(site.name) for hook, site in reversed(list(reading.sites.items())) if hook in hooks)
         forward = any(layers for (_, signal), layers in bad.items() if signal in FORWARD)
         what = "activations" if forward else "activations times gradients"
         raise not_finite(f"{what} of site {sites} are not finite in layer {first}, the first such layer")

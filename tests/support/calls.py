@@ -76,6 +76,8 @@ class Made:
         )
         self.mask.save(folder / "good-mask")
         dissect.second_moments(self.model, self.retain, progress=False).save(folder / "good-moments")
+        self.gates = dissect.learn_gates(self.model, self.forget, self.retain, updates=1, progress=False)
+        self.gates.save(folder / "good-gates")
         self.for_loaded = dissect.load_windows(self.text, self.loaded, tokens=50, context=16)
         self.misfits = [
             Windows.from_tokens(torch.full((2, 3), 10**9)),
@@ -110,7 +112,7 @@ class Made:
         pairs = {side: (windows, windows) for side, windows in sides.items()}
         cut = {"model": model, "mask": mask, "value": "mean", "stats": self.stats[1], "gain": 0.5, "compensation": None}
         moments = dissect.second_moments(model, self.retain, progress=False)
-        predicted = cut | {"value": "zero", "compensation": dissect.compensate(moments, mask & Mask.none(model, "mlp"))}
+        predicted = cut | {"value": "zero", "compensation": dissect.compensate(moments, mask)}
         options = dict.fromkeys(("eps", "match", "eval_tokens", "dtype", "device", "batch_size", *LOADING))
         flags = dict.fromkeys(("svd", "force", "kl", "first_position"), False) | {"iterative": True}
         choices = {
@@ -181,6 +183,9 @@ class Made:
                 {"model": model, "windows": self.forget, "sites": "mlp", "batch_size": 2},
             ),
             "compensate": (dissect.compensate, {"moments": moments, "mask": mask, "ridge": 0.1}),
+            "Gates[]": (self.gates.__getitem__, {"site": "mlp"}),
+            "Gates.save": (self.gates.save, {"path": self.folder / "gates"}),
+            "Gates.load": (dissect.Gates.load, {"path": self.folder / "good-gates"}),
             "SecondMoments[]": (moments.__getitem__, {"site": "mlp"}),
             "SecondMoments.save": (moments.save, {"path": self.folder / "moments"}),
             "SecondMoments.load": (dissect.SecondMoments.load, {"path": self.folder / "good-moments"}),
