@@ -32,7 +32,7 @@ from dissect.runs.inputs import describe, model_record
 from dissect.scoring.at_random import random_units
 from dissect.scoring.collect import collect
 from dissect.scoring.combine import parse_combiner
-from dissect.scoring.entropy import entropy
+from dissect.scoring.entropy import check_spreads, entropy
 from dissect.scoring.importance import get_importance
 from dissect.scoring.masks import Mask
 from dissect.scoring.scores import check_importance, count_of, score
@@ -58,7 +58,7 @@ class Choice:
         check_fraction(self.fraction)
         check_eps(self.eps)
         parse_combiner(self.combine)
-        get_importance(self.importance)
+        check_spreads(self.importance)
         check_importance(self.importance, get_site(self.site), force=self.force)
         check_name("way to score heads", self.head, get_args(HeadScore))
         if self.retain is not None:

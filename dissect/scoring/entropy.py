@@ -85,17 +85,27 @@ class Entropy:
         return Mask({self.site: chosen.reshape(values.shape)})
 
 
+def check_spreads(importance: str) -> None:
+    """Raise `DissectError` for an importance that can be below zero: it is no mass to be spread over corpora."""
+    if get_importance(importance).signed:
+        raise DissectError(
+            f"importance {importance!r} can be below zero, so it has no entropy; take one that cannot, such as abs or "
+            "attribution_abs"
+        )
+
+
 def entropy(stats: Mapping[str, Stats], *, site: str = "mlp", importance: str = "abs", force: bool = False) -> Entropy:
     """How the importance of every unit of a site is spread over corpora, from their statistics alone.
 
     Args:
         stats: The statistics of each corpus, by name.
         site: A name of `SITES` that was collected; a head's importance is the mean of its neurons'.
-        importance: A name of `IMPORTANCE`; `freq` for LAPE.
+        importance: A name of `IMPORTANCE` that is never below zero; `gate` for LAPE (`freq` where nothing is gated).
         force: Allow `freq` on attention sites.
 
     Raises:
-        DissectError: There are fewer than two corpora, they are of two models, or an importance is not finite.
+        DissectError: There are fewer than two corpora, they are of two models, the importance can be below zero, or it
+            is not finite.
     """
     check_kind("stats", stats, Mapping, "statistics by the name of their corpus")
     for name, part in stats.items():
@@ -104,6 +114,7 @@ def entropy(stats: Mapping[str, Stats], *, site: str = "mlp", importance: str = 
         raise DissectError(f"entropy is over two corpora or more, got {len(stats)}; give statistics of another one")
     where = get_site(site)
     check_importance(importance, where, force=force)
+    check_spreads(importance)
     found = {str(name): get_importance(importance).of(part[where.name]) for name, part in stats.items()}
     check_finite(where, importance, found)
     if len(shapes := {tuple(values.shape) for values in found.values()}) > 1:

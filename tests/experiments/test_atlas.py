@@ -211,6 +211,7 @@ def test_one_corpus_is_refused_before_anything_is_done(monkeypatch):
         (None, {"site": "mpl"}, "unknown site 'mpl'"),
         (None, {"importance": "max"}, "unknown importance 'max'"),
         (None, {"importance": "freq", "site": "value"}, "says little there"),
+        (None, {"importance": "attribution", "combine": "difference"}, "below zero, so it has no entropy"),
         (None, {"combine": "sum"}, "unknown combiner 'sum'"),
         (None, {"clusters": 0}, "clusters must be a whole number, 1 or more, got 0"),
         (None, {"context": 1}, "context must be a whole number, 2 or more, got 1"),

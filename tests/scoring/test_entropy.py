@@ -59,6 +59,7 @@ def test_heads_have_the_mean_of_their_neurons():
         ({"a": stats_of(1), "b": stats_of(math.inf)}, {}, "importance 'abs' to b is not finite in layer 0"),
         ({"a": stats_of(1), "b": stats_of(1)}, {"importance": "freq"}, "but not 'positive'"),
         ({"a": stats_of(1), "b": stats_of(1)}, {"importance": "freq", "site": "value"}, "says little there"),
+        ({"a": stats_of(1), "b": stats_of(1)}, {"importance": "attribution"}, "below zero, so it has no entropy"),
         ({"a": stats_of(1), "b": stats_of(1)}, {"site": "mpl"}, "unknown site 'mpl'"),
     ],
 )
