@@ -33,7 +33,7 @@ LATER = {
     "compensate": None,
     "ridge": 0.1,
     "updates": 60,
-    "retain_weight": 4.0,
+    "retain_weight": 10.0,
     "also": (),
     **dict.fromkeys(LOADING),
 }
@@ -112,7 +112,7 @@ class PruneConfig:
     compensate: Compensate | None = None
     ridge: float = 0.1
     updates: int = 60
-    retain_weight: float = 4.0
+    retain_weight: float = 10.0
     svd: bool = False
     force: bool = False
     also: tuple[str, ...] = ()

@@ -135,7 +135,7 @@ def learn_gates(
     *,
     sites: str | Iterable[str] = "mlp",
     updates: int = 60,
-    retain_weight: float = 4.0,
+    retain_weight: float = 10.0,
     cap: float | None = None,
     seed: int = 0,
     batch_size: int | None = None,
