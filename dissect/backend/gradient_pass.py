@@ -103,7 +103,7 @@ def _loss_gradient(
     """The summed loss of some predictions, and its gradient at the final residual stream: some rows at a time."""
     plan, found, total, size = plan_of(model), [], 0.0, logits_per_slice(rows)
     for few in torch.arange(len(rows), device=rows.device).split(ROWS_PER_PRODUCT):
-        leaf = rows[few].detach().requires_grad_()
+        leaf = rows[few].detach().requires_grad_(rows.requires_grad)
         logits = raw_logits(model, leaf, plan)
         with torch.no_grad():
             others = repeat(None) if base is None else raw_logits(model, base[few], plan).split(size)
@@ -114,7 +114,8 @@ def _loss_gradient(
             losses, slope = _loss(some, true, other, soft_cap(model))
             out.copy_(slope.mul_((losses < cap)[:, None]))
             total += float(losses.clamp(max=cap).double().sum())
-        found.append(torch.autograd.grad(logits, leaf, gradient)[0])
+        if rows.requires_grad:  # else the loss alone is wanted
+            found.append(torch.autograd.grad(logits, leaf, gradient)[0])
     return total, torch.cat(found) if found else torch.zeros_like(rows)
 
 
