@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
+from psutil import virtual_memory
 from torch import Tensor
 
 from dissect.backend.anatomy import soft_cap
@@ -22,9 +23,13 @@ from dissect.backend.forward import ROWS_PER_PRODUCT, Part, logits_per_slice, pl
 from dissect.backend.hooked_pass import Reader, Reporting, hooked_pass
 from dissect.backend.targets import Targets
 
+FRACTION_OF_MEMORY = 1 / 4
+
 
 def with_gradient(z: Tensor, take: Callable[[Tensor, Tensor], None]) -> None:
     """Ask, in a reader, for a batch's gradient: `take(z, g)` is called on the way back, g in the shape of z."""
+    if not torch.is_grad_enabled():  # the first run of a checkpointed block
+        return
     if not z.requires_grad:
         z.requires_grad_()
     values = z.detach()  # z itself would hold the hook that holds it
@@ -62,7 +67,7 @@ def read_gradients(
     options = {"counted": targets.at, "reporting": reporting, "gradients": True}
     with (
         frozen(model),
-        differentiable(relevance=relevance),
+        differentiable(relevance=relevance, checkpointed=keeps_too_much(model, targets, parts)),
         hooked_pass(model, targets, parts, readers, **options) as batches,
     ):
         for batch in batches:
@@ -72,6 +77,19 @@ def read_gradients(
             if rows.requires_grad:
                 rows.backward(gradient)
     return total
+
+
+def keeps_too_much(model: Any, targets: Targets, parts: list[Part]) -> bool:
+    """True where what the largest part keeps for the way back would take more than a fraction of the memory.
+
+    It goes by all memory, not by what is free now, so that a pass is the same when it is repeated.
+    """
+    cfg, device = model.cfg, torch.device(model.cfg.device)
+    tokens = max((targets.tokens[part].numel() for part in parts), default=0)
+    kept = tokens * cfg.n_layers * cfg.dtype.itemsize * (8 * cfg.d_model + 5 * (cfg.d_mlp or 0))
+    is_gpu = device.type == "cuda"
+    memory = torch.cuda.get_device_properties(device).total_memory if is_gpu else virtual_memory().total
+    return kept > FRACTION_OF_MEMORY * memory
 
 
 def _rows_of_parts(

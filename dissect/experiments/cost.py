@@ -96,6 +96,7 @@ def run_operations(config: PruneConfig, shape: Shape, *, causal: bool | None = N
         DissectError: A value that no run can have.
     """
     from dissect.scoring.importance import get_importance  # these import torch, which the command line's help must not
+    from dissect.scoring.integrated import N_STEPS
     from dissect.scoring.learned import TOKENS
     from dissect.scoring.moments import MOMENTS
 
@@ -114,7 +115,11 @@ def run_operations(config: PruneConfig, shape: Shape, *, causal: bool | None = N
     # twice: both of their factors have one.
     way_back = 2 * blocks - 2.0 * shape.n_layers * _layer_parameters(shape)
     back = 0.0
-    if any(MOMENTS[moment].has_gradient for moment in get_importance(config.importance).moments):
+    moments = [MOMENTS[moment] for moment in get_importance(config.importance).moments]
+    if any(moment.signal == "integrated" for moment in moments):  # half of the way back, on average of all layers
+        passes = shape.n_layers * N_STEPS
+        back = passes * collected * config.tokens * len(SIDES) * (blocks + way_back / 2 + 2 * head)
+    elif any(moment.has_gradient for moment in moments):
         back = collected * config.tokens * len(SIDES) * (way_back + 2 * head)
     if config.selector == "learned":
         read = config.context * max(1, TOKENS // config.context)

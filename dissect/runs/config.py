@@ -51,11 +51,11 @@ class PruneConfig:
         site: Where units are pruned: mlp, value, pre_out or head; or several, each with its own fraction and ranked by
             itself: mlp=0.02,pre_out=0.01.
         importance: abs, rms, std, freq or sqrt (the paper's); mean, gate or wanda; or, of gradients, attribution,
-            attribution_abs, fisher, fisher_sample, relp or relp_abs.
+            attribution_abs, fisher, fisher_sample, relp, relp_abs or integrated (4 passes for each layer).
         eps: Added to the retain importance in the score; the paper's value for the site if not given.
         combine: How the importances to forget and to retain become the score: ratio, difference, distance,
             normalized_difference, set_difference or threshold; the last two with a number if it is not the default, as
-            threshold=10. Importances that can be below zero (mean, attribution, relp) take difference, distance or
+            threshold=10. Importances that can be below zero (mean, attribution, relp, integrated) take difference, distance or
             set_difference.
         fraction: How many units each step prunes, as a fraction of all units of the site, in (0, 1].
         steps: Number of pruning steps; all of them together prune at most all units.

@@ -11,8 +11,9 @@ from torch import Tensor
 from dissect.backend.forward import check_readable
 from dissect.backend.sites import get_sites
 from dissect.backend.weights import written_norms
-from dissect.base.checks import check_kind
+from dissect.base.checks import check_kind, check_whole
 from dissect.data.windows import Windows
+from dissect.scoring.integrated import MOST_NODES, N_STEPS
 from dissect.scoring.moments import known_moments
 from dissect.scoring.signals import Reading, check_signals, read_signals
 from dissect.scoring.stats import Stats, UnitStats
@@ -25,6 +26,7 @@ def collect(
     sites: str | Iterable[str] = ("mlp", "value", "pre_out"),
     moments: Iterable[str] | None = None,
     first_position: bool = False,
+    n_steps: int = N_STEPS,
     batch_size: int | None = None,
     progress: bool = True,
 ) -> Stats:
@@ -42,6 +44,8 @@ def collect(
         first_position: Count activations at the first position too of each window of which anything counts, as the
             paper's authors do. Attention rests there when it looks for nothing, and some neurons are active there
             alone: without it their scores know nothing of what they do.
+        n_steps: For the moment `integrated`, at how many points on the way from zero each layer's gradient is taken (of
+            Gauss and Legendre). Every point of every layer is a pass forward and back.
         batch_size: Windows per forward pass; by default about 2,048 tokens on a CPU, more on a GPU, fewer where memory
             is short.
         progress: Show a progress bar (of the main rank's part, inside `distributed`).
@@ -58,10 +62,11 @@ def collect(
     """
     check_readable(model, windows)
     check_kind("first_position", first_position, bool, "True or False")
+    check_whole("n_steps", n_steps, 1, MOST_NODES)
     names, chosen = known_moments(moments), get_sites(sites)
     counted = with_first(windows.keep) if first_position else windows.keep
     by_hook = {site.hook: site for site in reversed(chosen)}  # sites that are read at one hook point share their sums
-    reading = Reading(windows, by_hook, names, counted)
+    reading = Reading(windows, by_hook, names, counted, n_steps)
     check_signals(model, reading)
     found, count = read_signals(model, reading, batch_size=batch_size, progress=progress), int(counted.sum())
     if "weight" in names:

@@ -85,6 +85,10 @@ IMPORTANCE: dict[str, Importance] = {
     # Relevance in place of gradients (Rezaei Jafari et al. 2508.21258).
     "relp": Importance(("relp",), _cost("relp"), "relevance of the unit to the loss", signed=True, in_nats=True),
     "relp_abs": Importance(("relp_abs",), _mean("relp_abs"), "mean |relevance|"),
+    # Integrated gradients of each layer by itself (Dhamdhere et al. 1805.12233), see `dissect.scoring.integrated`.
+    "integrated": Importance(
+        ("integrated",), _cost("integrated"), "integrated rise in loss when cut", signed=True, in_nats=True
+    ),
 }
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from dissect.base.checks import as_list
 from dissect.base.errors import DissectError, look_up
 
-Signal = Literal["activation", "gate", "attribution", "sample", "relevance", "weight"]
+Signal = Literal["activation", "gate", "attribution", "sample", "relevance", "integrated", "weight"]
 Sums = dict[str, Callable[[Tensor, Tensor], Tensor]]
 
 # Each sums a function of the signal over positions. It gets float32 (or better), `position *unit`, some at a
@@ -43,7 +43,7 @@ class Moment:
     Attributes:
         signal: What is summed: `activation` z; `gate`, what the activation function of a feed-forward neuron gets;
             `attribution` z g; `sample`, z g summed over the positions of a document in a window; `relevance`, z g with
-            g by RelP's rules; `weight`, the norm of what 1 of activation writes, once a position.
+            g by RelP's rules; `integrated`, z times the mean of g on the way from zero to z; `weight`, the norm of what 1 of activation writes, once a position.
         sum: The name of one of `SUMS`.
     """
 
@@ -58,7 +58,7 @@ class Moment:
     @property
     def has_gradient(self) -> bool:
         """True for moments that take a backward pass."""
-        return self.signal in ("attribution", "sample", "relevance")
+        return self.signal in ("attribution", "sample", "relevance", "integrated")
 
     @property
     def can_be_negative(self) -> bool:
@@ -75,6 +75,7 @@ MOMENTS: dict[str, Moment] = {
     "sample_sq": Moment("sample", "sum_sq"),
     "relp": Moment("relevance", "sum"),
     "relp_abs": Moment("relevance", "sum_abs"),
+    "integrated": Moment("integrated", "sum"),
     "weight": Moment("weight", "sum"),
 }
 OF_ACTIVATIONS = tuple(name for name, moment in MOMENTS.items() if moment.signal == "activation")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dissect.backend import fast
 from dissect.backend.anatomy import is_masked, weights_are_read
+from dissect.backend.fast.rules import is_second_run
 from dissect.backend.finite import not_finite
 from dissect.backend.forward import Part
 from dissect.backend.gradient_pass import read_gradients, with_gradient
@@ -23,11 +24,13 @@ from dissect.backend.targets import targets_of
 from dissect.base.errors import DissectError
 from dissect.data.windows import Windows
 from dissect.scoring.builder import StatsBuilder
+from dissect.scoring.integrated import N_STEPS, along_paths
 from dissect.scoring.moments import MOMENTS, Signal
 
 FORWARD: tuple[Signal, ...] = ("activation", "gate")
 BACKWARD: tuple[Signal, ...] = ("attribution", "sample")
 RELEVANCE: tuple[Signal, ...] = ("relevance",)
+INTEGRATED: tuple[Signal, ...] = ("integrated",)
 
 Builders = dict[tuple[str, Signal], StatsBuilder]
 """By hook point (as a site names it) and signal."""
@@ -43,12 +46,14 @@ class Reading:
         names: The moments.
         counted: The positions at which activations count. Gradients count at every position that the loss depends on:
             a cut acts there too.
+        n_steps: Nodes of the integral, for integrated gradients.
     """
 
     windows: Windows
     sites: Mapping[str, Site]
     names: tuple[str, ...]
     counted: Bool[Tensor, "window position"]
+    n_steps: int = N_STEPS
 
     def sums(self, signal: Signal) -> dict[str, str]:
         """The sums of a signal that are wanted, by the names of their moments."""
@@ -94,6 +99,7 @@ def read_signals(
         builders = _read(model, reading, signals, batch_size=batch_size, progress=progress)
         for builder in builders.values():
             builder.add_ranks()
+        _check_reached(model, reading, builders)
         _check_finite(reading, builders)
         for (hook, signal), builder in builders.items():
             found[hook] |= dict(zip(reading.sums(signal), builder.finish().moments.values(), strict=True))
@@ -106,8 +112,8 @@ def _passes(model: Any, reading: Reading) -> list[tuple[Signal, ...]]:
     def wanted(group: tuple[Signal, ...]) -> tuple[Signal, ...]:
         return tuple(signal for signal in group if reading.sums(signal))
 
-    forward, back = wanted(FORWARD), [signals for signals in map(wanted, (BACKWARD, RELEVANCE)) if signals]
-    if back and not is_masked(model):
+    forward, back = wanted(FORWARD), [signals for signals in map(wanted, (BACKWARD, RELEVANCE, INTEGRATED)) if signals]
+    if back and back[0] != INTEGRATED and not is_masked(model):
         return [(*forward, *back[0]), *back[1:]]
     return [*([forward] if forward else []), *back]
 
@@ -124,6 +130,9 @@ def _read(
         readers = _readers(model, reading, builders)
         if targets is None:
             read_all(model, windows, parts, readers, counted=counted, reporting=reporting)
+        elif signals == INTEGRATED:
+            for point, reader, factor in along_paths(readers, reading.n_steps, progress=progress):
+                read_gradients(model, targets, parts, [(point, partial(reader, factor=factor))], reporting=Reporting())
         else:
             relevance = "relevance" in signals
             read_gradients(model, targets, parts, readers, relevance=relevance, reporting=reporting)
@@ -144,6 +153,8 @@ def _readers(model: Any, reading: Reading, builders: Builders) -> Iterator[tuple
 
 
 def _add_activations(reading: Reading, builder: StatsBuilder, layer: int, z: Tensor, units: Units, part: Part) -> None:
+    if is_second_run():
+        return
     z, keep = z.detach(), reading.counted[part]
     if isinstance(units, Routing):
         builder.update_rows(layer, *units.kept(z, keep), int(keep.sum()))
@@ -151,8 +162,11 @@ def _add_activations(reading: Reading, builder: StatsBuilder, layer: int, z: Ten
         builder.update(layer, _kept(z, keep), units)
 
 
-def _add_products(reading: Reading, builder: StatsBuilder, layer: int, z: Tensor, units: Units, part: Part) -> None:
+def _add_products(
+    reading: Reading, builder: StatsBuilder, layer: int, z: Tensor, units: Units, part: Part, factor: float = 1.0
+) -> None:
     def add(z: Tensor, gradient: Tensor) -> None:
+        gradient = gradient if factor == 1 else factor * gradient
         if isinstance(units, Routing):
             builder.update_rows(layer, z, units, reading.counted[part].numel(), times=gradient)
         else:
@@ -184,6 +198,7 @@ READERS: dict[Signal, Callable[..., None]] = {
     "gate": _add_activations,
     "attribution": _add_products,
     "relevance": _add_products,
+    "integrated": _add_products,
     "sample": _add_samples,
 }
 
@@ -200,6 +215,15 @@ def _kept(z: Float[Tensor, "window position *read"], keep: Tensor) -> Float[Tens
         if keep[:, start:].all() and not keep[:, :start].any():
             return z[:, start:]
     return z[keep.to(z.device)][None]
+
+
+def _check_reached(model: Any, reading: Reading, builders: Builders) -> None:
+    """Raise `DissectError` where a gradient that is asked for never came: its sums would be zero, and look like others."""
+    for (hook, signal), builder in builders.items():
+        if signal in FORWARD or builder.counts.all() or not targets_of(model, reading.windows).at.any():
+            continue
+        layer, site = int((builder.counts == 0).int().argmax()), reading.sites[hook].name
+        raise DissectError(f"no gradient reaches site {site!r} in layer {layer}; take moments of activations alone")
 
 
 def _check_finite(reading: Reading, builders: Builders) -> None:

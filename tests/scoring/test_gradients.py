@@ -222,6 +222,32 @@ def test_pruned_neurons_have_none():
     assert quick["mlp"]["attribution_abs"][~mask["mlp"]].all()
 
 
+def test_pruned_neurons_that_nothing_is_read_beside():
+    """No other reader makes the stream before them have a gradient."""
+    model, windows = tiny_transformer(gated_mlp=True, act_fn="silu"), random_windows()
+    names = [*NAMES, "relp", "integrated"]
+    mask = dissect.Mask({"mlp": torch.rand(3, 20, generator=torch.Generator().manual_seed(0)) < 0.4})
+    with dissect.ablated(model, mask):
+        alone = collected(model, windows, names, "mlp")["mlp"]
+        others = collected(model, windows, names)["mlp"]
+        with fast.disabled():
+            plain = collected(model, windows, NAMES, "mlp")["mlp"]
+    for name in names:
+        torch.testing.assert_close(alone[name], others[name], **EXACT)
+        assert alone[name][~mask["mlp"]].all()
+    for name in NAMES:
+        torch.testing.assert_close(alone[name], plain[name], **EXACT)
+
+
+def test_a_gradient_that_never_comes_is_no_zero():
+    """A module that cuts the graph: what comes before it has no gradient, and its sums would be zero."""
+    model, windows = tiny_transformer(), random_windows()
+    model.blocks[1].hook_resid_post.add_perma_hook(lambda x, hook: x.detach())
+    with pytest.raises(DissectError, match=r"no gradient reaches site 'mlp' in layer 0"):
+        collected(model, windows, ["attribution"], "mlp")
+    assert collected(model, windows, ["sum"], "mlp")["mlp"]["sum"].any()
+
+
 def test_what_cannot_be_had_is_refused_before_the_pass(monkeypatch):
     model, windows = tiny_transformer(), random_windows()
     monkeypatch.setattr(type(model), "forward", None)
@@ -253,3 +279,68 @@ def test_masked_models(tmp_path):
     loss.backward()
     total = torch.stack([(block.mlp.W_out * block.mlp.W_out.grad).sum(1) for block in model.blocks])
     torch.testing.assert_close(stats["mlp"]["attribution"], total.double(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_integrated_gradients_of_a_layer_add_up_to_its_cut(site):
+    """Completeness (Sundararajan et al. 1703.01365): all units' predictions together are what cutting them all costs."""
+    model, windows = tiny_transformer(), random_windows()
+    loss = dissect.evaluate(model, windows, progress=False)["loss"]
+    stats = dissect.collect(model, windows, sites=site, moments=["integrated", "attribution"], n_steps=16)
+    for layer in range(3):
+        mask = torch.zeros(get_site(site).mask_shape(model.cfg), dtype=torch.bool)
+        mask[layer] = True
+        with dissect.ablated(model, dissect.Mask({site: mask})):
+            rise = dissect.evaluate(model, windows, progress=False)["loss"] - loss
+        totals = {
+            name: float(dissect.IMPORTANCE[name].of(stats[site])[layer].sum()) for name in ("integrated", "attribution")
+        }
+        assert totals["integrated"] == pytest.approx(rise, abs=1e-4)
+        assert abs(totals["attribution"] - rise) > 1e-3
+
+
+def test_integrated_gradients_against_autograd():
+    model, windows = tiny_transformer(), random_windows()
+    nodes = (0.5 - 0.5 / 3**0.5, 0.5 + 0.5 / 3**0.5)  # Gauss and Legendre's two on [0, 1], of equal weight
+    hook = get_site("mlp").hook
+    wanted = []
+    for layer in range(3):
+        scaled = []
+        for share in nodes:
+            model.add_hook(hook.format(layer=layer), lambda z, hook, share=share: share * z)
+            scaled.append(products(model, windows, hook)[layer].sum((0, 1)) / share)
+            model.reset_hooks()
+        wanted.append(sum(scaled) / 2)
+    options = {"sites": "mlp", "n_steps": 2, "progress": False}
+    for batch_size in (1, 4):
+        found = dissect.collect(model, windows, moments=["sum", "integrated"], batch_size=batch_size, **options)
+        torch.testing.assert_close(found["mlp"]["integrated"], torch.stack(wanted), **EXACT)
+    plain = collected(model, windows, ["sum"], "mlp")
+    torch.testing.assert_close(found["mlp"]["sum"], plain["mlp"]["sum"], **EXACT)
+
+
+@pytest.mark.parametrize("n_steps", [0, 65])
+def test_integrals_of_no_or_too_many_nodes_are_refused(n_steps):
+    with pytest.raises(DissectError, match=rf"n_steps.*{n_steps}"):
+        dissect.collect(tiny_transformer(), random_windows(), moments=["integrated"], n_steps=n_steps)
+
+
+def test_a_checkpointed_pass_gives_the_same(monkeypatch):
+    """Each block runs twice, activations are summed once, and gates and pruned neurons act both times."""
+    model, windows = tiny_transformer(gated_mlp=True, act_fn="silu"), random_windows()
+    names = ["sum", "gate_positive", *NAMES, "relp", "integrated"]
+    mask = dissect.Mask({"mlp": torch.rand(3, 20, generator=torch.Generator().manual_seed(0)) < 0.4})
+
+    def everything():
+        gates = dissect.learn_gates(model, windows, windows, updates=2, progress=False)
+        with dissect.ablated(model, mask):
+            return collected(model, windows, names, "mlp")["mlp"], gates["mlp"]
+
+    (plain, gates), entered = everything(), []
+    monkeypatch.setattr("dissect.backend.gradient_pass.FRACTION_OF_MEMORY", 0)
+    model.blocks[2].hook_resid_post.add_perma_hook(lambda z, hook: entered.append(torch.is_grad_enabled()))
+    checkpointed, gates_again = everything()
+    assert 0 < entered.count(True) == entered.count(False) - 1  # once for what the unpruned model predicts
+    for name in names:
+        torch.testing.assert_close(checkpointed[name], plain[name], **EXACT)
+    torch.testing.assert_close(gates_again, gates, **EXACT)

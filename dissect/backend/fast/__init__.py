@@ -24,7 +24,7 @@ from torch.utils.hooks import RemovableHandle
 
 from dissect.backend.fast.blocks import Step, quick_block, quick_norm, why_not_quick
 from dissect.backend.fast.positions import looks_back_only, up_to_the_last
-from dissect.backend.fast.rules import is_differentiable
+from dissect.backend.fast.rules import is_differentiable, through
 from dissect.backend.fast.support import Hooked, follows_its_class, hooked_modules, is_plain_decoder, observed
 
 _enabled: ContextVar[bool] = ContextVar("dissect.backend.fast", default=os.environ.get("DISSECT_FAST", "1") != "0")
@@ -106,7 +106,7 @@ def run_blocks(
         return None
     for block, planned in zip(model.blocks, plan.blocks, strict=True):
         run = planned if plan.holds() else quick_block(block, hooked_modules(block))
-        residual = run(residual)
+        residual = through(run, residual)
     return residual
 
 

@@ -47,11 +47,11 @@ def _of_some(mlp: Any, left: Int64[Tensor, " left"], padded: Int64[Tensor, " wid
     """As `_of_all`, where all neurons but `left` are zero; `padded` has these and others, which add nothing."""
     post = _activations(mlp, x, padded)
     kept = post[..., : len(left)]
-    if torch.is_grad_enabled():  # a slice has a gradient only where it is what the product gets
-        post = torch.cat([kept, post[..., len(left) :]], -1)
     for hook in hooks_if_all_ours(mlp.hook_post) or ():
         if isinstance(hook, Read):
             hook.take(kept, left)
+    if torch.is_grad_enabled():  # a slice has a gradient only where it is what the product gets
+        post = torch.cat([kept, post[..., len(left) :]], -1)
     rows = mlp.W_out.index_select(0, padded)
     rows[len(left) :] = 0
     return functional.linear(post, rows.T, mlp.b_out)

@@ -1,8 +1,11 @@
-"""How a gradient passes through what is not linear: as it is, or by the rules of RelP.
+"""How a gradient passes through what is not linear, as it is or by the rules of RelP, and what is kept for it.
 
 RelP keeps relevance (activation times gradient) the same from layer to layer, where the plain gradient of a saturated
 softmax or a normalized stream vanishes: norms and attention patterns are held constant, an activation function is
 replaced by its slope f(x)/x, and each factor of a gate gets half (Rezaei Jafari et al. 2508.21258).
+
+A checkpointed pass (Chen et al. 1604.06174) keeps the residual stream between blocks alone. Each block is run without
+gradients, and once more, with them, on the way back.
 """
 
 from __future__ import annotations
@@ -10,31 +13,57 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-_relevance: ContextVar[bool | None] = ContextVar("dissect.backend.fast.rules", default=None)
+
+@dataclass(frozen=True)
+class _Rules:
+    differentiable: bool = False
+    relevance: bool = False
+    checkpointed: bool = False
+
+
+_rules: ContextVar[_Rules] = ContextVar("dissect.backend.fast.rules", default=_Rules())  # noqa: B039 (it is frozen)
 
 
 @contextmanager
-def differentiable(*, relevance: bool = False) -> Iterator[None]:
-    """Inside the `with` block the quick pass is taken with gradients too, which have RelP's rules with `relevance`."""
-    token = _relevance.set(relevance)
+def differentiable(*, relevance: bool = False, checkpointed: bool = False) -> Iterator[None]:
+    """Inside the `with` block the quick pass is taken with gradients too, which have RelP's rules with `relevance`.
+
+    With `checkpointed` it keeps less for them, and takes each block twice.
+    """
+    token = _rules.set(_Rules(True, relevance, checkpointed))
     try:
         yield
     finally:
-        _relevance.reset(token)
+        _rules.reset(token)
 
 
 def is_differentiable() -> bool:
     """True inside `differentiable`."""
-    return _relevance.get() is not None
+    return _rules.get().differentiable
 
 
 def keeps_relevance() -> bool:
     """True inside `differentiable(relevance=True)`."""
-    return bool(_relevance.get())
+    return _rules.get().relevance
+
+
+def is_second_run() -> bool:
+    """True while a block is run for its gradients, when what it computes was computed before."""
+    return _rules.get().checkpointed and torch.is_grad_enabled()
+
+
+def through(block: Callable[[Tensor], Tensor], residual: Tensor) -> Tensor:
+    """block(residual), of which a checkpointed pass keeps nothing but the residual stream."""
+    if not _rules.get().checkpointed:
+        return block(residual)
+    # The kind of checkpoint that is named for being re-entrant has hooks on a graph that is made on the way back.
+    return checkpoint(block, residual.requires_grad_(), use_reentrant=True, preserve_rng_state=False)
 
 
 def held(x: Tensor) -> Tensor:
