@@ -55,8 +55,8 @@ class PruneConfig:
         eps: Added to the retain importance in the score; the paper's value for the site if not given.
         combine: How the importances to forget and to retain become the score: ratio, difference, distance,
             normalized_difference, set_difference or threshold; the last two with a number if it is not the default, as
-            threshold=10. Importances that can be below zero (mean, attribution, relp, integrated) take difference, distance or
-            set_difference.
+            threshold=10. Importances that can be below zero (mean, attribution, relp, integrated) take difference,
+            distance or set_difference.
         fraction: How many units each step prunes, as a fraction of all units of the site, in (0, 1].
         steps: Number of pruning steps; all of them together prune at most all units.
         iterative: Collect statistics on the partly pruned model at every step, or rank once, on the unpruned model.

@@ -43,7 +43,8 @@ class Moment:
     Attributes:
         signal: What is summed: `activation` z; `gate`, what the activation function of a feed-forward neuron gets;
             `attribution` z g; `sample`, z g summed over the positions of a document in a window; `relevance`, z g with
-            g by RelP's rules; `integrated`, z times the mean of g on the way from zero to z; `weight`, the norm of what 1 of activation writes, once a position.
+            g by RelP's rules; `integrated`, z times the mean of g on the way from zero to z; `weight`, the norm of
+            what 1 of activation writes, once a position.
         sum: The name of one of `SUMS`.
     """
 

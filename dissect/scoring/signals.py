@@ -218,7 +218,7 @@ def _kept(z: Float[Tensor, "window position *read"], keep: Tensor) -> Float[Tens
 
 
 def _check_reached(model: Any, reading: Reading, builders: Builders) -> None:
-    """Raise `DissectError` where a gradient that is asked for never came: its sums would be zero, and look like others."""
+    """Raise `DissectError` where a gradient that is asked for never came: its sums would be zeros like any others."""
     for (hook, signal), builder in builders.items():
         if signal in FORWARD or builder.counts.all() or not targets_of(model, reading.windows).at.any():
             continue

@@ -283,7 +283,7 @@ def test_masked_models(tmp_path):
 
 @pytest.mark.parametrize("site", SITES)
 def test_integrated_gradients_of_a_layer_add_up_to_its_cut(site):
-    """Completeness (Sundararajan et al. 1703.01365): all units' predictions together are what cutting them all costs."""
+    """Completeness (Sundararajan et al. 1703.01365): what is said of all units is what cutting them all costs."""
     model, windows = tiny_transformer(), random_windows()
     loss = dissect.evaluate(model, windows, progress=False)["loss"]
     stats = dissect.collect(model, windows, sites=site, moments=["integrated", "attribution"], n_steps=16)
