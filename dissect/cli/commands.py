@@ -26,6 +26,7 @@ from dissect.cli.flags import (
 )
 from dissect.experiments.cost import H100_OPERATIONS, cost_table
 from dissect.experiments.grid import Grid, all_cells
+from dissect.experiments.methods import Preset, methods_grids
 from dissect.experiments.paper import PAPER_MODELS, Experiment, paper_grids
 from dissect.runs.config import PruneConfig
 
@@ -56,7 +57,9 @@ def prune(config: OfRun, out: OutOrDefault = None, n_devices: int = 1) -> None:
         print(f"\nrun: {run.path}\nsee it: dissect report {run.path}")
 
 
-def compare(varied: Varied, others: NotVaried, on: OnRay, out: Out = Path("runs/grid")) -> None:
+def compare(
+    varied: Varied, others: NotVaried, on: OnRay, preset: Preset | None = None, out: Out = Path("runs/grid")
+) -> None:
     """Run every combination of models, data sets, sites, importances and selectors; print the paper's Table 2.
 
     A run that is finished in the folder is not run again. Writes summary.csv and the figures beside the runs.
@@ -65,6 +68,9 @@ def compare(varied: Varied, others: NotVaried, on: OnRay, out: Out = Path("runs/
         varied: What to combine.
         others: The options that all runs have.
         on: Where they run.
+        preset: methods runs the paper's importances, those of weights and gradients, compensation, learned gates and
+            random units in place of --importances and --selectors, and prints first what each forgets at 5%, 10% and
+            20% retain drop.
         out: Folder of all runs.
     """
     from dissect.experiments.run_grid import run_grid
@@ -72,9 +78,11 @@ def compare(varied: Varied, others: NotVaried, on: OnRay, out: Out = Path("runs/
     out = as_path("out", out)
     model, forget, retain = (next(iter(names), "") for names in (varied.models, varied.forget, varied.retain))
     base = PruneConfig(model, forget, retain, **vars(others))
-    result = run_grid(Grid(base, **vars(varied)), out, cluster=on.cluster())
+    grid = Grid(base, **vars(varied))
+    result = run_grid(grid if preset is None else methods_grids(grid), out, cluster=on.cluster())
     if is_main():
-        _show_grid(result, out, result.runs)
+        above = "" if preset is None or not result.runs else _write_frontier(result.runs, out)
+        _show_grid(result, out, result.runs, above=above)
 
 
 def reproduce(
@@ -132,6 +140,19 @@ def cost(
     table = cost_table(all_cells(grids, Path()), gpus, operations_per_second)
     print(table.to_string(index=False, na_rep=""))
     print(f"\ncalculated, not measured: at {operations_per_second:.3g} operations a second and GPU")
+
+
+def _write_frontier(runs: list[Run], out: Path) -> str:
+    """Write the table of methods at the same cost and its figure; gives what is printed of it."""
+    from dissect.base.storage import write_text
+    from dissect.experiments.frontier import frontier_table
+    from dissect.views import frontier, write_page
+
+    table = frontier_table(runs)
+    write_text(out / "frontier.csv", table.to_csv(index=False))
+    page = write_page([frontier(runs)], out / "frontier.html")
+    shown = table.drop(columns=["model", "forget", "retain"]).dropna(axis=1, how="all")
+    return "\n" + shown.to_string(index=False, na_rep="") + f"\n\n{page}\n\n"
 
 
 def _write_claims(runs: list[Run], out: Path) -> str:

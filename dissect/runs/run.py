@@ -282,7 +282,7 @@ class Run:
             how += f" {config.combine}"
         once = not config.iterative and config.selector == "score"
         ways = {"one-shot": once, "svd": config.svd, "to the mean": config.value == "mean"}
-        ways["compensated"] = config.compensate is not None
+        ways |= {"compensated": config.compensate is not None, "first position": config.first_position}
         return " ".join([config.site, how, *(name for name, there in ways.items() if there)])
 
     def __repr__(self) -> str:

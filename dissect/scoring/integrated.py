@@ -1,9 +1,9 @@
 """Integrated gradients of units: the gradient not where a layer's activations are, but on the way there from zero.
 
 A gradient says what the next small change does, and a cut is a large one. For each layer by itself, while the others
-are as they are, z ∫₀¹ g(α z) dα is summed over positions. Over all units of the layer, that is exactly how much the loss
-would fall if they came back (Sundararajan et al. 1703.01365; of a layer, Dhamdhere et al. 1805.12233). The integral is a
-sum over the nodes of Gauss and Legendre, and each node is a pass forward and back.
+are as they are, z ∫₀¹ g(α z) dα is summed over positions. Summed over the layer's units too, that is exactly how the
+loss changes from all of them cut to none (Sundararajan et al. 1703.01365; of a layer, Dhamdhere et al. 1805.12233).
+The integral is a sum over the nodes of Gauss and Legendre, and each node is a pass forward and back.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import dissect
@@ -12,9 +13,11 @@ from dissect import DissectError, PruneConfig, Run
 from dissect.cli.main import main
 from dissect.experiments.claims import CLAIMS, claims_table
 from dissect.experiments.grid import Grid, all_cells, cell_folder
+from dissect.experiments.methods import METHODS, methods_grids
 from dissect.experiments.paper import PAPER_MODELS, paper_grids
 from dissect.experiments.run_grid import run_grid
 from dissect.experiments.tables import summary_table, table_2
+from dissect.runs.prune import check_config
 from dissect.runs.records import Step
 from tests.support import tiny
 from tests.support.runs import steps_of
@@ -277,3 +280,38 @@ def test_a_claims_row_is_the_run_it_names(tmp_path):
     for name, chosen in marked.items():
         table = claims_table([finished(cell, 0.1 if chosen(cell) else 0.3) for cell in cells])
         assert set(table.loc[table["difference"] == 80.0, "setting"]) == {name}
+
+
+def test_the_preset_has_a_run_for_each_method(texts, tmp_path):
+    grid = Grid(base_of(texts), sites=("mlp",), selectors=("score", "random"), importances=("abs",), seeds=(0, 1))
+    cells = all_cells(methods_grids(grid), tmp_path)
+    assert len({cell_folder(tmp_path, cell) for cell in cells}) == len(cells) == 2 * len(METHODS)
+    assert all(check_config(cell) == {"mlp": 0.1} for cell in cells)
+    for changed in ({"importances": ("abs", "rms")}, {"selectors": ("learned",)}):
+        with pytest.raises(DissectError, match=r"preset methods.*of its own"):
+            methods_grids(dataclasses.replace(grid, **changed))
+
+
+def test_the_preset_from_the_command_line(texts, tmp_path, capsys):
+    """All methods on a tiny model; the table's row of `abs` is that of the run by itself."""
+    base, out = base_of(texts, updates=1), tmp_path / "methods"
+    names = ["--models", base.model, "--forget", base.forget, "--retain", base.retain, "--sites", "mlp"]
+    options = "--fraction 0.1 --steps 2 --tokens 60 --context 16 --dtype float32 --updates 1".split()
+    assert main(["compare", "--preset", "methods", *names, *options, "--out", str(out)]) == 0
+    table = pd.read_csv(out / "frontier.csv").set_index("method")
+    assert table.index.is_unique
+    assert len(table) == len(METHODS)
+    names = {name: getattr(base, name) for name in ("forget", "retain")}
+    run = dissect.prune(base.model, out=tmp_path / "run", **names, **options_of(base), progress=False)
+    alone = dissect.frontier_table([run]).iloc[0]
+    for level in (5, 10, 20):
+        wanted, found = alone[f"forget drop at {level}%"], table.loc["mlp abs", f"forget drop at {level}%"]
+        assert (pd.isna(wanted) and pd.isna(found)) or found == pytest.approx(wanted)
+    assert (out / "frontier.html").stat().st_size > 10_000
+    printed = capsys.readouterr().out
+    assert printed.index("mlp learned") < printed.index("frontier.html") < printed.index("figure_1.html")
+
+
+def options_of(config):
+    names = ("fraction", "steps", "tokens", "context", "dtype")
+    return {name: getattr(config, name) for name in names}
