@@ -1,6 +1,6 @@
 """The notebooks run top to bottom, and the outputs they are committed with are whole and show without Jupyter.
 
-Each is run once: the first by test_end_to_end.py, the second in JupyterLab by test_jupyter.py, the third here. So each
+Each is run once: the first by test_end_to_end.py, the second in JupyterLab by test_jupyter.py, the others here. So each
 file, and with it each notebook, is a worker's own.
 """
 
@@ -53,6 +53,7 @@ def test_a_smaller_notebook_differs_in_its_sizes_alone(name):
     assert smaller
 
 
-def test_runs_top_to_bottom(tmp_path, long):
-    notebook = run(to_run(NAMES[2], full=long), tmp_path)
-    assert_shows_the_same_forms(notebook, NAMES[2])
+@pytest.mark.parametrize("name", NAMES[2:])
+def test_runs_top_to_bottom(name, tmp_path, long):
+    notebook = run(to_run(name, full=long), tmp_path)
+    assert_shows_the_same_forms(notebook, name)
