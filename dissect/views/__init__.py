@@ -4,6 +4,7 @@ Every figure takes `theme="light"` or `"dark"`; forget and retain have the same 
 """
 
 from dissect.views.atlas_figure import atlas_figure
+from dissect.views.benchmarks import benchmarks
 from dissect.views.calibration import calibration
 from dissect.views.compare import compare
 from dissect.views.curves import curves
@@ -22,6 +23,7 @@ from dissect.views.write_report import write_report
 
 __all__ = [
     "atlas_figure",
+    "benchmarks",
     "calibration",
     "compare",
     "curves",
