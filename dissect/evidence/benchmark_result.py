@@ -87,7 +87,7 @@ class Benchmarks:
     def __repr__(self) -> str:
         table = self.table()
         table["number"] = [_number(*pair) for pair in zip(table["value"], table["stderr"], strict=True)]
-        table["model"] = [_label(step) for step in table["step"]]
+        table["model"] = [step_label(step) for step in table["step"]]
         rows = ["task", "metric", "shots", "documents"]
         wide = table.pivot(index=rows, columns="model", values="number").reindex(
             index=list(dict.fromkeys(table[rows].itertuples(index=False, name=None))),
@@ -103,7 +103,8 @@ def _number(value: float, stderr: float) -> str:
     return f"{value:.4g}" + ("" if pd.isna(stderr) else f" ± {stderr:.2g}")
 
 
-def _label(step: Any) -> str:
+def step_label(step: Any) -> str:
+    """What the model after a step is called."""
     if pd.isna(step):
         return "as given"
     return "unpruned" if step == 0 else f"step {step}"

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import dissect
-from dissect import DissectError, Mask
+from dissect import DissectError, Mask, views
 from dissect.evidence import benchmark as module
+from dissect.evidence.harness import undisturbed
 from tests.support.harness import skilled_reader, write_skill_task, write_task
 from tests.support.models import our_hooks
 from tests.support.skills import block_of, skill_windows
@@ -231,7 +232,7 @@ def test_without_the_extra_it_says_what_to_install(reader, tasks, monkeypatch):
 
 
 def test_an_interrupt_keeps_what_is_done_and_leaves_all_as_it_was(run, reader, tasks, monkeypatch):
-    """Seeds, the log and the model too; the next call measures what is left."""
+    """The log and the model too; the next call measures what is left."""
     original, calls = module.measure, []
 
     def stop(model, *args, **how):
@@ -242,9 +243,6 @@ def test_an_interrupt_keeps_what_is_done_and_leaves_all_as_it_was(run, reader, t
 
     before = [path.read_bytes() for path in sorted(run.path.glob("*")) if path.is_file()]
     weights = {name: value.clone() for name, value in reader.named_parameters()}
-    torch.manual_seed(5), np.random.seed(5), random.seed(5)  # noqa: NPY002
-    wanted = torch.rand(1).item(), np.random.rand(), random.random()  # noqa: NPY002
-    torch.manual_seed(5), np.random.seed(5), random.seed(5)  # noqa: NPY002
     level = logging.getLogger("lm_eval").level
     monkeypatch.setattr(module, "measure", stop)
     with pytest.raises(KeyboardInterrupt):
@@ -252,12 +250,29 @@ def test_an_interrupt_keeps_what_is_done_and_leaves_all_as_it_was(run, reader, t
     assert calls[0] == 0
     assert calls[1] > 0
     assert our_hooks(reader) == 0
-    assert (torch.rand(1).item(), np.random.rand(), random.random()) == wanted  # noqa: NPY002
     assert logging.getLogger("lm_eval").level == level
     assert [path.read_bytes() for path in sorted(run.path.glob("*")) if path.is_file()] == before
     assert all(torch.equal(value, weights[name]) for name, value in reader.named_parameters())
     ask(run, "python", tasks, model=reader, limit=4)
     assert len(calls) == 3
+
+
+def test_tasks_draw_from_the_seed_and_leave_the_state_of_others_alone():
+    def draw():
+        return torch.rand(1).item(), np.random.rand(), random.random()  # noqa: NPY002
+
+    def seed_all():
+        torch.manual_seed(5), np.random.seed(5), random.seed(5)  # noqa: NPY002
+
+    seed_all()
+    wanted, found = draw(), []
+    for seed in (3, 3, 4):
+        seed_all()
+        with pytest.raises(KeyboardInterrupt), undisturbed(seed, False):
+            found.append(draw())
+            raise KeyboardInterrupt
+        assert draw() == wanted
+    assert found[0] == found[1] != found[2]
 
 
 def test_another_model_is_refused(run, tasks):
@@ -266,3 +281,17 @@ def test_another_model_is_refused(run, tasks):
         other.unembed.W_U[0, 0] += 1
     with pytest.raises(DissectError, match=r"is not the model that .* pruned"):
         ask(run, "english", tasks, model=other, limit=2)
+
+
+def test_the_figure_draws_each_number_or_one_against_the_other(run, reader, tasks):
+    result = ask(run, ["python", "english"], tasks, model=reader, steps=[1])
+    bars = views.benchmarks(result)
+    assert [list(bar.y) for bar in bars.data] == [[1, 0], [1, 1]]
+    assert list(bars.data[0].x) == ["unpruned", "step 1"]
+    (curve,) = views.benchmarks(result, x="english", y="python:acc").data
+    assert (list(curve.x), list(curve.y)) == ([1, 1], [1, 0])
+    assert list(curve.error_y.array) == [0, 0]
+    with pytest.raises(DissectError, match="unknown number 'french'"):
+        views.benchmarks(result, x="french", y="python")
+    with pytest.raises(DissectError, match="x and y go together"):
+        views.benchmarks(result, x="python")
