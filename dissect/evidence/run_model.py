@@ -11,8 +11,9 @@ from dissect.ablation.weight_edit import WeightEdit
 from dissect.base.checks import check_kind
 from dissect.base.errors import DissectError
 from dissect.base.undo import undoing
+from dissect.data.windows import Windows
 from dissect.models.fingerprint import model_fingerprint
-from dissect.runs.inputs import load_again
+from dissect.runs.inputs import WINDOWS, load_again, read
 from dissect.runs.run import Run
 
 
@@ -42,3 +43,27 @@ def model_of(run: Run, model: Any, device: str | None = None) -> Iterator[Any]:
         if run.config.svd:
             rotate(rotation, model)
         yield model
+
+
+def check_named(run: Run) -> None:
+    """Raise `DissectError` unless names load the run's text."""
+    for name, corpus in run.config.corpora.items():
+        if corpus.startswith(WINDOWS):
+            raise DissectError(f"the {name} data of {run.path} were given as Windows, which no name loads")
+
+
+def windows_of(run: Run, name: str, model: Any) -> Windows:
+    """The windows that the run measured a corpus on, by their recorded fingerprint.
+
+    Raises:
+        DissectError: They cannot be read again, or are others now.
+    """
+    corpus, recorded = run.config.corpora[name], run.record["data"][name]["test"]
+    windows = read(corpus, model, run.config, ("test",))[0]
+    found = windows.fingerprint if "tokens_fingerprint" in recorded else windows.tokens_fingerprint
+    if found != recorded["fingerprint"]:
+        raise DissectError(
+            f"{corpus!r} is not the text that {run.path} read: its fingerprint is {found[:12]}, the run's "
+            f"{recorded['fingerprint'][:12]}"
+        )
+    return windows
