@@ -348,6 +348,40 @@ def benchmark(
     print(f"\n{result}\n\n{write_page([benchmarks(result)], run / FOLDER / 'benchmarks.html').resolve()}")
 
 
+def quantize(
+    run: tyro.conf.Positional[Path],
+    bits: tuple[int, ...] = (8, 4),
+    step: int | None = None,
+    folder: Path | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    batch_size: int | None = None,
+) -> None:
+    """Measure a run's pruned model in 8 and 4 bits, beside the unpruned one (pip install 'dissect[quantized]').
+
+    A third model has lost as many units at random. Prints accuracies with intervals, and how many pruned units still
+    write zero; writes them and a page into the run folder's quantized/. The same command resumes, or reads what is
+    there.
+
+    Args:
+        run: The run folder.
+        bits: 8, 4, or both.
+        step: The step whose mask is pruned; the last one if not given.
+        folder: Where exported models are written for the moment; a temporary one if not given.
+        seed: Decides which units the random control loses.
+        device: cpu, cuda, ...; the device that the run asked for if not given.
+        batch_size: Windows in a forward pass.
+    """
+    from dissect.evidence.quantize import FOLDER, quantize
+    from dissect.runs.run import Run
+    from dissect.views import quantization, write_page
+
+    place = {"folder": folder, "device": device, "batch_size": batch_size}
+    result = quantize(Run.load(run), bits=bits, step=step, seed=seed, **place)
+    page = write_page([quantization(result)], run / FOLDER / f"step-{result.step}.html")
+    print(f"\n{result}\n\n{page.resolve()}")
+
+
 def demo(out: Out = Path("runs/demo")) -> None:
     """Prune Python out of SmolLM2-135M while keeping English prose, beside a random baseline; about five minutes.
 
@@ -415,6 +449,7 @@ COMMANDS = {
     "stability": stability,
     "atlas": atlas,
     "benchmark": benchmark,
+    "quantize": quantize,
     "models": models,
     "demo": demo,
 }

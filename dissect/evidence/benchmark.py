@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ from dissect.evidence.benchmark_folder import Kept, Measured, files_checksum, re
 from dissect.evidence.benchmark_result import Benchmarks
 from dissect.evidence.harness import check_installed, harness_version, load_tasks, measure, undisturbed
 from dissect.evidence.run_model import check_pruned, model_of
-from dissect.models.fingerprint import model_fingerprint, versions
+from dissect.models.fingerprint import model_fingerprint
 from dissect.models.source import name_of
+from dissect.runs.records import Step
 from dissect.runs.run import Run
 
 FOLDER = "benchmarks"  # in a run folder
@@ -39,12 +40,16 @@ FOLDER = "benchmarks"  # in a run folder
 
 @dataclass(frozen=True)
 class Asked:
-    """How tasks are asked; the fields are arguments of `benchmark`."""
+    """What is asked, and how; the fields are arguments of `benchmark`."""
 
+    tasks: tuple[str, ...]
+    include_path: Path | None
     limit: int | None
     shots: int | None
     chat_template: bool
     seed: int
+    batch_size: int | None
+    progress: bool
 
     def check(self) -> None:
         """Raise `DissectError` for what cannot be."""
@@ -53,6 +58,32 @@ class Asked:
                 check_whole(name, value, least)
         check_kind("chat_template", self.chat_template, bool, "True or False")
         check_seed(self.seed)
+        check_batch_size(self.batch_size)
+        check_installed()
+
+    def record(self) -> dict[str, Any]:
+        """What decides the numbers, beside the task, the model and the step."""
+        decides = {name: getattr(self, name) for name in ("limit", "shots", "chat_template", "seed")}
+        own = None if self.include_path is None else files_checksum(self.include_path)
+        return decides | {"include": own, "lm_eval": harness_version()}
+
+    def load(self, names: Sequence[str]) -> dict[str, Any]:
+        """The tasks, their data read."""
+        return load_tasks(names, self.include_path, self.shots, self.seed)
+
+    def measured(self, model: Any, loaded: Any, step: Step | None = None, cut: str = "") -> Measured:
+        """What one task gives of the model as it is now."""
+        scores = measure(
+            model,
+            loaded,
+            limit=self.limit,
+            chat_template=self.chat_template,
+            batch_size=self.batch_size,
+            progress=self.progress,
+        )
+        template = checksum([str(model.tokenizer.chat_template)]) if self.chat_template else None
+        at = (None, 0, 0.0) if step is None else (step.step, step.units, step.pruned)
+        return Measured(*at, cut, self.batch_size, template, scores)
 
 
 def benchmark(
@@ -99,34 +130,28 @@ def benchmark(
             samples, runs code, shows images), or whose data cannot be had; the run has pruned nothing, or its model
             cannot be loaded or is another one; or a file of `benchmarks/` is damaged.
     """
-    names = _names(tasks)
-    asked = Asked(limit, shots, chat_template, seed)
-    asked.check()
-    check_batch_size(batch_size)
     own = None if include_path is None else _folder(include_path)
+    asked = Asked(_names(tasks), own, limit, shots, chat_template, seed, batch_size, progress)
+    asked.check()
     if model is not None:
         check_model(model)
-    how = {"batch_size": batch_size, "progress": progress}
     if isinstance(model_or_run, Run):
         check_pruned(model_or_run)
-        wanted = _steps(model_or_run, steps)
-        check_installed()
-        return _of_run(model_or_run, wanted, model, device, names, own, asked, how)
+        return _of_run(model_or_run, _steps(model_or_run, steps), asked, model, device)
     check_model(model_or_run)
     for name, value in (("steps", steps), ("model", model), ("device", device)):
         if value is not None:
             raise DissectError(f"{name} is of a run; a model is measured as it is")
-    check_installed()
-    return _of_model(model_or_run, names, own, asked, how)
+    return _of_model(model_or_run, asked)
 
 
-def _names(tasks: Any) -> list[str]:
+def _names(tasks: Any) -> tuple[str, ...]:
     names = [tasks] if isinstance(tasks, str) else as_list("tasks", tasks, "names of tasks")
     for name in names:
         check_text("a task", name)
     if not names or len(set(names)) < len(names):
         raise DissectError(f"tasks must be at least one name, each once, got {', '.join(names) or 'none'}")
-    return names
+    return tuple(names)
 
 
 def _folder(include_path: Any) -> Path:
@@ -145,58 +170,49 @@ def _steps(run: Run, steps: Any) -> list[int]:
     return sorted({0, *map(int, chosen)})
 
 
-def _of_model(model: Any, names: list[str], own: Path | None, asked: Asked, how: dict[str, Any]) -> Benchmarks:
+def _of_model(model: Any, asked: Asked) -> Benchmarks:
     _check_answers(model, asked)
-    with undisturbed(asked.seed, how["progress"]):
-        loaded = load_tasks(names, own, asked.shots, asked.seed)
-        found = {name: (_measured(model, loaded[name], None, 0, 0.0, "", asked, how),) for name in names}
-    record = _record(asked, own) | {"versions": versions(), "model": model_fingerprint(model), "run": None}
+    record = asked.record() | {"model": model_fingerprint(model), "run": None}
+    with undisturbed(asked.seed, asked.progress):
+        loaded = asked.load(asked.tasks)
+        found = {name: (asked.measured(model, loaded[name]),) for name in asked.tasks}
     return Benchmarks(name_of(model), found, record)
 
 
-def _of_run(
-    run: Run,
-    steps: Sequence[int],
-    model: Any,
-    device: str | None,
-    names: list[str],
-    own: Path | None,
-    asked: Asked,
-    how: dict[str, Any],
-) -> Benchmarks:
-    folder, sums = run.path / FOLDER, {step: _checksum_of_cut(run, step) for step in steps}
-    record = _record(asked, own) | {"model": run.record["model"]["fingerprint"], "run": run.record["sha256"]}
-    kept = {name: read_kept(folder, {"task": name, **record}) for name in names}
-    missing = [(step, name) for step in steps for name in names if kept[name].of(step, sums[step]) is None]
-    if missing:
-        with undisturbed(asked.seed, how["progress"]), locked(folder), model_of(run, model, device) as found:
+def _of_run(run: Run, steps: Sequence[int], asked: Asked, model: Any, device: str | None) -> Benchmarks:
+    """Only what is not in the run folder is measured, and the model is loaded for nothing else."""
+    folder, cuts = run.path / FOLDER, {step: _checksum_of_cut(run, step) for step in steps}
+    record = asked.record() | {"model": run.record["model"]["fingerprint"], "run": run.record["sha256"]}
+
+    def read() -> dict[str, Kept]:
+        return {name: read_kept(folder, {"task": name, **record}) for name in asked.tasks}
+
+    kept = read()
+    if _missing(kept, cuts):
+        with undisturbed(asked.seed, asked.progress), locked(folder), model_of(run, model, device) as found:
             _check_answers(found, asked)
-            loaded = load_tasks(list(dict.fromkeys(name for _, name in missing)), own, asked.shots, asked.seed)
-            kept = {name: read_kept(folder, {"task": name, **record}) for name in names}  # as it is now that it is ours
-            bar = tqdm(missing, desc="benchmarks", unit="task", leave=False, disable=hidden(how["progress"]))
-            for step, name in bar:
+            kept = read()  # as it is now that nobody else can write
+            missing = _missing(kept, cuts)
+            loaded = asked.load(list(dict.fromkeys(name for _, name in missing)))
+            for step, name in tqdm(
+                missing, desc="benchmarks", unit="task", leave=False, disable=hidden(asked.progress)
+            ):
                 with ablated(found, **run.cut(step)):
-                    at, cut = run.history[step], sums[step]
-                    new = _measured(found, loaded[name], step, at.units, at.pruned, cut, asked, how)
+                    new = asked.measured(found, loaded[name], run.history[step], cuts[step])
                 kept[name] = kept[name].and_(new)
                 write_kept(folder, kept[name])
-    measured = {name: _in_order(kept[name], sums) for name in names}
+    measured = {name: tuple(filter(None, (of.of(*at) for at in cuts.items()))) for name, of in kept.items()}
     return Benchmarks(run.config.model, measured, record)
 
 
-def _in_order(kept: Kept, sums: dict[int, str]) -> tuple[Measured, ...]:
-    found = (kept.of(step, cut) for step, cut in sums.items())
-    return tuple(each for each in found if each is not None)
+def _missing(kept: dict[str, Kept], cuts: dict[int, str]) -> list[tuple[int, str]]:
+    """The steps and tasks that are not measured yet."""
+    return [(step, name) for step, cut in cuts.items() for name in kept if kept[name].of(step, cut) is None]
 
 
 def _checksum_of_cut(run: Run, step: int) -> str:
     mask = run.mask(step)
     return checksum_of_tensors({site: mask[site] for site in mask.sites})
-
-
-def _record(asked: Asked, own: Path | None) -> dict[str, Any]:
-    """What decides the numbers, beside the task, the model and the step."""
-    return asdict(asked) | {"include": None if own is None else files_checksum(own), "lm_eval": harness_version()}
 
 
 def _check_answers(model: Any, asked: Asked) -> None:
@@ -207,18 +223,3 @@ def _check_answers(model: Any, asked: Asked) -> None:
         raise DissectError("the model has no tokenizer to read tasks with; give it one with load_model(tokenizer=...)")
     if asked.chat_template and not model.tokenizer.chat_template:
         raise DissectError(f"the tokenizer of {model.cfg.model_name} has no chat template; leave out chat_template")
-
-
-def _measured(
-    model: Any,
-    loaded: Any,
-    step: int | None,
-    units: int,
-    pruned: float,
-    cut: str,
-    asked: Asked,
-    how: dict[str, Any],
-) -> Measured:
-    scores = measure(model, loaded, limit=asked.limit, chat_template=asked.chat_template, **how)
-    template = checksum([str(model.tokenizer.chat_template)]) if asked.chat_template else None
-    return Measured(step, units, pruned, cut, how["batch_size"], template, scores)

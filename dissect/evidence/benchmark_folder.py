@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from dissect.base.errors import DissectError
 from dissect.base.storage import read_json, write_json, write_text
 from dissect.evidence.harness import Score
 from dissect.evidence.tables import scores_table
+
+MOST_FILES = 1_000  # below a folder of tasks
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
@@ -111,11 +114,17 @@ def files_checksum(folder: Path) -> str:
     """The checksum of all files below a folder of tasks: of their YAML, their code, and data that lies beside it.
 
     Raises:
-        DissectError: One cannot be read.
+        DissectError: One cannot be read, or there are so many that it is no folder of tasks alone.
     """
     try:
-        paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
-        return checksum_of_json([[path.relative_to(folder).as_posix(), checksum_of_file(path)] for path in paths])
+        paths = [path for path in islice(folder.rglob("*"), MOST_FILES + 1) if "__pycache__" not in path.parts]
+        if len(paths) > MOST_FILES:
+            raise DissectError(
+                f"include_path {folder} has more than {MOST_FILES:,} files, all of which would be read; "
+                "give a folder with nothing but tasks and their data"
+            )
+        names = {path.relative_to(folder).as_posix(): path for path in paths if path.is_file()}
+        return checksum_of_json([[name, checksum_of_file(names[name])] for name in sorted(names)])
     except OSError as error:
         raise DissectError(f"cannot read the tasks in {folder}: {error.strerror or error}") from error
 

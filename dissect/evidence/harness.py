@@ -14,7 +14,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from functools import partialmethod
+from functools import cache, partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -97,24 +97,42 @@ def load_tasks(names: Sequence[str], include_path: Path | None, shots: int | Non
 
 def _specs(names: Sequence[str], include_path: Path | None) -> dict[str, tuple[Any, Any]]:
     """Who loads each task, and by what. The 14,000 tasks of lm-eval take long to list, so they are asked last."""
-    from lm_eval.tasks import TaskManager
-
-    try:
-        own = TaskManager(include_path=include_path and str(include_path), include_defaults=False)
-    except Exception as error:  # of a YAML file
-        raise DissectError(f"cannot read the tasks in {include_path}: {summary(error)}") from error
-    found, everything = {}, None
+    own, found = _manager(include_path, all_of_them=False), {}
     for name in names:
         if name in own.all_tasks:
             found[name] = own, name
         elif name in READY_TASKS:
             found[name] = own, ready_task(name)
         else:
-            everything = everything or TaskManager(include_path=include_path and str(include_path))
+            everything = _manager(include_path, all_of_them=True)
             if name not in everything.all_tasks:
-                raise _no_task(name, [*own.all_tasks, *READY_TASKS, *everything.all_tasks])
+                raise _no_task(name, [*READY_TASKS, *everything.all_tasks])
             found[name] = everything, name
     return found
+
+
+def _manager(include_path: Path | None, *, all_of_them: bool) -> Any:
+    """What knows the tasks of a folder, and of lm-evaluation-harness if `all_of_them` are wanted.
+
+    Raises:
+        DissectError: A file of the folder cannot be read.
+    """
+    from lm_eval.tasks import TaskManager
+
+    if include_path is None and all_of_them:
+        return _all_tasks()
+    try:
+        return TaskManager(include_path=include_path and str(include_path), include_defaults=all_of_them)
+    except Exception as error:  # of a YAML file
+        raise DissectError(f"cannot read the tasks in {include_path}: {summary(error)}") from error
+
+
+@cache
+def _all_tasks() -> Any:
+    """Listed once in a process: that takes 10 seconds."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager()
 
 
 def _no_task(name: str, known: Iterable[str]) -> DissectError:

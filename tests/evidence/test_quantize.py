@@ -47,12 +47,16 @@ def files(run):
     return {path.name: path.read_bytes() for path in run.path.iterdir() if path.is_file()}
 
 
-def test_it_has_every_model_on_every_side_with_intervals(result):
+def test_it_has_every_model_on_every_side_with_intervals_where_documents_are_many(result):
     table = result.table()
     models = list(itertools.product(VARIANTS, ("as it is", "8bit", "4bit")))
     assert list(table[["variant", "weights"]].drop_duplicates().itertuples(index=False, name=None)) == models
     assert set(table["corpus"]) == {"forget", "retain"}
-    assert ((table["top1_low"] <= table["top1"]) & (table["top1"] <= table["top1_high"])).all()
+    forget, retain = (table[table["corpus"] == side] for side in ("forget", "retain"))
+    assert ((forget["top1_low"] <= forget["top1"]) & (forget["top1"] <= forget["top1_high"])).all()
+    assert (forget["documents"] >= 10).all()
+    assert (retain["documents"] < 10).all()
+    assert retain[["top1_low", "drop_high"]].isna().all(axis=None)
 
 
 def test_as_it_is_it_has_the_accuracies_of_the_run(run, result):
