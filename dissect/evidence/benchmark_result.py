@@ -54,8 +54,8 @@ class Benchmarks:
             raise DissectError(f"subtasks must be True or False, got {shown(subtasks)}")
         table = scores_table(chain.from_iterable(self.measured.values()))
         if not subtasks:
-            wanted = {task for name in self.names for task in self._tasks(name)}
-            table = table[table["task"].isin(wanted)]
+            wanted = [task for name in self.names for task in self._tasks(name)]
+            table = table.loc[table["task"].isin(wanted)]
         return table.drop_duplicates().reset_index(drop=True)
 
     def _tasks(self, name: str) -> list[str]:

@@ -169,7 +169,7 @@ def _set_shots(task: Any, shots: int | None, seed: int) -> None:
 
 def measure(
     model: Any,
-    loaded: Mapping[str, Any],
+    loaded: Any,
     *,
     limit: int | None,
     chat_template: bool,
@@ -239,14 +239,16 @@ def undisturbed(seed: int, progress: bool) -> Iterator[None]:
     import datasets
 
     logger, alone = logging.getLogger("lm_eval"), os.environ.get("DISABLE_MULTIPROC")
-    level, bars, init = logger.level, datasets.are_progress_bars_disabled(), tqdm.__init__
+    level, bars = logger.level, datasets.are_progress_bars_disabled()
+    bar: Any = tqdm
+    init = bar.__init__
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 (what tasks draw from)
     try:
         logger.setLevel(logging.ERROR)
         os.environ["DISABLE_MULTIPROC"] = "1"  # it would make a process a core to bootstrap
         if hidden(progress):
             datasets.disable_progress_bars()
-            tqdm.__init__ = partialmethod(init, disable=True)  # lm-eval has bars that nothing else turns off
+            bar.__init__ = partialmethod(init, disable=True)  # lm-eval has bars that nothing else turns off
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
         torch.manual_seed(seed)
@@ -256,7 +258,7 @@ def undisturbed(seed: int, progress: bool) -> Iterator[None]:
         np.random.set_state(states[1])  # noqa: NPY002
         torch.set_rng_state(states[2])
         logger.setLevel(level)
-        tqdm.__init__ = init
+        bar.__init__ = init
         if not bars:
             datasets.enable_progress_bars()
         os.environ.pop("DISABLE_MULTIPROC", None)

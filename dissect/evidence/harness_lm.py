@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
-from lm_eval.models.huggingface import HFLM
 from torch import Tensor
 
 from dissect.backend.forward import run_blocks, unembed
 from dissect.base.progress import hidden
 from dissect.evaluation.greedy import continue_greedily
+
+HFLM: Any = importlib.import_module("lm_eval.models.huggingface").HFLM  # whose decorator hides its type
 
 
 class ModelLM(HFLM):

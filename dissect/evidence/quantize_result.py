@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,15 +62,7 @@ class Quantization:
 
     def __repr__(self) -> str:
         table = self.table()
-        shown = table[["variant", "weights", "corpus"]].copy()
-        shown["top-1"] = [_with_ends(row.top1, row.top1_low, row.top1_high, 3) for row in table.itertuples()]
-        shown["drop"] = [
-            _with_ends(100 * row.drop, 100 * row.drop_low, 100 * row.drop_high, 1) for row in table.itertuples()
-        ]
-        shown["loss"] = [f"{loss:.2f}" for loss in table["loss"]]
-        shown["pruned units that write 0"] = [
-            f"{row.still_zero:,} of {row.units:,}" if row.still_zero is not pd.NA else "" for row in table.itertuples()
-        ]
+        shown = pd.DataFrame([_shown(row) for row in table.to_dict("records")])
         title = f"{self.model}, step {self.step}: top-1 accuracy, drop in percent, loss in nats; 95% intervals"
         return f"{title}\n{shown.to_string(index=False)}"
 
@@ -86,6 +78,17 @@ def _row(each: Measurement, corpus: str, base: Mapping[str, DocumentSums]) -> di
         row |= {name: value, f"{name}_low": low, f"{name}_high": high}
     counted = {"documents": len(now.sums), "predictions": metrics["n"]}
     return row | counted | {"units": each.units, "still_zero": each.still_zero}
+
+
+def _shown(row: Mapping[Hashable, Any]) -> dict[str, str]:
+    drop = [100 * row[name] for name in ("drop", "drop_low", "drop_high")]
+    return {
+        **{name: row[name] for name in ("variant", "weights", "corpus")},
+        "top-1": _with_ends(row["top1"], row["top1_low"], row["top1_high"], 3),
+        "drop": _with_ends(drop[0], drop[1], drop[2], 1),
+        "loss": f"{row['loss']:.2f}",
+        "pruned units that write 0": "" if pd.isna(row["still_zero"]) else f"{row['still_zero']:,} of {row['units']:,}",
+    }
 
 
 def _with_ends(value: float, low: float, high: float, digits: int) -> str:

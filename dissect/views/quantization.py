@@ -10,7 +10,7 @@ from dissect.evidence.quantize_result import VARIANTS, Quantization
 from dissect.style.theme import NEUTRAL, RUNS, legend_below, plain, styled
 from dissect.views.notebook import NotebookFigure
 
-COLOURS = dict(zip(VARIANTS, (RUNS[3], RUNS[0], NEUTRAL), strict=True))
+COLOURS: dict[str, str] = dict(zip(VARIANTS, (RUNS[3], RUNS[0], NEUTRAL), strict=True))
 NAMES = {"unpruned": "unpruned", "cut": "cut", "random": "as many units at random"}
 
 
@@ -28,7 +28,7 @@ def quantization(result: Quantization, *, theme: str = "light") -> go.Figure:
     )
     for column, corpus in enumerate(corpora, 1):
         for variant in VARIANTS:
-            rows = table[(table["corpus"] == corpus) & (table["variant"] == variant)]
+            rows = table.loc[table["corpus"].eq(corpus) & table["variant"].eq(variant)]
             figure.add_trace(_bars(rows, variant, column == 1), row=1, col=column)
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title="top-1 accuracy (%)", row=1, col=1)
@@ -56,8 +56,8 @@ def _bars(rows: pd.DataFrame, variant: str, in_legend: bool) -> go.Bar:
 
 
 def _note(result: Quantization, table: pd.DataFrame) -> str:
-    cut = table[table["variant"] == "cut"]
-    units, silent = cut["units"].iloc[0], cut["still_zero"]
-    zero = "" if silent.isna().any() else f", {silent.min():,} of them write exactly zero in every row of bars"
-    whiskers = "" if table["top1_low"].isna().all() else " · whiskers: 95% interval over documents"
+    cut = [each for each in result.measurements if each.variant == "cut"]
+    units, silent = cut[0].units, [each.still_zero for each in cut if each.still_zero is not None]
+    zero = f", {min(silent):,} of them write exactly zero however many bits" if silent else ""
+    whiskers = " · whiskers: 95% interval over documents" * bool(table["top1_low"].notna().any())
     return f"{plain(result.model)}, step {result.step} · {units:,} units pruned{zero}{whiskers}"
