@@ -29,6 +29,10 @@ from .evaluation.documents import DocumentSums as DocumentSums
 from .evaluation.evaluate import METRICS as METRICS
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.evaluate import evaluate_documents as evaluate_documents
+from .evidence.benchmark import benchmark as benchmark
+from .evidence.benchmark_result import Benchmarks as Benchmarks
+from .evidence.quantize import quantize as quantize
+from .evidence.quantize_result import Quantization as Quantization
 from .experiments.atlas import atlas as atlas
 from .experiments.atlas_result import Atlas as Atlas
 from .experiments.calibration import Calibration as Calibration

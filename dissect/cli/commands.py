@@ -330,6 +330,79 @@ def atlas(
         print(f"\n{result}\n\n{write_atlas(result, out / 'atlas.html').resolve()}")
 
 
+def benchmark(
+    run: tyro.conf.Positional[Path],
+    tasks: tyro.conf.Positional[tuple[str, ...]],
+    steps: tuple[int, ...] | None = None,
+    limit: int | None = None,
+    shots: int | None = None,
+    chat_template: bool = False,
+    include_path: Path | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    batch_size: int | None = None,
+) -> None:
+    """Ask a run's model the tasks of lm-evaluation-harness, unpruned and pruned (pip install 'dissect[eval]').
+
+    Prints both side by side, and writes the numbers and a page into the run folder's benchmarks/. The same command
+    reads what is there, and measures only what is not.
+
+    Args:
+        run: The run folder.
+        tasks: Tasks, groups or tags, such as wmdp_bio mmlu; human_eval_bits and true_false need no hub.
+        steps: The steps to measure beside the unpruned model; the last one if not given.
+        limit: Ask no more than so many documents of each task.
+        shots: Solved examples before each question; as the task says if not given.
+        chat_template: Put questions in the model's chat template.
+        include_path: A folder with YAML files of your own tasks; Python functions that they name are run.
+        seed: Decides which examples are shown.
+        device: cpu, cuda, ...; the device that the run asked for if not given.
+        batch_size: Requests in a forward pass; 8 if not given, and fewer where memory is short.
+    """
+    from dissect.evidence.benchmark import FOLDER, benchmark
+    from dissect.runs.run import Run
+    from dissect.views import benchmarks, write_page
+
+    loaded, asked = Run.load(run), {"limit": limit, "shots": shots, "chat_template": chat_template, "seed": seed}
+    place = {"include_path": include_path, "device": device, "batch_size": batch_size}
+    result = benchmark(loaded, tasks, steps=steps, **asked, **place)
+    print(f"\n{result}\n\n{write_page([benchmarks(result)], run / FOLDER / 'benchmarks.html').resolve()}")
+
+
+def quantize(
+    run: tyro.conf.Positional[Path],
+    bits: tuple[int, ...] = (8, 4),
+    step: int | None = None,
+    folder: Path | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    batch_size: int | None = None,
+) -> None:
+    """Measure a run's pruned model in 8 and 4 bits, beside the unpruned one (pip install 'dissect[quantized]').
+
+    A third model has lost as many units at random. Prints accuracies with intervals, and how many pruned units still
+    write zero; writes them and a page into the run folder's quantized/. The same command resumes, or reads what is
+    there.
+
+    Args:
+        run: The run folder.
+        bits: 8, 4, or both.
+        step: The step whose mask is pruned; the last one if not given.
+        folder: Where exported models are written for the moment; a temporary one if not given.
+        seed: Decides which units the random control loses.
+        device: cpu, cuda, ...; the device that the run asked for if not given.
+        batch_size: Windows in a forward pass.
+    """
+    from dissect.evidence.quantize import FOLDER, quantize
+    from dissect.runs.run import Run
+    from dissect.views import quantization, write_page
+
+    place = {"folder": folder, "device": device, "batch_size": batch_size}
+    result = quantize(Run.load(run), bits=bits, step=step, seed=seed, **place)
+    page = write_page([quantization(result)], run / FOLDER / f"step-{result.step}.html")
+    print(f"\n{result}\n\n{page.resolve()}")
+
+
 def demo(out: Out = Path("runs/demo")) -> None:
     """Prune Python out of SmolLM2-135M while keeping English prose, beside a random baseline; about five minutes.
 
@@ -396,6 +469,8 @@ COMMANDS = {
     "rerun": rerun,
     "stability": stability,
     "atlas": atlas,
+    "benchmark": benchmark,
+    "quantize": quantize,
     "models": models,
     "demo": demo,
 }

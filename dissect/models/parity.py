@@ -43,6 +43,8 @@ def check_parity(model: Any, hf_model: Any) -> float:
     with torch.inference_mode():
         difference = relative_difference(model(tokens).float().to(tokens.device), hf_model(tokens).logits.float())
     tolerance = TOLERANCE[hf_model.dtype]
+    if is_quantized(hf_model):  # 8-bit products round what they read to 8 bits, in float16 whatever the model's dtype
+        tolerance = max(tolerance, TOLERANCE[torch.float16])
     # Written so that NaN fails too.
     if not difference <= tolerance:
         raise DissectError(

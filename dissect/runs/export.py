@@ -96,7 +96,7 @@ def pruned_model(run: Run, step: int | None = None) -> Any:
     """
     cut = run.cut(step)  # first: a step that is not there need not wait for a model
     model = recorded_model(run, quantized=False)
-    if not _is_model_of(run, model):
+    if not is_model_of(run, model):
         raise DissectError(f"{run.config.model!r} is not the model of {run.path} any more: its weights are others")
     if run.config.svd:
         rotate_to_svd(model)
@@ -104,7 +104,7 @@ def pruned_model(run: Run, step: int | None = None) -> Any:
     return model
 
 
-def _is_model_of(run: Run, model: Any) -> bool:
+def is_model_of(run: Run, model: Any) -> bool:
     """True where the weights are the run's; of a run in 4 or 8 bits, where the files are those of its weights."""
     if run.config.quantization is None:
         return model_fingerprint(model) == run.record["model"]["fingerprint"]

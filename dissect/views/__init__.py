@@ -4,6 +4,7 @@ Every figure takes `theme="light"` or `"dark"`; forget and retain have the same 
 """
 
 from dissect.views.atlas_figure import atlas_figure
+from dissect.views.benchmarks import benchmarks
 from dissect.views.calibration import calibration
 from dissect.views.compare import compare
 from dissect.views.curves import curves
@@ -13,6 +14,7 @@ from dissect.views.importance import importance
 from dissect.views.overlap import overlap
 from dissect.views.perplexity import perplexity
 from dissect.views.pruned_by_layer import pruned_by_layer
+from dissect.views.quantization import quantization
 from dissect.views.specialization import specialization
 from dissect.views.stability_figure import stability_figure
 from dissect.views.write_atlas import write_atlas
@@ -22,6 +24,7 @@ from dissect.views.write_report import write_report
 
 __all__ = [
     "atlas_figure",
+    "benchmarks",
     "calibration",
     "compare",
     "curves",
@@ -31,6 +34,7 @@ __all__ = [
     "overlap",
     "perplexity",
     "pruned_by_layer",
+    "quantization",
     "specialization",
     "stability_figure",
     "write_atlas",

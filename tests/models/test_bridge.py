@@ -57,6 +57,7 @@ CALLS = {
     "run_samples": lambda model, mask, out: dissect.run_samples(small_run(out / "run", steps=1), 1, model=model),
     "explore": lambda model, mask, out: dissect.explore(model, WINDOWS, WINDOWS),
     "atlas": lambda model, mask, out: dissect.atlas(model, PAIRS),
+    "benchmark": lambda model, mask, out: dissect.benchmark(model, "true_false"),
     "stability": lambda model, mask, out: dissect.stability(model, **SIDES),
     "export": lambda model, mask, out: dissect.export(model, out / "exported"),
     "load_windows": lambda model, mask, out: dissect.load_windows("python-stdlib", model, tokens=5),

@@ -24,6 +24,7 @@ from dissect.experiments.grid import Cluster, all_cells
 from dissect.experiments.paper import paper_grids
 from dissect.runs.config import LOADING
 from tests.support import tiny
+from tests.support.harness import write_task
 from tests.support.models import SITES as DENSE_SITES
 from tests.support.models import tiny_transformer
 from tests.support.runs import guessable_sides, small_run
@@ -38,6 +39,7 @@ RESULTS = (
     "Samples",
     "Summary",
     "Calibration",
+    "Quantization",
     "WeightEdit",
     "Compensation",
 )
@@ -96,6 +98,11 @@ class Made:
         corpora = {"a": (self.forget, self.retain), "b": (self.retain, self.retain)}
         self.atlas = dissect.atlas(self.model, corpora, fraction=0.1, progress=False)
         self.cards = dissect.neuron_cards(self.model, [("mlp", 0, 1)], self.forget, self.retain, progress=False)
+        questions = [{"question": "the river", "choices": [" rose", " fell"], "answer": 0}] * 2
+        write_task(folder / "tasks", "words", "multiple_choice", questions)
+        self.ask = {"tasks": "words", "include_path": folder / "tasks", "limit": 1, "shots": 0, "chat_template": False}
+        self.benchmarks = dissect.benchmark(self.loaded, **self.ask, progress=False)
+        self.quantization = dissect.quantize(self.named_run, bits=8, progress=False)
         self.calls = self._calls()
 
     def of(self, name: str) -> list[tuple[Callable, dict[str, Any]]]:
@@ -302,6 +309,27 @@ class Made:
                 {"model": model, "windows": self.forget, "site": "mlp", "importances": ("abs",), "units": 2}
                 | {"together": 1, "seed": 0, "batch_size": 2},
             ),
+            "benchmark": (
+                functools.partial(dissect.benchmark, progress=False),
+                {"model_or_run": self.loaded, "seed": 0, "batch_size": 2, **self.ask},
+            ),
+            "benchmark of a run": (
+                functools.partial(dissect.benchmark, progress=False, **self.ask),
+                {"model_or_run": self.named_run, "steps": [1], "model": self.loaded, "device": None},
+            ),
+            "Benchmarks.table": (self.benchmarks.table, {"subtasks": True}),
+            "Benchmarks.scores": (self.benchmarks.scores, {"name": "words"}),
+            "views.benchmarks": (views.benchmarks, {"result": self.benchmarks, "x": None, "y": None, "theme": "light"}),
+            "views.benchmarks of two": (
+                functools.partial(views.benchmarks, self.benchmarks),
+                {"x": "words", "y": "words:acc"},
+            ),
+            "quantize": (
+                functools.partial(dissect.quantize, progress=False),
+                {"run": self.named_run, "bits": 8, "step": 1, "folder": None, "seed": 0, "device": None}
+                | {"batch_size": None},
+            ),
+            "views.quantization": (views.quantization, {"result": self.quantization, "theme": "light"}),
             "views.calibration": (views.calibration, {"result": self.calibration, "theme": "light"}),
             "atlas": (
                 functools.partial(dissect.atlas, progress=False),
@@ -465,6 +493,8 @@ def commands(made: Made, out: Path) -> dict[str, list[str]]:
         ["atlas", f"a={text}", f"b={text}", "--model", model, *"--site mlp --retain a --clusters 2".split(), *of_atlas],
         ["rerun", str(made.named_run.path), "--device", "cpu", "--out", str(out)],
         ["export", str(made.named_run.path), "--step", "1", "--out", str(out)],
+        ["benchmark", str(made.named_run.path), "words", "--include-path", str(made.folder / "tasks"), "--limit", "1"],
+        ["quantize", str(made.named_run.path), "--bits", "8", "--step", "1", "--seed", "0"],
         ["report", str(made.named_run.path), "--cards", "0", "--samples", "0", "--out", str(out)],
     ]
     return {line[0]: line for line in lines}

@@ -1,0 +1,133 @@
+"""What benchmarks gave, kept in a run folder's `benchmarks/`: a JSON file and a CSV for each task and its options."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from dissect.base.checksums import CHECKSUM, checksum_of_file, checksum_of_json, is_intact, with_checksum
+from dissect.base.errors import DissectError
+from dissect.base.storage import read_json, write_json, write_text
+from dissect.evidence.harness import Score
+from dissect.evidence.tables import scores_table
+
+MOST_FILES = 1_000  # below a folder of tasks
+
+
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
+class Measured:
+    """What one task or group gave of the model as it is after one step.
+
+    Attributes:
+        step: The step; None for a model that was given as it is.
+        units: How many units are pruned then.
+        pruned: The fraction of all units that is.
+        cut: The checksum of its masks.
+        batch_size: What was asked for; None for the default.
+        template: The checksum of the chat template; None where none was applied.
+        scores: The numbers.
+    """
+
+    step: int | None
+    units: int
+    pruned: float
+    cut: str
+    batch_size: int | None
+    template: str | None
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
+class Kept:
+    """A file: all that was measured so far of one task with the same arguments.
+
+    Attributes:
+        arguments: The task, its options, the versions, the run's and the model's checksums.
+        measured: A step each, in their order.
+    """
+
+    arguments: dict[str, Any]
+    measured: tuple[Measured, ...] = ()
+
+    def of(self, step: int | None, cut: str) -> Measured | None:
+        """What was measured after a step, if it was, and if the step has still the same masks."""
+        return next((each for each in self.measured if (each.step, each.cut) == (step, cut)), None)
+
+    def and_(self, found: Measured) -> Kept:
+        """The same with one step more."""
+        others = [each for each in self.measured if each.step != found.step]
+        return replace(self, measured=tuple(sorted([*others, found], key=lambda each: each.step or 0)))
+
+
+_KEPT = TypeAdapter(Kept)
+
+
+def file_of(folder: Path, arguments: Mapping[str, Any]) -> Path:
+    """Where a task's numbers are kept; other arguments have another file."""
+    task = re.sub(r"[^\w.-]", "_", arguments["task"])
+    return folder / f"{task}-{checksum_of_json(arguments, sort_keys=True)[:8]}.json"
+
+
+def read_kept(folder: Path, arguments: dict[str, Any]) -> Kept:
+    """What is kept of these arguments; nothing measured where there is no file.
+
+    Raises:
+        DissectError: The file is damaged, or of other arguments.
+    """
+    path = file_of(folder, arguments)
+    if not path.exists():
+        return Kept(arguments)
+    record = read_json(path)
+    if not is_intact(record):
+        raise _damaged(path, "it does not match its own sha256")
+    content = {name: value for name, value in record.items() if name != CHECKSUM}
+    try:
+        kept = _KEPT.validate_json(json.dumps(content))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise _damaged(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    if kept.arguments != arguments:
+        raise _damaged(path, "it is of other arguments than its name says")
+    return kept
+
+
+def write_kept(folder: Path, kept: Kept) -> None:
+    """Write the JSON file whole, and its table beside it.
+
+    Raises:
+        DissectError: One cannot be written.
+    """
+    path = file_of(folder, kept.arguments)
+    write_json(path, with_checksum(_KEPT.dump_python(kept, mode="json")))
+    write_text(path.with_suffix(".csv"), scores_table(kept.measured).to_csv(index=False))
+
+
+def files_checksum(folder: Path) -> str:
+    """The checksum of all files below a folder of tasks: of their YAML, their code, and data that lies beside it.
+
+    Raises:
+        DissectError: One cannot be read, or there are so many that it is no folder of tasks alone.
+    """
+    try:
+        paths = [path for path in islice(folder.rglob("*"), MOST_FILES + 1) if "__pycache__" not in path.parts]
+        if len(paths) > MOST_FILES:
+            raise DissectError(
+                f"include_path {folder} has more than {MOST_FILES:,} files, all of which would be read; "
+                "give a folder with nothing but tasks and their data"
+            )
+        names = {path.relative_to(folder).as_posix(): path for path in paths if path.is_file()}
+        return checksum_of_json([[name, checksum_of_file(names[name])] for name in sorted(names)])
+    except OSError as error:
+        raise DissectError(f"cannot read the tasks in {folder}: {error.strerror or error}") from error
+
+
+def _damaged(path: Path, why: str) -> DissectError:
+    return DissectError(f"{path} is damaged: {why}; delete it, and the same call measures it again")

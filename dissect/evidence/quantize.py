@@ -1,0 +1,198 @@
+"""What fewer bits do to a pruned model: quantization brings back much of what training was meant to remove."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from dissect.ablation.in_weights import bake
+from dissect.ablation.svd import rotate_to_svd
+from dissect.backend.sites import SITES
+from dissect.backend.written import count_silent
+from dissect.base.checks import as_list, as_path, check_batch_size, check_seed, check_whole
+from dissect.base.errors import DissectError, shown
+from dissect.base.progress import hidden
+from dissect.base.storage import locked, write_text
+from dissect.evaluation.documents import DocumentSums
+from dissect.evaluation.evaluate import evaluate_documents
+from dissect.evidence.quantize_folder import TABLE, folder_of, read_measurements, write_measurements
+from dissect.evidence.quantize_result import VARIANTS, WHOLE, Measurement, Quantization
+from dissect.evidence.run_model import check_named, check_pruned, windows_of
+from dissect.models.fingerprint import version, versions
+from dissect.models.load import load_model
+from dissect.models.quantized import check_bitsandbytes
+from dissect.runs.export import export, is_model_of
+from dissect.runs.inputs import recorded_model
+from dissect.runs.run import Run
+from dissect.scoring.at_random import random_units
+from dissect.scoring.masks import Mask
+
+FOLDER = "quantized"  # in a run folder
+BITS = (4, 8)
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What all models of a call have in common.
+
+    Attributes:
+        run: The run.
+        masks: The units that each variant prunes; of the unpruned one none.
+        device: Where models are loaded.
+        batch_size: Windows in a forward pass.
+        progress: Show progress bars.
+    """
+
+    run: Run
+    masks: dict[str, Mask]
+    device: str | None
+    batch_size: int | None
+    progress: bool
+
+
+def quantize(
+    run: Run,
+    *,
+    bits: int | Iterable[int] = (8, 4),
+    step: int | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    batch_size: int | None = None,
+    progress: bool = True,
+) -> Quantization:
+    """Measure a pruned model in 8 and 4 bits, beside the unpruned one and one that lost as many units at random.
+
+    Each is exported as a transformers folder, and loaded from there as it is and in fewer bits (bitsandbytes: LLM.int8,
+    and 4 bits as NF4), as anyone would who got the folder. Measured are the test documents of every corpus of the run,
+    in bridges all, so that nothing but the weights differs. It is also counted how many of the pruned units still write
+    exactly nothing.
+
+    All is kept in the run folder's `quantized/`, model by model: the same call resumes after the last one, and reads
+    what is there. The run's own files are not touched.
+
+    Args:
+        run: The run; its model and text are loaded again by their names.
+        bits: 8, 4, or both.
+        step: The step whose mask is pruned; by default the last.
+        folder: Where exported models are written for the moment, one at a time; by default where the system has
+            temporary files.
+        seed: Decides which units the random control loses, and which tokens a masked model predicts.
+        device: Where models are loaded; by default where the run asked for.
+        batch_size: Windows in a forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
+        progress: Show a progress bar.
+
+    Raises:
+        DissectError: bitsandbytes is not installed; the run has pruned nothing, or its model or text cannot be had
+            again by name or are others; a model cannot be exported or quantized; a file of `quantized/` is damaged.
+    """
+    check_pruned(run)
+    chosen = _bits(bits)
+    step = len(run.history) - 1 if step is None else step
+    check_whole("step", step, 1, len(run.history) - 1)
+    check_seed(seed)
+    check_batch_size(batch_size)
+    parent = None if folder is None else _existing(folder)
+    check_named(run)
+    check_bitsandbytes("quantization")
+    arguments = {"step": step, "bits": chosen, "seed": seed, "run": run.record["sha256"], "versions": versions()}
+    arguments |= {"bitsandbytes": version("bitsandbytes"), "device": device or run.config.device}
+    place, corpora = folder_of(run.path / FOLDER, arguments), list(run.config.corpora)
+    masks = {"unpruned": run.mask(0), "cut": run.mask(step), "random": _random_mask(run, step, seed)}
+    work = Work(run, masks, device, batch_size, progress)
+    wanted = [(variant, weights) for variant in VARIANTS for weights in (WHOLE, *(f"{each}bit" for each in chosen))]
+    found = read_measurements(place, arguments, corpora)
+    if len(found) < len(wanted):
+        with locked(place):
+            found = read_measurements(place, arguments, corpora)
+            left = wanted[len(found) :]
+            for each in _measure(work, left, parent):
+                found.append(each)
+                write_measurements(place, arguments, found)
+    result = Quantization(run.config.model, step, tuple(found), arguments)
+    write_text(place / TABLE, result.table().to_csv(index=False))
+    return result
+
+
+def _bits(bits: Any) -> list[int]:
+    found = [bits] if isinstance(bits, int) else as_list("bits", bits, "8, 4 or both")
+    if not found or any(isinstance(each, bool) or each not in BITS for each in found) or len(set(found)) < len(found):
+        raise DissectError(f"bits must be 8, 4 or both, got {shown(bits)}")
+    return sorted(map(int, found), reverse=True)
+
+
+def _existing(folder: Any) -> Path:
+    path = as_path("folder", folder)
+    if not path.is_dir():
+        raise DissectError(f"folder must be one that is there, to write exported models into, got {path}")
+    return path
+
+
+def _random_mask(run: Run, step: int, seed: int) -> Mask:
+    """As many units of each site as the step has pruned, at random."""
+    cut, drawn = run.mask(step), run.mask(0)
+    for number, site in enumerate(cut.sites):
+        drawn = drawn | random_units(drawn, site, int(cut[site].sum()), (seed, number))
+    return drawn
+
+
+def _measure(work: Work, wanted: Sequence[tuple[str, str]], parent: Path | None) -> Iterator[Measurement]:
+    """Each model that is wanted, in order; a variant's folder is written once, and deleted after its last."""
+    bar = tqdm(total=len(wanted), desc="quantization", unit="model", leave=False, disable=hidden(work.progress))
+    with bar:
+        for variant in dict.fromkeys(variant for variant, _ in wanted):
+            with _exported(work, variant, parent) as folder:
+                for weights in (weights for of, weights in wanted if of == variant):
+                    yield _one(work, variant, weights, folder)
+                    bar.update()
+
+
+@contextmanager
+def _exported(work: Work, variant: str, parent: Path | None) -> Iterator[Path]:
+    """Inside the `with` block the transformers folder of a variant."""
+    run = work.run
+    with tempfile.TemporaryDirectory(prefix="dissect-", dir=parent) as aside:
+        model = recorded_model(run, work.device, quantized=False)
+        if not is_model_of(run, model):
+            raise DissectError(f"{run.config.model!r} is not the model of {run.path} any more: its weights are others")
+        if variant != "unpruned":
+            if run.config.svd:
+                rotate_to_svd(model)
+            bake(model, **run.cut_of(work.masks[variant]))
+        export(model, Path(aside) / "model")
+        del model  # its memory is for the next
+        yield Path(aside) / "model"
+
+
+def _one(work: Work, variant: str, weights: str, folder: Path) -> Measurement:
+    run = work.run
+    bits = None if weights == WHOLE else weights
+    dtype = run.record["model"]["dtype"]
+    model = load_model(folder, bridge=True, quantization=bits, dtype=dtype, device=work.device or run.config.device)
+    documents: dict[str, DocumentSums] = {}
+    for corpus in run.config.corpora:
+        windows = windows_of(run, corpus, model)
+        documents[corpus] = evaluate_documents(
+            model, windows, seed=run.config.seed, batch_size=work.batch_size, progress=work.progress
+        )
+    counted = work.masks["cut" if variant == "unpruned" else variant]
+    return Measurement(variant, weights, documents, len(counted), _still_zero(model, counted))
+
+
+def _still_zero(model: Any, mask: Mask) -> int | None:
+    """How many units of a mask write exactly nothing; None where a site's output cannot be asked."""
+    try:
+        return sum(
+            count_silent(SITES[site], model, layer, units)
+            for site in mask.sites
+            for layer, units in enumerate(mask[site])
+        )
+    except DissectError:
+        return None

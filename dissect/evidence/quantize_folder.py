@@ -1,0 +1,102 @@
+"""What quantizing gave, kept in a run folder's `quantized/`: a folder for each call's arguments, model by model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from dissect.base.checksums import CHECKSUM, checksum_of_file, checksum_of_json, is_intact, with_checksum
+from dissect.base.errors import DissectError
+from dissect.base.storage import read_json, write_json
+from dissect.evaluation.documents import DocumentSums
+from dissect.evidence.quantize_result import Measurement
+
+RECORD, TABLE = "quantized.json", "quantized.csv"
+
+
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
+class KeptModel:
+    """One model: its counts, and the checksum of each corpus's file."""
+
+    variant: str
+    weights: str
+    units: int
+    still_zero: int | None
+    documents: dict[str, str]
+
+
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
+class _Record:
+    arguments: dict[str, Any]
+    models: list[KeptModel]
+
+
+_RECORD = TypeAdapter(_Record)
+
+
+def folder_of(root: Path, arguments: Mapping[str, Any]) -> Path:
+    """The folder of these arguments."""
+    return root / f"step-{arguments['step']}-{checksum_of_json(arguments, sort_keys=True)[:8]}"
+
+
+def read_measurements(folder: Path, arguments: dict[str, Any], corpora: Sequence[str]) -> list[Measurement]:
+    """The models that were measured with these arguments; none where there is no folder.
+
+    Raises:
+        DissectError: A file is missing, damaged, or of other arguments.
+    """
+    if not (folder / RECORD).exists():
+        return []
+    record = read_json(folder / RECORD)
+    if not is_intact(record):
+        raise _damaged(folder / RECORD, "it does not match its own sha256")
+    content = {name: value for name, value in record.items() if name != CHECKSUM}
+    try:
+        kept = _RECORD.validate_json(json.dumps(content))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise _damaged(folder / RECORD, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    if kept.arguments != arguments or any(list(each.documents) != list(corpora) for each in kept.models):
+        raise _damaged(folder / RECORD, "it is of other arguments than its name says")
+    return [_measurement(folder, each) for each in kept.models]
+
+
+def _measurement(folder: Path, kept: KeptModel) -> Measurement:
+    documents = {}
+    for number, (corpus, wanted) in enumerate(kept.documents.items()):
+        path = _file(folder, kept.variant, kept.weights, number)
+        documents[corpus] = DocumentSums.load(path)
+        if checksum_of_file(path) != wanted:
+            raise _damaged(path, f"it does not match its checksum in {RECORD}")
+    return Measurement(kept.variant, kept.weights, documents, kept.units, kept.still_zero)
+
+
+def write_measurements(folder: Path, arguments: dict[str, Any], found: Sequence[Measurement]) -> None:
+    """Write what was measured so far: the documents first, then the record that makes them count.
+
+    Raises:
+        DissectError: A file cannot be written.
+    """
+    models = []
+    for each in found:
+        sums = {}
+        for number, (corpus, documents) in enumerate(each.documents.items()):
+            path = _file(folder, each.variant, each.weights, number)
+            if not path.exists() or each is found[-1]:
+                documents.save(path)
+            sums[corpus] = checksum_of_file(path)
+        models.append(KeptModel(each.variant, each.weights, each.units, each.still_zero, sums))
+    write_json(folder / RECORD, with_checksum(_RECORD.dump_python(_Record(arguments, models), mode="json")))
+
+
+def _file(folder: Path, variant: str, weights: str, number: int) -> Path:
+    return folder / f"{variant}-{weights.replace(' ', '_')}-{number}.safetensors"
+
+
+def _damaged(path: Path, why: str) -> DissectError:
+    return DissectError(f"{path} is damaged: {why}; delete the folder {path.parent}, and the same call measures again")

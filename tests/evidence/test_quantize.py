@@ -1,0 +1,152 @@
+"""Fewer bits: known answers of the control, what stays zero, and what is kept."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+import dissect
+from dissect import DissectError, Mask, views
+from dissect.backend.sites import SITES
+from dissect.backend.written import count_silent
+from dissect.evidence import quantize as module
+from dissect.evidence.quantize_result import VARIANTS
+from tests.support import tiny
+from tests.support.bridges import OTHERS
+from tests.support.named_runs import WORDS, fill, run_of
+
+pytest.importorskip("bitsandbytes")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run of a tiny Llama whose weights bitsandbytes can pack."""
+    place = tmp_path_factory.mktemp("quantize")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(tiny.FAMILIES, "llama", OTHERS["llama-in-blocks"])
+        fill(place)
+    for name, words in WORDS.items():
+        for number in range(40, 90):  # so that ten documents are in a test split
+            (place / name / f"{number}.txt").write_text(f"{number} " + words * 3)
+    return place
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    return run_of(folder, "run", site="mlp", fraction=0.2, steps=1, eval_tokens=600)
+
+
+@pytest.fixture(scope="module")
+def result(run):
+    return dissect.quantize(run, progress=False)
+
+
+def files(run):
+    return {path.name: path.read_bytes() for path in run.path.iterdir() if path.is_file()}
+
+
+def test_it_has_every_model_on_every_side_with_intervals_where_documents_are_many(result):
+    table = result.table()
+    models = list(itertools.product(VARIANTS, ("as it is", "8bit", "4bit")))
+    assert list(table[["variant", "weights"]].drop_duplicates().itertuples(index=False, name=None)) == models
+    assert set(table["corpus"]) == {"forget", "retain"}
+    forget, retain = (table[table["corpus"] == side] for side in ("forget", "retain"))
+    assert ((forget["top1_low"] <= forget["top1"]) & (forget["top1"] <= forget["top1_high"])).all()
+    assert (forget["documents"] >= 10).all()
+    assert (retain["documents"] < 10).all()
+    assert retain[["top1_low", "drop_high"]].isna().all(axis=None)
+
+
+def test_as_it_is_it_has_the_accuracies_of_the_run(run, result):
+    """Of the same function, by another model class and through an exported folder."""
+    table = result.table().set_index(["variant", "weights", "corpus"])
+    for variant, step in (("unpruned", 0), ("cut", 1)):
+        for side in ("forget", "retain"):
+            row = table.loc[variant, "as it is", side]
+            assert row["top1"] == run.history[step].metrics[side]["top1"]
+            assert row["loss"] == pytest.approx(run.history[step].metrics[side]["loss"], rel=1e-5)
+            assert row["drop"] == pytest.approx(run.drops(side)[step])
+
+
+def test_pruned_units_stay_zero_and_others_are_not(run, result):
+    table = result.table()
+    cut, whole = table[table["variant"] != "unpruned"], table[table["variant"] == "unpruned"]
+    assert set(cut["still_zero"]) == {len(run.mask(1))} == set(cut["units"])
+    assert set(whole["still_zero"]) == {0}
+
+
+def test_quantizing_changes_the_loss_but_little(result):
+    loss = result.table().set_index(["variant", "weights", "corpus"])["loss"]
+    for weights, most in (("8bit", 0.1), ("4bit", 0.5)):
+        change = abs(loss["unpruned", weights, "retain"] - loss["unpruned", "as it is", "retain"])
+        assert 0 < change < most
+
+
+@pytest.mark.parametrize("site", ["mlp", "value", "pre_out", "head"])
+@pytest.mark.parametrize("bits", [None, "4bit"])
+def test_silent_units_are_counted_at_every_site(folder, tmp_path, site, bits):
+    """Where half of the asked units are baked, half are silent."""
+    model = dissect.load_model(folder / "model", dtype="float32")
+    shape = SITES[site].mask_shape(model.cfg)
+    pruned = torch.zeros(shape, dtype=torch.bool)
+    pruned[1].view(-1)[::2] = True
+    dissect.bake(model, Mask({site: pruned}))
+    dissect.export(model, tmp_path / "cut")
+    bridge = dissect.load_model(tmp_path / "cut", bridge=True, dtype="float32", quantization=bits)
+    every = torch.ones(shape[1:], dtype=torch.bool)
+    assert count_silent(SITES[site], bridge, 1, every) == int(pruned.sum())
+    assert count_silent(SITES[site], bridge, 1, pruned[1]) == int(pruned.sum())
+    assert count_silent(SITES[site], bridge, 0, every) == 0
+
+
+def test_a_second_call_reads_and_an_interrupted_one_resumes(run, folder, monkeypatch):
+    before, calls = files(run), []
+    original = module._one
+
+    def one(*args):
+        calls.append(args[1:3])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(module, "_one", one)
+    made = folder / "made"
+    made.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        dissect.quantize(run, bits=8, seed=1, folder=made, progress=False)
+    assert list(made.iterdir()) == []
+    resumed = dissect.quantize(run, bits=8, seed=1, folder=made, progress=False)
+    again = dissect.quantize(run, bits=8, seed=1, progress=False)
+    assert calls[:2] == [("unpruned", "as it is"), ("unpruned", "8bit")]
+    assert calls[2] == calls[3] == ("cut", "as it is")
+    assert len(calls) == 7
+    assert again.table().equals(resumed.table())
+    assert files(run) == before
+    (record,) = (path for path in (run.path / "quantized").glob("*/quantized.json") if '"seed": 1' in path.read_text())
+    record.write_text(record.read_text().replace('"units": ', '"units": 1'))
+    with pytest.raises(DissectError, match="damaged: it does not match its own sha256"):
+        dissect.quantize(run, bits=8, seed=1, progress=False)
+
+
+def test_the_figure_has_a_bar_for_each_model(result):
+    figure = views.quantization(result)
+    assert [bar.name for bar in figure.data[:3]] == ["unpruned", "cut", "as many units at random"]
+    table = result.table().set_index(["corpus", "variant"])
+    for bar, place in zip(figure.data, itertools.product(("forget", "retain"), VARIANTS), strict=True):
+        assert list(bar.y) == list(100 * table.loc[place]["top1"])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"bits": 3}, "bits must be 8, 4 or both, got 3"),
+        ({"bits": (8, 8)}, "bits must be 8, 4 or both"),
+        ({"step": 0}, "step must be a whole number, 1 to 1, got 0"),
+        ({"folder": "/nowhere"}, "folder must be one that is there"),
+    ],
+)
+def test_bad_arguments_are_named(run, given, message):
+    with pytest.raises(DissectError, match=message):
+        dissect.quantize(run, **given)
