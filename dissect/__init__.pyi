@@ -29,6 +29,9 @@ from .evaluation.documents import DocumentSums as DocumentSums
 from .evaluation.evaluate import METRICS as METRICS
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.evaluate import evaluate_documents as evaluate_documents
+from .evidence.anamnesis import anamnesis_index as anamnesis_index
+from .evidence.relearn import relearn as relearn
+from .evidence.relearning import Relearning as Relearning
 from .experiments.atlas import atlas as atlas
 from .experiments.atlas_result import Atlas as Atlas
 from .experiments.calibration import Calibration as Calibration

@@ -17,6 +17,7 @@ from dissect.cli.flags import (
     OfCost,
     OfLoading,
     OfPaper,
+    OfRelearning,
     OfRun,
     OfStability,
     OnRay,
@@ -235,6 +236,36 @@ def rerun(run: tyro.conf.Positional[Path], out: OutOrDefault = None, device: str
     return 0 if result.same else 1
 
 
+def relearn(
+    run: tyro.conf.Positional[Path],
+    options: OfRelearning,
+    step: int | None = None,
+    gold: str | None = None,
+    out: OutOrDefault = None,
+) -> None:
+    """Train a run's pruned model, and controls, on the forgotten text: does it come back, and how fast?
+
+    Prints how many steps each takes until it is back, and the anamnesis index. Writes curves.csv, summary.csv and
+    relearning.html. The same command resumes a relearning that was stopped.
+
+    Args:
+        run: The run folder.
+        options: How they are trained and measured.
+        step: The step whose mask is cut; the last one if not given.
+        gold: A model that never saw the forgotten text, as a further control: a known name, a hub id or a folder.
+        out: Folder of the relearning; the run's with -relearn (or -heal, with --on retain) after its name if not given.
+    """
+    from dissect.base.storage import write_text
+    from dissect.evidence.relearn import relearn
+    from dissect.runs.run import Run
+    from dissect.views import relearning, write_page
+
+    result = relearn(Run.load(run), step=step, gold=gold, out=out, **vars(options))
+    write_text(result.path / "curves.csv", result.table().to_csv(index=False))
+    write_text(result.path / "summary.csv", result.summary().to_csv(index=False))
+    print(f"\n{result}\n\n{write_page([relearning(result)], result.path / 'relearning.html').resolve()}")
+
+
 def stability(
     options: OfStability,
     sites: tuple[str, ...] = ("mlp", "value", "pre_out"),
@@ -373,6 +404,7 @@ COMMANDS = {
     "export": export,
     "report": report,
     "rerun": rerun,
+    "relearn": relearn,
     "stability": stability,
     "atlas": atlas,
     "models": models,

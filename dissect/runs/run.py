@@ -178,7 +178,16 @@ class Run:
         Raises:
             DissectError: The run has no such step, or what it kept of the unpruned model is missing or damaged.
         """
-        mask, config = self.mask(step), self.config
+        return self.cut_of(self.mask(step))
+
+    def cut_of(self, mask: Mask) -> dict[str, Any]:
+        """As `cut`, for a mask of other units: a control that is cut as this run cuts.
+
+        Raises:
+            DissectError: What the run kept of the unpruned model is missing or damaged.
+        """
+        check_kind("mask", mask, Mask, "a mask, as run.mask(step) gives it")
+        config = self.config
         if config.value == "mean" and mask:
             return {"mask": mask, "value": "mean", "stats": self.stats("retain")}
         if config.compensate is not None and mask:

@@ -1,0 +1,61 @@
+"""The text of a relearning: what is trained on, what of the same kind is held out, and what is tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from dissect.base.errors import DissectError
+from dissect.data.splits import SIDES
+from dissect.data.windows import Windows
+
+HELD_OUT = "held_out"
+MEASURED = (*SIDES, HELD_OUT)
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """Windows by their part.
+
+    Attributes:
+        train: What is trained on (T): half of the train windows of a side.
+        measured: By name: `forget` and `retain`, the test text of each side, and `held_out` (V), train documents that
+            no step reads. The cut was chosen by T and V alike: relearning T brings V back if what was known of both
+            was only hidden (Deeb and Roger, 2410.08827).
+    """
+
+    train: Windows
+    measured: Mapping[str, Windows]
+
+    def describe(self) -> dict[str, Any]:
+        """What identifies them, for a record."""
+        return {name: windows.describe() for name, windows in ({"train": self.train} | dict(self.measured)).items()}
+
+
+def texts_of(train: Windows, tests: Mapping[str, Windows], eval_tokens: int) -> Texts:
+    """Split the train windows of a side, and take at most `eval_tokens` predictions of what is measured.
+
+    Raises:
+        DissectError: The train windows are too few to split.
+    """
+    half = len(train) // 2
+    if half == 0:
+        raise DissectError("the text to train on is 1 window; at least 2 are needed, one to hold out: give more tokens")
+    seen, rest = train[:half], train[half:]
+    others = rest.keep & ~torch.isin(rest.documents, seen.documents.unique())
+    if not others.any():
+        raise DissectError(
+            f"the {len(train)} windows to train on are of one document, so that none can be held out; give more tokens"
+        )
+    held_out = replace(rest, keep=others)
+    parts = {**tests, HELD_OUT: held_out[int(others.any(1).int().argmax()) :]}
+    return Texts(seen, {name: _at_most(windows, eval_tokens) for name, windows in parts.items()})
+
+
+def _at_most(windows: Windows, tokens: int) -> Windows:
+    """The first windows that have at most so many predictions, and at least one window."""
+    kept = windows.keep.sum(1).cumsum(0)
+    return windows[: max(1, int((kept <= tokens).sum()))]
