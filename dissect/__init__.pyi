@@ -30,6 +30,8 @@ from .evaluation.evaluate import METRICS as METRICS
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.evaluate import evaluate_documents as evaluate_documents
 from .evidence.anamnesis import anamnesis_index as anamnesis_index
+from .evidence.regrowth import Regrowth as Regrowth
+from .evidence.regrowth import regrowth as regrowth
 from .evidence.relearn import relearn as relearn
 from .evidence.relearning import Relearning as Relearning
 from .experiments.atlas import atlas as atlas

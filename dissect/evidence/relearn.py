@@ -11,12 +11,10 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from dissect.base.checks import as_path, check_kind
+from dissect.base.checks import as_path
 from dissect.base.errors import DissectError
 from dissect.base.progress import hidden, say
 from dissect.base.storage import locked
-from dissect.data.splits import SIDES
-from dissect.data.windows import Windows
 from dissect.evaluation.evaluate import evaluate_documents
 from dissect.evaluation.intervals import intervals
 from dissect.evidence.curves import Curve, Point
@@ -24,12 +22,12 @@ from dissect.evidence.relearn_config import PRUNED, Arm, RelearnConfig, arms_of
 from dissect.evidence.relearn_folder import open_folder, read_curve, state_file, write_curve
 from dissect.evidence.relearning import MODELS, Relearning
 from dissect.evidence.starts import Starts, starts_of
-from dissect.evidence.texts import Texts, texts_of
+from dissect.evidence.texts import Texts, read_texts
 from dissect.models.fingerprint import versions
 from dissect.models.memory import copy_of
 from dissect.models.snapshot import no_bars, snapshot
 from dissect.runs.export import save_folder
-from dissect.runs.inputs import WINDOWS, Corpus, check_pair, read
+from dissect.runs.inputs import Corpus
 from dissect.runs.run import Run
 from dissect.scoring.masks import Mask
 from dissect.training.lora import check_peft, held_in_lora, with_lora
@@ -115,7 +113,7 @@ def relearn(
     path = _folder(run_or_model, out, on)
     given = {"forget": forget, "retain": retain}
     starts = starts_of(run_or_model, mask, step, gold, seed)
-    texts = _texts(run_or_model, given, starts.whole, config)
+    texts = read_texts(run_or_model, given, starts.whole, config)
     record = {"config": config.as_json(), "model": starts.identity(), "data": texts.describe(), "versions": versions()}
     try:
         with locked(path):
@@ -138,36 +136,6 @@ def _folder(run_or_model: Any, out: str | Path | None, on: str) -> Path:
     if not isinstance(run_or_model, Run):
         raise DissectError("give out, the folder to keep the relearning of a model in memory in")
     return run_or_model.path.with_name(f"{run_or_model.path.name}-{'relearn' if on == 'forget' else 'heal'}")
-
-
-def _texts(run_or_model: Any, given: Mapping[str, Any], model: Any, config: RelearnConfig) -> Texts:
-    """The windows of both sides: those given, or those of the run."""
-    tests, train = {}, None
-    for side in SIDES:
-        corpus = _corpus(run_or_model, given[side], side)
-        if isinstance(corpus, tuple):
-            pair = corpus
-        else:
-            names = ("train", "test") if side == config.on else ("test",)
-            pair = (None, *read(corpus, model, run_or_model.config, names))[-2:]
-        tests[side] = pair[1]
-        train = pair[0] if side == config.on else train
-    check_kind("train", train, Windows, "windows")
-    return texts_of(train, tests, config.eval_tokens)  # type: ignore[arg-type]
-
-
-def _corpus(run_or_model: Any, given: Any, side: str) -> Corpus:
-    if not isinstance(run_or_model, Run):
-        check_pair(given)
-        return given
-    corpus = getattr(run_or_model.config, side) if given is None else given
-    if not isinstance(corpus, str):
-        check_pair(corpus)
-    elif corpus.startswith(WINDOWS):
-        raise DissectError(
-            f"the {side} text of {run_or_model.path} was given as windows; give them again: {side}=(train, test)"
-        )
-    return corpus
 
 
 @dataclass(eq=False)

@@ -9,8 +9,11 @@ from typing import Any
 import torch
 
 from dissect.base.errors import DissectError
-from dissect.data.splits import SIDES
+from dissect.data.splits import SIDES, SPLITS
 from dissect.data.windows import Windows
+from dissect.evidence.relearn_config import RelearnConfig
+from dissect.runs.inputs import WINDOWS, Corpus, check_pair, read
+from dissect.runs.run import Run
 
 HELD_OUT = "held_out"
 MEASURED = (*SIDES, HELD_OUT)
@@ -33,6 +36,38 @@ class Texts:
     def describe(self) -> dict[str, Any]:
         """What identifies them, for a record."""
         return {name: windows.describe() for name, windows in ({"train": self.train} | dict(self.measured)).items()}
+
+
+def read_texts(run_or_model: Any, given: Mapping[str, Any], model: Any, config: RelearnConfig) -> Texts:
+    """The text of a relearning: windows or a name that is given for a side, else what the run names.
+
+    Raises:
+        DissectError: A side is neither, cannot be read, or was windows in memory; or there is too little to train on.
+    """
+    pairs = {side: _pair(run_or_model, given.get(side), side, model, config) for side in SIDES}
+    return texts_of(pairs[config.on][0], {side: pair[-1] for side, pair in pairs.items()}, config.eval_tokens)
+
+
+def _pair(run_or_model: Any, given: Any, side: str, model: Any, config: RelearnConfig) -> tuple[Windows, ...]:
+    """Train and test windows of a side, the first only where they are trained on."""
+    corpus = _corpus(run_or_model, given, side)
+    if isinstance(corpus, tuple):
+        return corpus
+    return read(corpus, model, run_or_model.config, SPLITS if side == config.on else SPLITS[1:])
+
+
+def _corpus(run_or_model: Any, given: Any, side: str) -> Corpus:
+    if not isinstance(run_or_model, Run):
+        check_pair(given)
+        return given
+    corpus = getattr(run_or_model.config, side) if given is None else given
+    if not isinstance(corpus, str):
+        check_pair(corpus)
+    elif corpus.startswith(WINDOWS):
+        raise DissectError(
+            f"the {side} text of {run_or_model.path} was given as windows; give them again: {side}=(train, test)"
+        )
+    return corpus
 
 
 def texts_of(train: Windows, tests: Mapping[str, Windows], eval_tokens: int) -> Texts:

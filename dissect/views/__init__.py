@@ -13,6 +13,7 @@ from dissect.views.importance import importance
 from dissect.views.overlap import overlap
 from dissect.views.perplexity import perplexity
 from dissect.views.pruned_by_layer import pruned_by_layer
+from dissect.views.regrowth import regrowth
 from dissect.views.relearning import relearning
 from dissect.views.specialization import specialization
 from dissect.views.stability_figure import stability_figure
@@ -32,6 +33,7 @@ __all__ = [
     "overlap",
     "perplexity",
     "pruned_by_layer",
+    "regrowth",
     "relearning",
     "specialization",
     "stability_figure",
