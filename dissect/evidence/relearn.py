@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from dissect.base.checks import as_path
+from dissect.base.checks import as_path, check_model
 from dissect.base.errors import DissectError
 from dissect.base.progress import hidden, say
 from dissect.base.storage import locked
@@ -22,7 +22,7 @@ from dissect.evidence.relearn_config import PRUNED, Arm, RelearnConfig, arms_of
 from dissect.evidence.relearn_folder import open_folder, read_curve, state_file, write_curve
 from dissect.evidence.relearning import MODELS, Relearning
 from dissect.evidence.starts import Starts, starts_of
-from dissect.evidence.texts import Texts, read_texts
+from dissect.evidence.texts import Texts, check_read, corpora_of, read_texts
 from dissect.models.fingerprint import versions
 from dissect.models.memory import copy_of
 from dissect.models.snapshot import no_bars, snapshot
@@ -112,8 +112,14 @@ def relearn(
         check_peft()
     path = _folder(run_or_model, out, on)
     given = {"forget": forget, "retain": retain}
+    if not isinstance(run_or_model, Run):
+        check_model(run_or_model)
+    corpora_of(run_or_model, given)
     starts = starts_of(run_or_model, mask, step, gold, seed)
     texts = read_texts(run_or_model, given, starts.whole, config)
+    for model in (starts.whole, starts.gold):
+        if model is not None:
+            check_read(texts, model)
     record = {"config": config.as_json(), "model": starts.identity(), "data": texts.describe(), "versions": versions()}
     try:
         with locked(path):

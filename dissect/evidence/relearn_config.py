@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
 
-from dissect.base.checks import check_batch_size, check_kind, check_positive, check_seed, check_whole
+from dissect.base.checks import LARGEST, check_batch_size, check_kind, check_positive, check_seed, check_whole
 from dissect.base.errors import DissectError, check_name, shown
 from dissect.data.splits import SIDES
 from dissect.evidence.anamnesis import check_alpha
 
 WAYS = ("full", "lora")
-PRUNED, RANDOM, UNPRUNED, GOLD = MODELS = ("pruned", "random", "unpruned", "gold")
+PRUNED, RANDOM, UNPRUNED, GOLD = KINDS = ("pruned", "random", "unpruned", "gold")
+MOST = {"steps": 1_000_000, "windows": 100_000, "rank": 10_000, "eval_tokens": LARGEST}
 LORA_RATE = 10  # times the rate of full weights: what adapters want at any size ("LoRA Without Regret", 2025)
 
 
@@ -52,8 +53,8 @@ class RelearnConfig:
     def check(self) -> None:
         """Raise `DissectError` unless every value can be."""
         check_name("side to train on", self.on, SIDES)
-        for name in ("steps", "windows", "rank", "eval_tokens"):
-            check_whole(name, getattr(self, name), 1)
+        for name, most in MOST.items():
+            check_whole(name, getattr(self, name), 1, most)
         for rate in _several("learning_rates", self.learning_rates):
             check_positive("a learning rate", rate)
         for way in _several("ways", self.ways):

@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from dissect.base.checks import as_path
-from dissect.base.errors import DissectError
+from dissect.base.checks import as_path, check_kind
+from dissect.base.errors import DissectError, check_name
 from dissect.evidence.anamnesis import bounded_index, steps_until
 from dissect.evidence.curves import Curve
-from dissect.evidence.relearn_config import GOLD, PRUNED, RANDOM, UNPRUNED, Arm, RelearnConfig
+from dissect.evidence.relearn_config import GOLD, KINDS, PRUNED, RANDOM, UNPRUNED, Arm, RelearnConfig
 from dissect.evidence.relearn_folder import read_folder
 from dissect.evidence.texts import HELD_OUT, MEASURED
 
@@ -49,11 +49,22 @@ class Relearning:
         return (1 - self.config.alpha) * self.original[self.config.on]
 
     def steps_until_back(self, curve: Curve) -> float:
-        """After how many steps a training is within alpha of the original; infinite where it is not."""
+        """After how many steps a training is within alpha of the original; infinite where it is not.
+
+        Raises:
+            DissectError: `curve` is none.
+        """
+        _check(curve)
         return steps_until(curve.steps, curve.values(self.config.on), self.target)
 
     def control_of(self, curve: Curve, model: str) -> Curve | None:
-        """The training of a control at the same rate, in the same way, and held or free alike where it has a cut."""
+        """The training of a control at the same rate, in the same way, and held or free alike where it has a cut.
+
+        Raises:
+            DissectError: `curve` is none, or there is no kind of model that is called so.
+        """
+        _check(curve)
+        check_name("model", model, KINDS)
         held = curve.arm.frozen if model == RANDOM else None
         wanted = Arm(model, curve.arm.way, held, curve.arm.learning_rate)
         return next((each for each in self.curves if each.arm == wanted), None)
@@ -62,8 +73,9 @@ class Relearning:
         """The trained model of a curve as a transformers folder, for `load_model`.
 
         Raises:
-            DissectError: It was not kept: only models that were pruned are, and with `save`.
+            DissectError: It was not kept: only models that were pruned are, and with `save`. Or `curve` is none.
         """
+        _check(curve)
         folder = self.path / MODELS / (curve.same_as or curve.arm.name)
         if not folder.is_dir():
             raise DissectError(
@@ -128,6 +140,10 @@ class Relearning:
             f"back is an accuracy of {self.target:.3f} on {on}, within {100 * self.config.alpha:g}% of the original's "
             f"{self.original[on]:.3f}\n{shown.to_string(index=False, float_format='{:.4g}'.format)}"
         )
+
+
+def _check(curve: Any) -> None:
+    check_kind("curve", curve, Curve, "one of relearning.curves")
 
 
 def _named(arm: Arm) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from dissect.models.fingerprint import model_fingerprint
 from dissect.models.load import load_model
 from dissect.models.memory import copy_of
 from dissect.models.snapshot import snapshot
+from dissect.models.source import source_of
 from dissect.runs.export import transformers_model_of, unpruned_model
 from dissect.runs.run import Run
 from dissect.scoring.at_random import random_units
@@ -84,19 +85,30 @@ def starts_of(run_or_model: Any, mask: Mask | None, step: int | None, gold: Any,
             `load_model`.
     """
     cuts = _cuts(run_or_model, mask, step, seed)
+    gold = _gold(gold, run_or_model)
     if isinstance(run_or_model, Run):
         whole = unpruned_model(run_or_model)
     else:
         whole = snapshot(transformers_model_of(run_or_model), like=run_or_model)
-    if is_masked(whole):
-        raise DissectError(
-            f"{whole.cfg.model_name} is a masked model; relearning trains models that predict the next token"
-        )
-    if isinstance(gold, (str, Path)):
-        gold = load_model(gold, dtype=str(whole.cfg.dtype).removeprefix("torch."), device=str(whole.cfg.device))
-    elif gold is not None:
-        check_model(gold)
+    for model in (whole, gold):
+        if model is not None and is_masked(model):
+            raise DissectError(
+                f"{model.cfg.model_name} is a masked model; relearning is of models that continue a text"
+            )
     return Starts(whole, cuts, gold)
+
+
+def _gold(gold: Any, run_or_model: Any) -> Any:
+    """The gold model, loaded as the other is where it is a name."""
+    if gold is None:
+        return None
+    if isinstance(gold, (str, Path)):
+        cfg = run_or_model.cfg if not isinstance(run_or_model, Run) else None
+        dtype = run_or_model.record["model"]["dtype"] if cfg is None else str(cfg.dtype).removeprefix("torch.")
+        return load_model(gold, dtype=dtype, device=run_or_model.config.device if cfg is None else str(cfg.device))
+    check_model(gold)
+    source_of(gold)
+    return gold
 
 
 def _cuts(run_or_model: Any, mask: Mask | None, step: int | None, seed: int) -> dict[str, dict[str, Any]]:

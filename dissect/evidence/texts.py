@@ -8,7 +8,10 @@ from typing import Any
 
 import torch
 
+from dissect.backend.forward import check_readable
+from dissect.backend.targets import targets_of
 from dissect.base.errors import DissectError
+from dissect.data.corpora import find_source
 from dissect.data.splits import SIDES, SPLITS
 from dissect.data.windows import Windows
 from dissect.evidence.relearn_config import RelearnConfig
@@ -44,16 +47,32 @@ def read_texts(run_or_model: Any, given: Mapping[str, Any], model: Any, config: 
     Raises:
         DissectError: A side is neither, cannot be read, or was windows in memory; or there is too little to train on.
     """
-    pairs = {side: _pair(run_or_model, given.get(side), side, model, config) for side in SIDES}
+    corpora = corpora_of(run_or_model, given)
+    pairs = {side: _windows(corpora[side], side, model, run_or_model, config) for side in SIDES}
     return texts_of(pairs[config.on][0], {side: pair[-1] for side, pair in pairs.items()}, config.eval_tokens)
 
 
-def _pair(run_or_model: Any, given: Any, side: str, model: Any, config: RelearnConfig) -> tuple[Windows, ...]:
+def check_read(texts: Texts, model: Any) -> None:
+    """Raise `DissectError` unless a model can read and predict all of the texts."""
+    for windows in (texts.train, *texts.measured.values()):
+        check_readable(model, windows)
+        targets_of(model, windows)
+
+
+def _windows(corpus: Corpus, side: str, model: Any, run: Any, config: RelearnConfig) -> tuple[Windows, ...]:
     """Train and test windows of a side, the first only where they are trained on."""
-    corpus = _corpus(run_or_model, given, side)
     if isinstance(corpus, tuple):
         return corpus
-    return read(corpus, model, run_or_model.config, SPLITS if side == config.on else SPLITS[1:])
+    return read(corpus, model, run.config, SPLITS if side == config.on else SPLITS[1:])
+
+
+def corpora_of(run_or_model: Any, given: Mapping[str, Any]) -> dict[str, Corpus]:
+    """What is given for each side, or what the run names.
+
+    Raises:
+        DissectError: It is neither a name nor two Windows, or was windows in memory when the run was made.
+    """
+    return {side: _corpus(run_or_model, given.get(side), side) for side in SIDES}
 
 
 def _corpus(run_or_model: Any, given: Any, side: str) -> Corpus:
@@ -67,6 +86,8 @@ def _corpus(run_or_model: Any, given: Any, side: str) -> Corpus:
         raise DissectError(
             f"the {side} text of {run_or_model.path} was given as windows; give them again: {side}=(train, test)"
         )
+    else:
+        find_source(corpus)
     return corpus
 
 
