@@ -61,7 +61,7 @@ def relearn(
 ) -> Relearning:
     """Train a pruned model and its controls on the forgotten text, and measure how fast it is back.
 
-    Half of the train windows of `forget` are trained on (T). Measured are the test text of both sides, and train
+    Half of the train documents of `forget` are trained on (T). Measured are the test text of both sides, and train
     documents that no step reads (V), by which the cut was chosen as well. The pruned model, one with as many units cut
     at random, and the unpruned one read the same windows in the same order. Weights and AdamW's moments are float32;
     matrix products are in the run's dtype, and models are measured in it, so that what is measured is what `evaluate`
@@ -162,8 +162,8 @@ class _Work:
         found = {arm.name: read_curve(self.path, arm) for arm in arms}
         left = [arm for arm in arms if not found[arm.name][1]]
         curves = {name: curve for name, (curve, finished) in found.items() if finished}
-        if left:
-            say(self._plan(left)) if self.progress else None
+        if left and self.progress:
+            say(self._plan(left))
         total = len(arms) * self.config.steps
         shown = {"desc": "relearn", "unit": "step", "leave": False, "disable": hidden(self.progress)}
         # What was done before takes no part in the time that is left.
@@ -176,11 +176,12 @@ class _Work:
 
     def _plan(self, left: list[Arm]) -> str:
         windows, width = self.texts.train.tokens.shape
+        of_one = ", half of one document" if self.texts.of_one else ""
         predictions = sum(text.n_kept for text in self.texts.measured.values())
         return (
             f"{len(left)} trainings of {self.config.steps} steps, each step {self.config.windows} windows of {width} "
-            f"tokens ({windows} to train on); measured after {', '.join(map(str, self.config.measured_at))} steps on "
-            f"{predictions:,} predictions"
+            f"tokens ({windows} to train on{of_one}); measured after {', '.join(map(str, self.config.measured_at))} "
+            f"steps on {predictions:,} predictions"
         )
 
     def _equal(self, arm: Arm, curves: Mapping[str, Curve]) -> Curve | None:

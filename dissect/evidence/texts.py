@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from dissect.backend.forward import check_readable
 from dissect.backend.targets import targets_of
@@ -27,14 +29,16 @@ class Texts:
     """Windows by their part.
 
     Attributes:
-        train: What is trained on (T): half of the train windows of a side.
+        train: What is trained on (T): about half of the train documents of a side.
         measured: By name: `forget` and `retain`, the test text of each side, and `held_out` (V), train documents that
             no step reads. The cut was chosen by T and V alike: relearning T brings V back if what was known of both
             was only hidden (Deeb and Roger, 2410.08827).
+        of_one: True where both halves are of the only document that there is.
     """
 
     train: Windows
     measured: Mapping[str, Windows]
+    of_one: bool = False
 
     def describe(self) -> dict[str, Any]:
         """What identifies them, for a record."""
@@ -92,23 +96,45 @@ def _corpus(run_or_model: Any, given: Any, side: str) -> Corpus:
 
 
 def texts_of(train: Windows, tests: Mapping[str, Windows], eval_tokens: int) -> Texts:
-    """Split the train windows of a side, and take at most `eval_tokens` predictions of what is measured.
+    """Split the train documents of a side, and take at most `eval_tokens` predictions of what is measured.
+
+    A single document is split in the middle: then what is held out is more of the same.
 
     Raises:
         DissectError: The train windows are too few to split.
     """
-    half = len(train) // 2
-    if half == 0:
+    if len(train) < 2:
         raise DissectError("the text to train on is 1 window; at least 2 are needed, one to hold out: give more tokens")
-    seen, rest = train[:half], train[half:]
-    others = rest.keep & ~torch.isin(rest.documents, seen.documents.unique())
-    if not others.any():
-        raise DissectError(
-            f"the {len(train)} windows to train on are of one document, so that none can be held out; give more tokens"
-        )
-    held_out = replace(rest, keep=others)
-    parts = {**tests, HELD_OUT: held_out[int(others.any(1).int().argmax()) :]}
-    return Texts(seen, {name: _at_most(windows, eval_tokens) for name, windows in parts.items()})
+    first = _first_documents(train)
+    of_one = first is None
+    if first is None:
+        first = (torch.arange(len(train)) < len(train) // 2)[:, None].expand_as(train.keep)
+    seen, held_out = _only(train, first), _only(train, ~first)
+    parts = {**tests, HELD_OUT: held_out}
+    return Texts(seen, {name: _at_most(windows, eval_tokens) for name, windows in parts.items()}, of_one)
+
+
+def _first_documents(windows: Windows) -> Bool[Tensor, "window position"] | None:
+    """Where the documents are that have, together, about the first half of the predictions; None where there is one."""
+    documents, counts = windows.documents[windows.keep].unique(return_counts=True)
+    if len(documents) < 2:
+        return None
+    before = counts.cumsum(0)[:-1]
+    last = documents[int((before - int(counts.sum()) / 2).abs().argmin())]
+    return windows.documents <= last
+
+
+def _only(windows: Windows, where: Bool[Tensor, "window position"]) -> Windows:
+    """The windows in which something counts at these positions, and nothing elsewhere."""
+    keep = windows.keep & where
+    rows, mask = keep.any(1), windows.attention_mask
+    return replace(
+        windows,
+        tokens=windows.tokens[rows],
+        keep=keep[rows],
+        documents=windows.documents[rows],
+        attention_mask=None if mask is None else mask[rows],
+    )
 
 
 def _at_most(windows: Windows, tokens: int) -> Windows:

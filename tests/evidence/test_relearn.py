@@ -175,16 +175,18 @@ def test_held_out_documents_are_never_trained_on(llama, tmp_path):
     documents[3, :5] = 2  # the document that the third window begins goes on in the fourth
     train = dissect.Windows.from_tokens(train.tokens, documents=documents)
     found = module.read_texts(llama, {**SIDES, "forget": (train, test)}, llama, RelearnConfig())
-    assert torch.equal(found.train.tokens, train.tokens[:3])
     held_out = found.measured["held_out"]
+    assert torch.equal(found.train.tokens, train.tokens[:4])  # the fourth ends with text that does not count
     assert torch.equal(held_out.tokens, train.tokens[3:])
-    assert held_out.n_kept == 2 * 11 + 7
+    assert (found.train.n_kept, held_out.n_kept) == (3 * 11 + 4, 7 + 2 * 11)
+    assert not (found.train.keep[3] & held_out.keep[0]).any()
     assert found.measured["forget"].n_kept == test.n_kept == 132
     few = module.read_texts(llama, {**SIDES, "forget": (train, test)}, llama, RelearnConfig(eval_tokens=30)).measured
     assert [few[name].n_kept for name in ("forget", "retain", "held_out")] == [22, 22, 29]
-    same = dissect.Windows.from_tokens(train.tokens, documents=torch.zeros_like(documents))
-    with pytest.raises(DissectError, match="are of one document"):
-        relearn(llama, mask=mask_of(llama, "mlp"), out=tmp_path / "x", **{**SIDES, "forget": (same, test)})
+    one = dissect.Windows.from_tokens(train.tokens, documents=torch.zeros_like(documents))
+    halves = module.read_texts(llama, {**SIDES, "forget": (one, test)}, llama, RelearnConfig())
+    assert (halves.of_one, found.of_one) == (True, False)
+    assert torch.equal(torch.cat([halves.train.tokens, halves.measured["held_out"].tokens]), train.tokens)
     with pytest.raises(DissectError, match="is 1 window"):
         relearn(llama, mask=mask_of(llama, "mlp"), out=tmp_path / "x", **{**SIDES, "forget": (train[:1], test)})
     assert not (tmp_path / "x").exists()
