@@ -21,8 +21,9 @@ def regrowth(result: Regrowth, *, count: int = 20, theme: str = "light") -> go.F
     """Above, each layer's sums: what the cut took, and what its kept units gained. Below, a dot for each unit.
 
     A dot's height is how much more the unit matters after relearning than right after the cut; within a layer's column
-    units are in the order of their numbers. Of more than 4,000 units those that changed most are drawn. Hovers name a
-    unit as `result.table()` and cards do: `neuron_cards(model, units_of(result.table(20)), forget, retain)`.
+    units are in the order of their numbers. What was cut is drawn where it came back, and of more than 4,000 units
+    those that changed most. Hovers name a unit as `result.table()` and cards do:
+    `neuron_cards(model, units_of(result.table(20)), forget, retain)`.
 
     Args:
         result: What `dissect.regrowth` gives.
