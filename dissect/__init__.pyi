@@ -33,6 +33,11 @@ from .evidence.benchmark import benchmark as benchmark
 from .evidence.benchmark_result import Benchmarks as Benchmarks
 from .evidence.quantize import quantize as quantize
 from .evidence.quantize_result import Quantization as Quantization
+from .evidence.anamnesis import anamnesis_index as anamnesis_index
+from .evidence.regrowth import Regrowth as Regrowth
+from .evidence.regrowth import regrowth as regrowth
+from .evidence.relearn import relearn as relearn
+from .evidence.relearning import Relearning as Relearning
 from .experiments.atlas import atlas as atlas
 from .experiments.atlas_result import Atlas as Atlas
 from .experiments.calibration import Calibration as Calibration

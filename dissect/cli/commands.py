@@ -17,6 +17,7 @@ from dissect.cli.flags import (
     OfCost,
     OfLoading,
     OfPaper,
+    OfRelearning,
     OfRun,
     OfStability,
     OnRay,
@@ -31,9 +32,12 @@ from dissect.experiments.paper import PAPER_MODELS, Experiment, paper_grids
 from dissect.runs.config import PruneConfig
 
 if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
     from dissect.cards.heads import HeadCard
     from dissect.cards.neurons import NeuronCard
     from dissect.cards.samples import Samples
+    from dissect.evidence.relearning import Relearning
     from dissect.experiments.run_grid import GridResult
     from dissect.runs.run import Run
 
@@ -256,6 +260,56 @@ def rerun(run: tyro.conf.Positional[Path], out: OutOrDefault = None, device: str
     return 0 if result.same else 1
 
 
+def relearn(
+    run: tyro.conf.Positional[Path],
+    options: OfRelearning,
+    step: int | None = None,
+    gold: str | None = None,
+    regrowth: bool = True,
+    out: OutOrDefault = None,
+) -> None:
+    """Train a run's pruned model, and controls, on the forgotten text: does it come back, and how fast?
+
+    Prints how many steps each takes until it is back, and the anamnesis index. Writes curves.csv, summary.csv,
+    regrowth.csv and relearning.html. The same command resumes a relearning that was stopped.
+
+    Args:
+        run: The run folder.
+        options: How they are trained and measured.
+        step: The step whose mask is cut; the last one if not given.
+        gold: A model that never saw the forgotten text, as a further control: a known name, a hub id or a folder.
+        regrowth: Also map which units took over in the training that ends best; needs --save.
+        out: Folder of the relearning; the run's with -relearn (or -heal, with --on retain) after its name if not given.
+    """
+    from dissect.base.storage import write_text
+    from dissect.evidence.relearn import relearn
+    from dissect.runs.run import Run
+    from dissect.views import relearning, write_page
+
+    opened = Run.load(run)
+    result = relearn(opened, step=step, gold=gold, out=out, **vars(options))
+    write_text(result.path / "curves.csv", result.table().to_csv(index=False))
+    write_text(result.path / "summary.csv", result.summary().to_csv(index=False))
+    figures = [relearning(result)]
+    if regrowth and options.save:
+        figures += _regrowth(result, opened, step)
+    print(f"\n{result}\n\n{write_page(figures, result.path / 'relearning.html').resolve()}")
+
+
+def _regrowth(result: Relearning, run: Run, step: int | None) -> list[Figure]:
+    """Map which units took over, write the table of them, and draw it, a figure for each site."""
+    import pandas
+
+    from dissect.base.storage import write_text
+    from dissect.evidence.regrowth import regrowth_of_run
+    from dissect.views import regrowth
+
+    maps = regrowth_of_run(result, run, step=step)
+    table = pandas.concat([each.table() for each in maps.values()], ignore_index=True)
+    write_text(result.path / "regrowth.csv", table.to_csv(index=False))
+    return [regrowth(each) for each in maps.values()]
+
+
 def stability(
     options: OfStability,
     sites: tuple[str, ...] = ("mlp", "value", "pre_out"),
@@ -467,6 +521,7 @@ COMMANDS = {
     "export": export,
     "report": report,
     "rerun": rerun,
+    "relearn": relearn,
     "stability": stability,
     "atlas": atlas,
     "benchmark": benchmark,

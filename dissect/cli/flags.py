@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_type_hints
 import tyro
 
 from dissect.base.errors import DissectError
+from dissect.evidence.relearn_config import RelearnConfig
 from dissect.experiments.grid import Cluster, Grid
 from dissect.experiments.paper import CONTEXT, OPTIONS
 from dissect.runs.config import LOADING, PruneConfig
@@ -55,6 +56,7 @@ _CHOOSING = ("importance", "combine", "eps", "head", "force", "tokens", "eval_to
 OfAtlas = Annotated[Any, flags_of(PruneConfig, (*_READING_ALL, *_CHOOSING), tokens=20_000, context=256)]
 OfPaper = Annotated[Any, flags_of(PruneConfig, OPTIONS, context=CONTEXT)]
 OfCost = Annotated[Any, flags_of(PruneConfig, ("tokens", "steps", "context"), context=CONTEXT)]
+OfRelearning = Annotated[Any, flags_of(RelearnConfig, _others(RelearnConfig))]
 OfRun = Annotated[PruneConfig, tyro.conf.arg(name="")]
 
 _short = tyro.conf.arg(aliases=["-o"])

@@ -95,12 +95,22 @@ def pruned_model(run: Run, step: int | None = None) -> Any:
         DissectError: What the run's model name gives now is not what the run was made of.
     """
     cut = run.cut(step)  # first: a step that is not there need not wait for a model
+    model = unpruned_model(run)
+    bake(model, **cut)
+    return model
+
+
+def unpruned_model(run: Run) -> Any:
+    """The model of a run, loaded anew in all its bits, and rotated where the run rotates it.
+
+    Raises:
+        DissectError: What the run's model name gives now is not what the run was made of.
+    """
     model = recorded_model(run, quantized=False)
     if not is_model_of(run, model):
         raise DissectError(f"{run.config.model!r} is not the model of {run.path} any more: its weights are others")
     if run.config.svd:
         rotate_to_svd(model)
-    bake(model, **cut)
     return model
 
 
@@ -112,15 +122,26 @@ def is_model_of(run: Run, model: Any) -> bool:
 
 
 def _export_model(model: Any, path: Path, shrink: bool, *, run: Run | None = None, step: int | None = None) -> Exported:
+    hf_model, before, width = _transformers_model(model, shrink)
+    card = model_card(source_of(model), run=run, step=step, shrink=shrink)
+    save_folder(hf_model, model, card, path)
+    return Exported(path, (hf_model.num_parameters(), before), (width, model.cfg.d_mlp))
+
+
+def transformers_model_of(model: Any) -> Any:
+    """A transformers model of its own with the weights that `model` has now, in its dtype.
+
+    Raises:
+        DissectError: As `export` of a model.
+    """
+    return _transformers_model(model, shrink=False)[0]
+
+
+def _transformers_model(model: Any, shrink: bool) -> tuple[Any, int, int]:
+    """A transformers model with the weights of `model`; parameters before, and feed-forward width."""
     _refuse_hooks(model)
     source = source_of(model)
-    if is_bridge(model):
-        hf_model, before, width = _of_bridge(model, shrink)
-    else:
-        hf_model, before, width = _of_hooked(model, source, shrink)
-    card = model_card(source, run=run, step=step, shrink=shrink)
-    _save(hf_model, model, source, card, path)
-    return Exported(path, (hf_model.num_parameters(), before), (width, model.cfg.d_mlp))
+    return _of_bridge(model, shrink) if is_bridge(model) else _of_hooked(model, source, shrink)
 
 
 def _of_hooked(model: Any, source: ModelSource, shrink: bool) -> tuple[Any, int, int]:
@@ -212,8 +233,15 @@ def _refuse_full(path: Path) -> None:
         raise DissectError(f"{path} is the folder you are in, which a new one would replace; go to the one above it")
 
 
-def _save(hf_model: Any, model: Any, source: ModelSource, card: str, path: Path) -> None:
-    """Write the folder beside its place, then rename it. Of a model that was in memory, its tokenizer is written."""
+def save_folder(hf_model: Any, model: Any, card: str, path: Path) -> None:
+    """Write `hf_model` as a transformers folder, beside its place, then rename it.
+
+    It gets the small files of `model`'s source; where that was in memory, the tokenizer alone.
+
+    Raises:
+        DissectError: It cannot be written.
+    """
+    source = source_of(model)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as aside:

@@ -15,6 +15,8 @@ from dissect.views.overlap import overlap
 from dissect.views.perplexity import perplexity
 from dissect.views.pruned_by_layer import pruned_by_layer
 from dissect.views.quantization import quantization
+from dissect.views.regrowth import regrowth
+from dissect.views.relearning import relearning
 from dissect.views.specialization import specialization
 from dissect.views.stability_figure import stability_figure
 from dissect.views.write_atlas import write_atlas
@@ -35,6 +37,8 @@ __all__ = [
     "perplexity",
     "pruned_by_layer",
     "quantization",
+    "regrowth",
+    "relearning",
     "specialization",
     "stability_figure",
     "write_atlas",

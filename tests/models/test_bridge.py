@@ -46,6 +46,7 @@ CALLS = {
     "second_moments": lambda model, mask, out: dissect.second_moments(model, WINDOWS),
     "learn_gates": lambda model, mask, out: dissect.learn_gates(model, WINDOWS, WINDOWS),
     "calibrate": lambda model, mask, out: dissect.calibrate(model, WINDOWS),
+    "relearn": lambda model, mask, out: dissect.relearn(model, mask=mask, **PAIRS, out=out / "relearned"),
     "bake": lambda model, mask, out: dissect.bake(model, mask),
     "rotate_to_svd": lambda model, mask, out: dissect.rotate_to_svd(model),
     "prune": lambda model, mask, out: dissect.prune(model, **PAIRS, out=out / "run"),

@@ -81,6 +81,12 @@ class Made:
         self.gates = dissect.learn_gates(self.model, self.forget, self.retain, updates=1, progress=False)
         self.gates.save(folder / "good-gates")
         self.for_loaded = dissect.load_windows(self.text, self.loaded, tokens=50, context=16)
+        self.for_relearning = Mask.of(self.loaded, "mlp", [(0, 1)])
+        self.relearning = dissect.relearn(
+            self.named_run, steps=1, windows=1, learning_rates=(1e-3,), frozen=(True,), progress=False
+        )
+        sides = dict.fromkeys(("before", "cut", "relearned"), self.stats[0])
+        self.regrowth = dissect.regrowth(**sides, mask=self.mask, importance="abs")
         self.misfits = [
             Windows.from_tokens(torch.full((2, 3), 10**9)),
             Windows.from_tokens(torch.zeros(2, 200).long()),
@@ -204,6 +210,33 @@ class Made:
             ),
             "bake": (lambda **given: dissect.bake(**given).restore(), cut),
             "rotate_to_svd": (lambda model: dissect.rotate_to_svd(model).restore(), {"model": model}),
+            "anamnesis_index": (dissect.anamnesis_index, {"steps": 3.0, "control_steps": 4.0}),
+            "relearn": (
+                self._relearn,
+                {"run_or_model": self.loaded, "mask": self.for_relearning, "step": None, "gold": None, "on": "forget"}
+                | {"steps": 1, "windows": 1, "learning_rates": (1e-3,), "ways": ("full",), "frozen": (True,)}
+                | {"rank": 2, "alpha": 0.1, "eval_tokens": 9, "seed": 0, "batch_size": 1, "save": False}
+                | {"forget": (self.for_loaded, self.for_loaded), "retain": (self.for_loaded, self.for_loaded)},
+            ),
+            "relearn to": (
+                lambda out: self._relearn(self.named_run, steps=1, windows=1, out=out, save=False),
+                {"out": self.folder / "relearned-to"},
+            ),
+            "Relearning.load": (dissect.Relearning.load, {"path": self.relearning.path}),
+            "Relearning.folder_of": (self.relearning.folder_of, {"curve": self.relearning.best()}),
+            "Relearning.steps_until_back": (self.relearning.steps_until_back, {"curve": self.relearning.best()}),
+            "Relearning.control_of": (
+                self.relearning.control_of,
+                {"curve": self.relearning.best(), "model": "random"},
+            ),
+            "views.relearning": (views.relearning, {"result": self.relearning, "theme": "light"}),
+            "regrowth": (
+                dissect.regrowth,
+                {"before": self.stats[0], "cut": self.stats[0], "relearned": self.stats[0], "mask": mask}
+                | {"site": "mlp", "importance": "abs"},
+            ),
+            "Regrowth.table": (self.regrowth.table, {"count": 3}),
+            "views.regrowth": (views.regrowth, {"result": self.regrowth, "count": 3, "theme": "light"}),
             "evaluate": (
                 dissect.evaluate,
                 {"model": model, "windows": self.forget, "reference": None, "seed": 0, "batch_size": 2},
@@ -262,6 +295,7 @@ class Made:
             "Run.load": (Run.load, {"path": run.path}),
             "Run.mask": (run.mask, {"step": 1}),
             "Run.cut": (run.cut, {"step": 1}),
+            "Run.cut_of": (run.cut_of, {"mask": run.mask(1)}),
             "Run.stats": (run.stats, {"side": "forget"}),
             "Run.scores": (run.scores, {"importance": "abs", "eps": None, "combine": None}),
             "Run.drops": (run.drops, {"side": "forget", "metric": "top1"}),
@@ -426,6 +460,15 @@ class Made:
             assert not fresh.exists()
             raise
 
+    def _relearn(self, run_or_model: Any, **given: Any) -> None:
+        """Where it is refused there is no folder."""
+        fresh = Path(tempfile.mkdtemp(dir=self.folder)) / "relearned"
+        try:
+            dissect.relearn(run_or_model, **{"out": fresh, "progress": False} | given)
+        except DissectError:
+            assert not fresh.exists()
+            raise
+
     def _cost(self, what: Any, models: Any, **given: Any) -> None:
         cost_table(all_cells(paper_grids(what, models, **given), self.folder))
 
@@ -470,6 +513,8 @@ def commands(made: Made, out: Path) -> dict[str, list[str]]:
     halves += "--batch-size 4 --dtype float32 --device cpu".split()
     of_atlas = "--fraction 0.1 --importance abs --tokens 60 --eval-tokens 30 --context 16 --seed 0".split()
     of_atlas += ["--batch-size", "4", "--dtype", "float32", "--device", "cpu", "--out", str(out)]
+    of_relearning = "--steps 1 --windows 1 --learning-rates 1e-3 --ways full --frozen True --rank 2".split()
+    of_relearning += "--alpha 0.1 --eval-tokens 9 --seed 0 --batch-size 1 --on forget".split()
     grid = [
         "--models",
         model,
@@ -492,6 +537,7 @@ def commands(made: Made, out: Path) -> dict[str, list[str]]:
         ["stability", "--model", model, *corpora, *halves, "--out", str(out)],
         ["atlas", f"a={text}", f"b={text}", "--model", model, *"--site mlp --retain a --clusters 2".split(), *of_atlas],
         ["rerun", str(made.named_run.path), "--device", "cpu", "--out", str(out)],
+        ["relearn", str(made.named_run.path), "--step", "1", *of_relearning, "--out", str(out)],
         ["export", str(made.named_run.path), "--step", "1", "--out", str(out)],
         ["benchmark", str(made.named_run.path), "words", "--include-path", str(made.folder / "tasks"), "--limit", "1"],
         ["quantize", str(made.named_run.path), "--bits", "8", "--step", "1", "--seed", "0"],
