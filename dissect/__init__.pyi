@@ -41,6 +41,8 @@ from .experiments.stability import Stability as Stability
 from .experiments.stability import stability as stability
 from .experiments.tables import summary_table as summary_table
 from .experiments.tables import table_2 as table_2
+from .experiments.tune import tune as tune
+from .experiments.tuning import Tuning as Tuning
 from .explorer import Explorer as Explorer
 from .explorer import explore as explore
 from .models.load import load_model as load_model

@@ -15,6 +15,7 @@ from dissect.views.perplexity import perplexity
 from dissect.views.pruned_by_layer import pruned_by_layer
 from dissect.views.specialization import specialization
 from dissect.views.stability_figure import stability_figure
+from dissect.views.tuning import tuning
 from dissect.views.write_atlas import write_atlas
 from dissect.views.write_figures import write_figures
 from dissect.views.write_page import write_page
@@ -33,6 +34,7 @@ __all__ = [
     "pruned_by_layer",
     "specialization",
     "stability_figure",
+    "tuning",
     "write_atlas",
     "write_figures",
     "write_page",
