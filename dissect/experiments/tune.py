@@ -122,5 +122,7 @@ def tune(
         if prepared is not None:
             run_search(search, prepared, folder, progress)
         found = Tuning.load(folder)
-        run_config(found.best, load=load, out=folder / BEST, progress=progress, **sides)
+        run_config(
+            found.best, load=load, out=folder / BEST, progress=progress, forget=sides["forget"], retain=sides["retain"]
+        )
     return found

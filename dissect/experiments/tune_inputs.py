@@ -62,7 +62,7 @@ def validation_windows(corpus: str, model: Any, train: Windows, tokens: int, con
             break
         wanted += POOL * count - len(later)  # the last train document is longer than what was read
     draw = torch.randperm(POOL * count, generator=torch.Generator().manual_seed(config.seed))[:count]
-    return read[later[draw]]  # type: ignore[index]
+    return read[later[draw]]
 
 
 def check_validation(model: Any, side: str, windows: Windows) -> None:

@@ -47,7 +47,7 @@ def open_study(journal: Path) -> Any:
     try:
         storage = JournalStorage(JournalFileBackend(str(journal)))
         return library.create_study(storage=storage, study_name=NAME, direction="maximize", load_if_exists=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:  # whatever a damaged line leads to
         raise DissectError(
             f"{journal} cannot be read or written ({summary(error)}); put it back from a copy, or choose another --out"
         ) from error

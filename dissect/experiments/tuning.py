@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 RESULT, BEST = "tuning.json", "best"
+WHOLE = "COMPLETE"  # the state, in Optuna's words, of a trial that saw all validation windows
 SIDE_COLUMNS = ("forget_drop", "retain_drop", "kl")
 
 
@@ -112,7 +113,8 @@ class Tuning:
         values = self.points[list(SIDE_COLUMNS)].to_numpy() * [-1, 1, 1]  # all of them better where lower
         at_least, better = values[:, None] <= values[None], values[:, None] < values[None]
         beaten = (at_least.all(2) & better.any(2)).any(0)
-        return self.points[~beaten].sort_values(["retain_drop", "forget_drop"], kind="stable", ignore_index=True)
+        best: Any = self.points[~beaten]
+        return best.sort_values(["retain_drop", "forget_drop"], kind="stable", ignore_index=True)
 
     def figure(self, *, theme: str = "light") -> Figure:
         """Trials and their Pareto front, beside the retain budget (`views.tuning`)."""
@@ -149,7 +151,7 @@ class Tuning:
         return cls(folder, trials, points, found.chosen, found.retain_drop, best, found.record)
 
     def __repr__(self) -> str:
-        stages = self.trials["state"].eq("COMPLETE").sum()
+        stages = list(self.trials["state"]).count(WHOLE)
         row = self.trials.loc[self.chosen]
         best = self.best
         edit = f"compensated, ridge {best.ridge:g}" if best.compensate else f"to {best.value}"
