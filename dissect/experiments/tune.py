@@ -92,9 +92,9 @@ def tune(
         progress: Show progress bars and a line a trial.
 
     Raises:
-        DissectError: A bad name or number, or an importance that no combiner takes, before the model is loaded; text
-            that is too short, or moments that the model cannot give, before any pass; a folder of another call, a
-            damaged one, or one that another process writes to.
+        DissectError: Optuna is not installed, a bad name or number, or an importance that no combiner takes, before the
+            model is loaded; text that is too short, or moments that the model cannot give, before any pass; a folder of
+            another call, a damaged one, or one that another process writes to.
         KeyboardInterrupt: On Ctrl-C; its message says what is kept.
     """
     space = Space.of(sites, importances, combiners, edits, first_position)

@@ -24,11 +24,11 @@ from dissect.experiments.tune_space import Space
 from dissect.experiments.tune_statistics import check_collectable, collect_statistics
 from dissect.experiments.tune_study import open_study
 from dissect.experiments.tune_trial import Budget, Tuner
-from dissect.experiments.tuning import save_tuning
+from dissect.experiments.tuning import RECORD, save_tuning
 from dissect.runs.config import PruneConfig
 from dissect.runs.inputs import Corpus, Load, model_record, reading
 
-RECORD, JOURNAL = "tune.json", "trials.log"
+JOURNAL = "trials.log"
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from dissect.base.errors import DissectError, summary
+from dissect.experiments.tuning import WHOLE
 
 NAME = "tune"
 FACTOR = 3  # one trial in three goes on to three times as many windows
@@ -87,4 +88,4 @@ def run_trial(study: Any, seed: int, first: dict[str, Any], begin: Callable[[Any
 
 def was_measured_whole(trial: Any) -> bool:
     """True for a trial that saw all of the validation windows."""
-    return trial.state.name == "COMPLETE"
+    return trial.state.name == WHOLE

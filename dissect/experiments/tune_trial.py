@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from statistics import median_low
 from typing import Any
 
@@ -17,7 +18,7 @@ from dissect.experiments.tune_statistics import Ranking, Statistics
 from dissect.experiments.tune_study import run_trial, was_measured_whole
 
 LAST = len(RESOURCES) - 1
-SPREAD = (2, 1, 1)  # how many places apart the two sizes are that a stage measures
+SPREAD = (2, 1, 1)  # how many places apart the two sizes are between which a stage finds the budget
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,7 @@ class Tuner:
     def curve(self, settings: Settings) -> tuple[Ranking, Curve]:
         """The order in which settings cut units, and what that costs."""
         ranking = self.statistics.rank(settings)
-        cut = lambda size: self.statistics.cut(self.model, ranking, size)  # noqa: E731
-        return ranking, Curve(self.validation, cut, ranking.counts)
+        return ranking, Curve(self.validation, partial(self.statistics.cut, self.model, ranking), ranking.counts)
 
     def settings_of(self, trial: Any) -> Settings:
         """The settings that a trial was given."""
@@ -87,19 +87,18 @@ class Tuner:
             say(self._described(ended))
 
     def _begin(self, trial: Any) -> Callable[[int], float]:
-        started, settings = time.perf_counter(), self.space.suggest(trial)
-        _, curve = self.curve(settings)
-        found = _Place(self._start())
+        """What measures a trial at a stage, after that before it."""
+        started, level, place = time.perf_counter(), self.budget.retain_drop, self._start()
+        _, curve = self.curve(self.space.suggest(trial))
 
         def measure(stage: int) -> float:
-            level = self.budget.retain_drop
-            ends = curve.bracket(level, stage, found.place, SPREAD[stage])
-            value = curve.forget_drop(level, stage, ends)
-            found.place = ends[1]
-            point = curve.point(ends[1], stage)
-            known = {"place": ends[1], "n": point["n"], "kl": point["kl"]}
+            nonlocal place
+            ends = curve.bracket(level, stage, place, SPREAD[stage])
+            value, place = curve.forget_drop(level, stage, ends), ends[1]
+            point = curve.point(place, stage)
+            known = {"place": place, "n": point["n"], "kl": point["kl"]}
             if stage == LAST:
-                known["points"] = [curve.point(place, stage) for place in curve.measured(stage)]
+                known["points"] = [curve.point(each, stage) for each in curve.measured(stage)]
             for name, each in (known | {"seconds": round(time.perf_counter() - started, 3)}).items():
                 trial.set_user_attr(name, each)
             return value
@@ -141,16 +140,11 @@ class Tuner:
         }
 
 
-@dataclass
-class _Place:
-    place: int
-
-
 @dataclass(frozen=True)
 class _Given:
     """Suggests what was suggested before."""
 
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any]
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
         return self.params[name]

@@ -20,7 +20,7 @@ from dissect.runs.run import Run
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-RESULT, BEST = "tuning.json", "best"
+RECORD, RESULT, BEST = "tune.json", "tuning.json", "best"
 WHOLE = "COMPLETE"  # the state, in Optuna's words, of a trial that saw all validation windows
 SIDE_COLUMNS = ("forget_drop", "retain_drop", "kl")
 
@@ -130,7 +130,7 @@ class Tuning:
             DissectError: It has not ended, or a file is damaged.
         """
         folder = as_path("folder", folder)
-        if (folder / "tune.json").exists() and not (folder / RESULT).exists():
+        if (folder / RECORD).exists() and not (folder / RESULT).exists():
             raise DissectError(f"{folder} is not finished; give its command again, which resumes after its last trial")
         record = read_json(folder / RESULT)
         if not is_intact(record):
