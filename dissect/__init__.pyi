@@ -29,11 +29,11 @@ from .evaluation.documents import DocumentSums as DocumentSums
 from .evaluation.evaluate import METRICS as METRICS
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.evaluate import evaluate_documents as evaluate_documents
+from .evidence.anamnesis import anamnesis_index as anamnesis_index
 from .evidence.benchmark import benchmark as benchmark
 from .evidence.benchmark_result import Benchmarks as Benchmarks
 from .evidence.quantize import quantize as quantize
 from .evidence.quantize_result import Quantization as Quantization
-from .evidence.anamnesis import anamnesis_index as anamnesis_index
 from .evidence.regrowth import Regrowth as Regrowth
 from .evidence.regrowth import regrowth as regrowth
 from .evidence.relearn import relearn as relearn
@@ -50,6 +50,8 @@ from .experiments.stability import Stability as Stability
 from .experiments.stability import stability as stability
 from .experiments.tables import summary_table as summary_table
 from .experiments.tables import table_2 as table_2
+from .experiments.tune import tune as tune
+from .experiments.tuning import Tuning as Tuning
 from .explorer import Explorer as Explorer
 from .explorer import explore as explore
 from .models.load import load_model as load_model

@@ -20,6 +20,7 @@ from dissect.cli.flags import (
     OfRelearning,
     OfRun,
     OfStability,
+    OfTune,
     OnRay,
     Out,
     OutOrDefault,
@@ -29,6 +30,7 @@ from dissect.experiments.cost import H100_OPERATIONS, cost_table
 from dissect.experiments.grid import Grid, all_cells
 from dissect.experiments.methods import Preset, methods_grids
 from dissect.experiments.paper import PAPER_MODELS, Experiment, paper_grids
+from dissect.experiments.tune_names import COMBINERS, EDITS, IMPORTANCES
 from dissect.runs.config import PruneConfig
 
 if TYPE_CHECKING:
@@ -457,6 +459,56 @@ def quantize(
     print(f"\n{result}\n\n{page.resolve()}")
 
 
+def tune(
+    options: OfTune,
+    trials: int = 60,
+    minutes: float | None = None,
+    retain_drop: float = 0.05,
+    sites: tuple[str, ...] = ("mlp", "pre_out"),
+    importances: tuple[str, ...] = IMPORTANCES,
+    combiners: tuple[str, ...] = COMBINERS,
+    edits: tuple[str, ...] = EDITS,
+    steps: int = 10,
+    validation_tokens: int | None = None,
+    first_position: bool | None = None,
+    out: Out = Path("runs/tuned"),
+) -> None:
+    """Choose how to prune: try settings on validation documents, and run the best of them on test documents.
+
+    Statistics are collected once. The same command resumes after the last trial that ended. Writes trials.csv,
+    front.csv and a page, tuning.html; the run of the best settings is in best/. Needs Optuna (pip install
+    'dissect[tune]').
+
+    Args:
+        options: Model and text.
+        trials: How many settings to try; the first are abs, ratio and zero.
+        minutes: Start no trial after as many minutes of trials.
+        retain_drop: Trials are judged by the forget drop where the retain drop first reaches this fraction.
+        sites: Each of them, and any of them together: mlp, value, pre_out, head.
+        importances: As for prune.
+        combiners: As for prune; a number that is not given is searched for.
+        edits: What becomes of units: zero, mean, compensate.
+        steps: Steps of the final run.
+        validation_tokens: Predictions to choose by, of other train documents; a quarter of --tokens if not given.
+        first_position: Count the first position of each window in the statistics; both are tried if not given.
+        out: Folder of the trials and of the final run.
+    """
+    from dissect.base.storage import write_text
+    from dissect.experiments.frontier import frontier_table
+    from dissect.experiments.tune import tune
+    from dissect.views import write_page
+
+    space = {"sites": sites, "importances": importances, "combiners": combiners, "edits": edits}
+    budget = {"trials": trials, "minutes": minutes, "retain_drop": retain_drop, "steps": steps}
+    more = {"validation_tokens": validation_tokens, "first_position": first_position}
+    result = tune(out=out, **space, **budget, **more, **vars(options))
+    write_text(result.folder / "trials.csv", result.trials.to_csv(index=False))
+    write_text(result.folder / "front.csv", result.front().to_csv(index=False))
+    page = write_page([result.figure()], result.folder / "tuning.html")
+    table = frontier_table([result.run]).drop(columns=["model", "forget", "retain", "runs"])
+    print(f"\n{result}\ntest documents:\n{table.to_string(index=False)}\n\n{page.resolve()}")
+
+
 def demo(out: Out = Path("runs/demo")) -> None:
     """Prune Python out of SmolLM2-135M while keeping English prose, beside a random baseline; about five minutes.
 
@@ -526,6 +578,7 @@ COMMANDS = {
     "atlas": atlas,
     "benchmark": benchmark,
     "quantize": quantize,
+    "tune": tune,
     "models": models,
     "demo": demo,
 }

@@ -54,6 +54,8 @@ OfStability = Annotated[Any, flags_of(PruneConfig, _READING)]
 _READING_ALL = tuple(name for name in _READING if name not in ("forget", "retain"))
 _CHOOSING = ("importance", "combine", "eps", "head", "force", "tokens", "eval_tokens", "context")
 OfAtlas = Annotated[Any, flags_of(PruneConfig, (*_READING_ALL, *_CHOOSING), tokens=20_000, context=256)]
+_TUNED = (*_READING, "tokens", "eval_tokens", "context")
+OfTune = Annotated[Any, flags_of(PruneConfig, _TUNED, tokens=20_000, context=256)]
 OfPaper = Annotated[Any, flags_of(PruneConfig, OPTIONS, context=CONTEXT)]
 OfCost = Annotated[Any, flags_of(PruneConfig, ("tokens", "steps", "context"), context=CONTEXT)]
 OfRelearning = Annotated[Any, flags_of(RelearnConfig, _others(RelearnConfig))]

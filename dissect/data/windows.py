@@ -142,8 +142,8 @@ class Windows:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def __getitem__(self, windows: slice) -> Windows:
-        """Some of the windows, as a view of the same memory, which was checked and copied once."""
+    def __getitem__(self, windows: slice | Int64[Tensor, " chosen"]) -> Windows:
+        """Some of the windows, checked once; of a slice as a view of the same memory."""
         part = copy.copy(self)
         for name in TENSORS:
             if getattr(self, name) is not None:

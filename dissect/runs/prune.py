@@ -108,13 +108,24 @@ def prune(
     for name in options:
         check_name("option", name, signature(prune).parameters)
     also = further_corpora(options.get("also", ()))
-    by_name, given = isinstance(model, str), as_fields({**options, "also": further_labels(also)})
+    config, load = configured(model, forget, retain, {**options, "also": further_labels(also)})
+    return run_config(config, load=load, forget=forget, retain=retain, also=also, out=out, progress=progress)
+
+
+def configured(
+    model: Any, forget: Corpus, retain: Corpus, options: Mapping[str, Any]
+) -> tuple[PruneConfig, InMemory | None]:
+    """The configuration of a run, and for a model in memory what gives it in place of the one that is named there.
+
+    Raises:
+        DissectError: A model or corpora that are none, or options that the model was not loaded with.
+    """
+    by_name, given = isinstance(model, str), as_fields(options)
     if not by_name:
         check_model(model)
         given |= _as_loaded(model, given)
     config = PruneConfig(model if by_name else name_of(model), label(forget), label(retain), **given)
-    load = None if by_name else InMemory(model)
-    return run_config(config, load=load, forget=forget, retain=retain, also=also, out=out, progress=progress)
+    return config, None if by_name else InMemory(model)
 
 
 def _as_loaded(model: Any, given: Mapping[str, Any]) -> dict[str, Any]:

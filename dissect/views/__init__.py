@@ -19,6 +19,7 @@ from dissect.views.regrowth import regrowth
 from dissect.views.relearning import relearning
 from dissect.views.specialization import specialization
 from dissect.views.stability_figure import stability_figure
+from dissect.views.tuning import tuning
 from dissect.views.write_atlas import write_atlas
 from dissect.views.write_figures import write_figures
 from dissect.views.write_page import write_page
@@ -41,6 +42,7 @@ __all__ = [
     "relearning",
     "specialization",
     "stability_figure",
+    "tuning",
     "write_atlas",
     "write_figures",
     "write_page",

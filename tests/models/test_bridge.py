@@ -37,6 +37,7 @@ def ablated(model, mask):
 
 SIDES = {"forget": WINDOWS, "retain": WINDOWS}
 PAIRS = {side: (windows, windows) for side, windows in SIDES.items()}
+THREE = tuple(random_windows(3, seed=seed) for seed in range(3))
 CALLS = {
     "collect": lambda model, mask, out: dissect.collect(model, WINDOWS),
     "evaluate": lambda model, mask, out: dissect.evaluate(model, WINDOWS),
@@ -59,6 +60,7 @@ CALLS = {
     "explore": lambda model, mask, out: dissect.explore(model, WINDOWS, WINDOWS),
     "atlas": lambda model, mask, out: dissect.atlas(model, PAIRS),
     "benchmark": lambda model, mask, out: dissect.benchmark(model, "true_false"),
+    "tune": lambda model, mask, out: dissect.tune(model, THREE, THREE, out=out / "run"),
     "stability": lambda model, mask, out: dissect.stability(model, **SIDES),
     "export": lambda model, mask, out: dissect.export(model, out / "exported"),
     "load_windows": lambda model, mask, out: dissect.load_windows("python-stdlib", model, tokens=5),

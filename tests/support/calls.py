@@ -103,6 +103,7 @@ class Made:
         self.calibration = dissect.calibrate(self.model, self.forget, importances="abs", units=2, progress=False)
         corpora = {"a": (self.forget, self.retain), "b": (self.retain, self.retain)}
         self.atlas = dissect.atlas(self.model, corpora, fraction=0.1, progress=False)
+        self.tuning = self._tune()
         self.cards = dissect.neuron_cards(self.model, [("mlp", 0, 1)], self.forget, self.retain, progress=False)
         questions = [{"question": "the river", "choices": [" rose", " fell"], "answer": 0}] * 2
         write_task(folder / "tasks", "words", "multiple_choice", questions)
@@ -383,6 +384,21 @@ class Made:
             "Atlas.matrix": (self.atlas.matrix, {"what": "drop"}),
             "Atlas.units": (self.atlas.units, {"count": 3}),
             "Atlas.figure": (self.atlas.figure, {"theme": "light"}),
+            "tune": (
+                self._tune,
+                {"model": model, "retain_drop": 0.05, "minutes": None, "eval_tokens": None, "tokens": 9, "seed": 0}
+                | {"validation_tokens": None, "context": 9, "batch_size": 4, "first_position": False}
+                | dict.fromkeys(("dtype", "device", *LOADING))
+                | self._small_search(),
+            ),
+            "tune by name": (
+                functools.partial(self._tune, model=self.loaded, forget=text, retain=text),
+                {"tokens": 50, "validation_tokens": 45, "eval_tokens": 30, "context": 16},
+            ),
+            "tune to": (self._tune, {"out": self.folder / "tuned"}),
+            "Tuning.load": (dissect.Tuning.load, {"folder": self.tuning.folder}),
+            "Tuning.figure": (self.tuning.figure, {"theme": "light"}),
+            "views.tuning": (views.tuning, {"result": self.tuning, "theme": "light"}),
             "entropy": (
                 dissect.entropy,
                 {"stats": dict(zip("ab", self.stats, strict=True)), "site": "mlp", "importance": "abs", "force": False},
@@ -430,6 +446,21 @@ class Made:
     def _config(self) -> PruneConfig:
         text = str(self.text)
         return PruneConfig(str(self.llama), text, text, fraction=0.1, steps=1, tokens=40, context=16, dtype="float32")
+
+    def _small_search(self) -> dict[str, Any]:
+        """Of each side two train, three validation and four test windows."""
+        sides = {side: (train[:2], train[1:], test) for side, (train, test) in guessable_sides().items()}
+        return (
+            sides
+            | {"trials": 1, "steps": 1, "sites": "mlp", "importances": "abs", "combiners": "ratio"}
+            | {"edits": "zero"}
+        )
+
+    def _tune(self, **given: Any) -> dissect.Tuning:
+        """In a folder of its own, unless it is told another."""
+        fresh = Path(tempfile.mkdtemp(dir=self.folder)) / "tuned"
+        small = {"model": self.model, "out": fresh, "first_position": False, **self._small_search()}
+        return dissect.tune(**small | given, progress=False)
 
     def _page(self) -> dict[str, Any]:
         return {"runs": [self.run], "path": self.folder / "page", "cards": self.cards}
@@ -528,7 +559,10 @@ def commands(made: Made, out: Path) -> dict[str, list[str]]:
         "--seeds",
         "0",
     ]
+    of_tune = "--trials 1 --retain-drop 0.05 --sites mlp --importances abs --combiners ratio --edits zero".split()
+    of_tune += "--steps 1 --tokens 50 --validation-tokens 45 --eval-tokens 30 --context 16 --seed 0".split()
     lines = [
+        ["tune", "--model", model, *corpora, *of_tune, *machine],
         ["prune", "--model", model, *corpora, *small, *numbers, *names, *machine, "--bridge", "False"],
         ["models", model, "--bridge", "False"],
         ["compare", *grid, *small, "--fraction", "0.1", "--eps", "0.1", "--head", "mean", "--out", str(out)],
