@@ -459,6 +459,42 @@ def quantize(
     print(f"\n{result}\n\n{page.resolve()}")
 
 
+def in_context(
+    run: tyro.conf.Positional[Path],
+    examples: tuple[int, ...] = (0, 1, 4, 16),
+    example_tokens: int = 64,
+    tokens: int = 2_000,
+    step: int | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> None:
+    """Measure whether examples in the prompt bring back what a run pruned: forget test text after k train documents.
+
+    Documents of the retain text are the control. Prints the accuracies with intervals; writes them and a page into the
+    run folder's in_context/.
+
+    Args:
+        run: The run folder.
+        examples: The numbers of examples, k.
+        example_tokens: Tokens of a document's beginning that an example has, at most.
+        tokens: About how many predictions.
+        step: The step whose mask is pruned; the last one if not given.
+        seed: Decides which documents stand before which window.
+        batch_size: Windows in a forward pass.
+    """
+    from dissect.base.storage import write_text
+    from dissect.evidence.in_context import FOLDER, in_context
+    from dissect.runs.run import Run
+    from dissect.views import in_context as draw
+    from dissect.views import write_page
+
+    options = {"examples": examples, "example_tokens": example_tokens, "tokens": tokens, "seed": seed}
+    result = in_context(Run.load(run), step=step, batch_size=batch_size, **options)
+    write_text(run / FOLDER / f"step-{result.step}.csv", result.table().to_csv(index=False))
+    page = write_page([draw(result)], run / FOLDER / f"step-{result.step}.html")
+    print(f"\n{result}\n\n{page.resolve()}")
+
+
 def tune(
     options: OfTune,
     trials: int = 60,
@@ -578,6 +614,7 @@ COMMANDS = {
     "atlas": atlas,
     "benchmark": benchmark,
     "quantize": quantize,
+    "in-context": in_context,
     "tune": tune,
     "models": models,
     "demo": demo,

@@ -40,6 +40,7 @@ RESULTS = (
     "Summary",
     "Calibration",
     "Quantization",
+    "InContext",
     "WeightEdit",
     "Compensation",
 )
@@ -49,6 +50,7 @@ REGISTRIES = ("CORPORA", "IMPORTANCE", "METRICS", "MODELS", "SITES")
 WITHOUT_ARGUMENTS = ("DissectError", "distributed", "views")
 # The word of `demo` is a path: tests/base/test_paths.py.
 WITHOUT_GOOD_WORDS = ("demo",)
+EXAMPLES = {"examples": (0, 1), "example_tokens": 3}
 
 
 def name_of(key: str) -> str:
@@ -110,6 +112,7 @@ class Made:
         self.ask = {"tasks": "words", "include_path": folder / "tasks", "limit": 1, "shots": 0, "chat_template": False}
         self.benchmarks = dissect.benchmark(self.loaded, **self.ask, progress=False)
         self.quantization = dissect.quantize(self.named_run, bits=8, progress=False)
+        self.in_context = dissect.in_context(self.named_run, **EXAMPLES, progress=False)
         self.calls = self._calls()
 
     def of(self, name: str) -> list[tuple[Callable, dict[str, Any]]]:
@@ -364,6 +367,11 @@ class Made:
                 {"run": self.named_run, "bits": 8, "step": 1, "folder": None, "seed": 0, "device": None}
                 | {"batch_size": None},
             ),
+            "in_context": (
+                functools.partial(dissect.in_context, progress=False),
+                {"run": self.named_run, **EXAMPLES, "tokens": 20, "step": 1, "model": None, "seed": 0, "batch_size": 2},
+            ),
+            "views.in_context": (views.in_context, {"result": self.in_context, "theme": "light"}),
             "views.quantization": (views.quantization, {"result": self.quantization, "theme": "light"}),
             "views.calibration": (views.calibration, {"result": self.calibration, "theme": "light"}),
             "atlas": (
@@ -574,6 +582,7 @@ def commands(made: Made, out: Path) -> dict[str, list[str]]:
         ["relearn", str(made.named_run.path), "--step", "1", *of_relearning, "--out", str(out)],
         ["export", str(made.named_run.path), "--step", "1", "--out", str(out)],
         ["benchmark", str(made.named_run.path), "words", "--include-path", str(made.folder / "tasks"), "--limit", "1"],
+        ["in-context", str(made.named_run.path), *"--examples 0 1 --example-tokens 3 --tokens 20 --step 1".split()],
         ["quantize", str(made.named_run.path), "--bits", "8", "--step", "1", "--seed", "0"],
         ["report", str(made.named_run.path), "--cards", "0", "--samples", "0", "--out", str(out)],
     ]
