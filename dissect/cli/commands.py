@@ -459,10 +459,31 @@ def quantize(
     print(f"\n{result}\n\n{page.resolve()}")
 
 
+def attack(run: tyro.conf.Positional[Path], budget: str = "standard", step: int | None = None, seed: int = 0) -> None:
+    """Try to get back what a run pruned: by training on it, in fewer bits, and by examples in the prompt.
+
+    Prints a table of what came back, by which way, at what cost; writes it and a page into the run folder's attack/,
+    and `dissect report` shows it. The same command resumes with what is not there yet.
+
+    Args:
+        run: The run folder.
+        budget: quick (5 steps of training), standard (20 at two rates) or thorough (100 at three rates, adapters too).
+        step: The step whose mask is pruned; the last one if not given.
+        seed: Of all that is drawn.
+    """
+    from dissect.evidence.attack import attack
+    from dissect.evidence.verdict import FOLDER
+    from dissect.runs.run import Run
+    from dissect.views import write_attack
+
+    result = attack(Run.load(run), budget=budget, step=step, seed=seed)
+    print(f"\n{result}\n\n{write_attack(result, run / FOLDER / 'attack.html').resolve()}")
+
+
 def in_context(
     run: tyro.conf.Positional[Path],
     examples: tuple[int, ...] = (0, 1, 4, 16),
-    example_tokens: int = 64,
+    example_tokens: int | None = None,
     tokens: int = 2_000,
     step: int | None = None,
     seed: int = 0,
@@ -476,13 +497,14 @@ def in_context(
     Args:
         run: The run folder.
         examples: The numbers of examples, k.
-        example_tokens: Tokens of a document's beginning that an example has, at most.
+        example_tokens: Tokens of a document's beginning that an example has, at most; 64, or as many as fit, if not
+            given.
         tokens: About how many predictions.
         step: The step whose mask is pruned; the last one if not given.
         seed: Decides which documents stand before which window.
         batch_size: Windows in a forward pass.
     """
-    from dissect.base.storage import write_text
+    from dissect.base.storage import with_folder, write_text
     from dissect.evidence.in_context import FOLDER, in_context
     from dissect.runs.run import Run
     from dissect.views import in_context as draw
@@ -490,7 +512,7 @@ def in_context(
 
     options = {"examples": examples, "example_tokens": example_tokens, "tokens": tokens, "seed": seed}
     result = in_context(Run.load(run), step=step, batch_size=batch_size, **options)
-    write_text(run / FOLDER / f"step-{result.step}.csv", result.table().to_csv(index=False))
+    write_text(with_folder(run / FOLDER / f"step-{result.step}.csv"), result.table().to_csv(index=False))
     page = write_page([draw(result)], run / FOLDER / f"step-{result.step}.html")
     print(f"\n{result}\n\n{page.resolve()}")
 
@@ -615,6 +637,7 @@ COMMANDS = {
     "benchmark": benchmark,
     "quantize": quantize,
     "in-context": in_context,
+    "attack": attack,
     "tune": tune,
     "models": models,
     "demo": demo,

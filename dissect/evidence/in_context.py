@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from dissect.ablation.by_hooks import ablated
 from dissect.backend.anatomy import is_masked
-from dissect.base.checks import as_list, check_batch_size, check_seed, check_whole
+from dissect.base.checks import as_list, check_batch_size, check_model, check_seed, check_whole
 from dissect.base.errors import DissectError
 from dissect.base.progress import hidden
 from dissect.data.beginnings import beginnings
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 MODELS = ("unpruned", "pruned")
 FOLDER = "in_context"  # of a run folder
+LENGTH = 64  # tokens of an example, where that fits
 
 Examples = list[list[list[int]]]
 """For each window its examples, token ids without BOS."""
@@ -91,11 +92,17 @@ class InContext:
         return f"{title}\n{self.table().round(3).to_string(index=False)}"
 
 
+@dataclass(frozen=True)
+class _How:
+    batch_size: int | None
+    progress: bool
+
+
 def in_context(
     run: Run,
     *,
     examples: Iterable[int] = (0, 1, 4, 16),
-    example_tokens: int = 64,
+    example_tokens: int | None = None,
     tokens: int = 2_000,
     step: int | None = None,
     model: Any = None,
@@ -111,7 +118,8 @@ def in_context(
     Args:
         run: A run that has pruned something.
         examples: The numbers of examples, k; 0 is always among them.
-        example_tokens: How many tokens of a document's beginning an example has, at most.
+        example_tokens: How many tokens of a document's beginning an example has, at most; by default 64, or as many
+            as fit beside a window.
         tokens: About how many predictions, of the first windows of the run's forget test text.
         step: The step whose mask is pruned; by default the last.
         model: The run's model; loaded again by its name if not given. It is left as it was.
@@ -125,42 +133,42 @@ def in_context(
     """
     check_pruned(run)
     counts = _counts(examples)
-    for name, value in (("example_tokens", example_tokens), ("tokens", tokens)):
+    for name, value in (("example_tokens", 1 if example_tokens is None else example_tokens), ("tokens", tokens)):
         check_whole(name, value, 1)
     check_seed(seed)
     check_batch_size(batch_size)
+    if model is not None:
+        check_model(model)
     check_named(run)
     cut, step = run.cut(step), len(run.history) - 1 if step is None else step
     with model_of(run, model) as model:
-        _check_fits(model, run, counts[-1], example_tokens)
+        example_tokens = _length(model, run, counts[-1], example_tokens)
         tested = windows_of(run, "forget", model)
         tested = tested[: max(1, round(tokens / max(1, int(tested.keep[0].sum()))))]
         drawn = {side: _examples(run, side, model, len(tested), counts[-1], example_tokens, seed) for side in SIDES}
-        measured = _measure(model, tested, drawn, counts, cut, {"batch_size": batch_size, "progress": progress})
+        measured = _measure(model, tested, drawn, counts, cut, _How(batch_size, progress))
         return InContext(run.label, step, example_tokens, dict(measured))
 
 
 def _measure(
-    model: Any,
-    tested: Windows,
-    drawn: dict[str, Examples],
-    counts: list[int],
-    cut: dict[str, Any],
-    options: dict[str, Any],
+    model: Any, tested: Windows, drawn: dict[str, Examples], counts: list[int], cut: dict[str, Any], how: _How
 ) -> Iterator[tuple[tuple[str, str, int], DocumentSums]]:
     """Every model after every number of examples of either side; without examples once for both sides."""
-    shown = {"desc": "in context", "total": 2 * (2 * len(counts) - 1), "disable": hidden(options["progress"])}
+    shown = {"desc": "in context", "total": 2 * (2 * len(counts) - 1), "disable": hidden(how.progress)}
     with tqdm(leave=False, **shown) as bar:
+
+        def measure(windows: Windows) -> DocumentSums:
+            found = evaluate_documents(model, windows, batch_size=how.batch_size, progress=False)
+            bar.update()
+            return found
+
         for name, cutting in zip(MODELS, (nullcontext(), ablated(model, **cut)), strict=True):
             with cutting:
-                alone = evaluate_documents(model, tested, **options | {"progress": False})
-                bar.update()
+                alone = measure(tested)
                 for side in SIDES:
                     yield (name, side, 0), alone
                     for k in counts[1:]:
-                        windows = _after(tested, drawn[side], k, beginning(model.tokenizer))
-                        yield (name, side, k), evaluate_documents(model, windows, **options | {"progress": False})
-                        bar.update()
+                        yield (name, side, k), measure(_after(tested, drawn[side], k, beginning(model.tokenizer)))
 
 
 def _counts(examples: Any) -> list[int]:
@@ -172,17 +180,19 @@ def _counts(examples: Any) -> list[int]:
     return sorted({0, *listed})
 
 
-def _check_fits(model: Any, run: Run, most: int, example_tokens: int) -> None:
+def _length(model: Any, run: Run, most: int, given: int | None) -> int:
+    """The length of an example: what was given, or else what fits."""
     if is_masked(model):
         raise DissectError(f"{model.cfg.model_name} is a masked model, which continues no prompt")
-    needed, context = most * (example_tokens + 1) + run.config.context, model.cfg.n_ctx
-    if needed > context:
-        room = max(0, (context - run.config.context) // most - 1)
+    context, room = model.cfg.n_ctx, (model.cfg.n_ctx - run.config.context) // most - 1
+    length = min(LENGTH, room) if given is None else given
+    if length > room or length < 1:
         raise DissectError(
-            f"{most} examples of {example_tokens} tokens before windows of {run.config.context} are {needed} "
-            f"positions, more than the {context} of the model; "
-            + (f"give example_tokens={room} or less" if room else "give fewer examples")
+            f"{most} examples of {max(1, length)} tokens do not fit before windows of {run.config.context} into the "
+            f"{context} positions of the model; "
+            + (f"give example_tokens={room} or less" if room > 0 else "give fewer examples")
         )
+    return length
 
 
 def _examples(run: Run, side: str, model: Any, windows: int, most: int, length: int, seed: int) -> Examples:

@@ -22,6 +22,7 @@ from dissect.views.specialization import specialization
 from dissect.views.stability_figure import stability_figure
 from dissect.views.tuning import tuning
 from dissect.views.write_atlas import write_atlas
+from dissect.views.write_attack import write_attack
 from dissect.views.write_figures import write_figures
 from dissect.views.write_page import write_page
 from dissect.views.write_report import write_report
@@ -46,6 +47,7 @@ __all__ = [
     "stability_figure",
     "tuning",
     "write_atlas",
+    "write_attack",
     "write_figures",
     "write_page",
     "write_report",

@@ -19,6 +19,7 @@ from traitlets import TraitError
 import dissect
 from dissect import Atlas, DissectError, Mask, PruneConfig, Run, Stats, Unit, UnitStats, Windows, views
 from dissect.backend.sites import SITES
+from dissect.evidence.verdict import Finding
 from dissect.experiments.cost import cost_table
 from dissect.experiments.grid import Cluster, all_cells
 from dissect.experiments.paper import paper_grids
@@ -41,6 +42,7 @@ RESULTS = (
     "Calibration",
     "Quantization",
     "InContext",
+    "Attack",
     "WeightEdit",
     "Compensation",
 )
@@ -113,6 +115,9 @@ class Made:
         self.benchmarks = dissect.benchmark(self.loaded, **self.ask, progress=False)
         self.quantization = dissect.quantize(self.named_run, bits=8, progress=False)
         self.in_context = dissect.in_context(self.named_run, **EXAMPLES, progress=False)
+        verdict = dissect.Verdict("0", "run", 1, "quick", (Finding("a way", 0.6, 0.2, 0.4, None, None, "", ""),))
+        self.attack = dissect.Attack(verdict, self.relearning, self.quantization, self.in_context)
+        verdict.save(self.named_run.path)
         self.calls = self._calls()
 
     def of(self, name: str) -> list[tuple[Callable, dict[str, Any]]]:
@@ -367,6 +372,16 @@ class Made:
                 {"run": self.named_run, "bits": 8, "step": 1, "folder": None, "seed": 0, "device": None}
                 | {"batch_size": None},
             ),
+            "attack": (
+                functools.partial(dissect.attack, progress=False),
+                {"run": self.named_run, "budget": "quick", "step": 1, "seed": 0},
+            ),
+            "Verdict.save": (self.attack.verdict.save, {"run": self.folder / "verdict"}),
+            "Verdict.load": (dissect.Verdict.load, {"run": self.named_run.path}),
+            "views.write_attack": (
+                views.write_attack,
+                {"result": self.attack, "path": self.folder / "attack.html", "theme": "light"},
+            ),
             "in_context": (
                 functools.partial(dissect.in_context, progress=False),
                 {"run": self.named_run, **EXAMPLES, "tokens": 20, "step": 1, "model": None, "seed": 0, "batch_size": 2},
@@ -582,6 +597,7 @@ def commands(made: Made, out: Path) -> dict[str, list[str]]:
         ["relearn", str(made.named_run.path), "--step", "1", *of_relearning, "--out", str(out)],
         ["export", str(made.named_run.path), "--step", "1", "--out", str(out)],
         ["benchmark", str(made.named_run.path), "words", "--include-path", str(made.folder / "tasks"), "--limit", "1"],
+        ["attack", str(made.named_run.path), "--budget", "quick", "--step", "1", "--seed", "0"],
         ["in-context", str(made.named_run.path), *"--examples 0 1 --example-tokens 3 --tokens 20 --step 1".split()],
         ["quantize", str(made.named_run.path), "--bits", "8", "--step", "1", "--seed", "0"],
         ["report", str(made.named_run.path), "--cards", "0", "--samples", "0", "--out", str(out)],
