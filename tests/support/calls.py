@@ -568,7 +568,7 @@ def commands(made: Made, out: Path) -> dict[str, list[str]]:
     of_atlas = "--fraction 0.1 --importance abs --tokens 60 --eval-tokens 30 --context 16 --seed 0".split()
     of_atlas += ["--batch-size", "4", "--dtype", "float32", "--device", "cpu", "--out", str(out)]
     of_relearning = "--steps 1 --windows 1 --learning-rates 1e-3 --ways full --frozen True --rank 2".split()
-    of_relearning += "--alpha 0.1 --eval-tokens 9 --seed 0 --batch-size 1 --on forget".split()
+    of_relearning += "--alpha 0.1 --eval-tokens 9 --seed 0 --batch-size 1 --on forget --no-save --no-regrowth".split()
     grid = [
         "--models",
         model,
