@@ -32,6 +32,8 @@ from .evaluation.evaluate import evaluate_documents as evaluate_documents
 from .evidence.anamnesis import anamnesis_index as anamnesis_index
 from .evidence.benchmark import benchmark as benchmark
 from .evidence.benchmark_result import Benchmarks as Benchmarks
+from .evidence.inside import inside as inside
+from .evidence.inside_result import Inside as Inside
 from .evidence.quantize import quantize as quantize
 from .evidence.quantize_result import Quantization as Quantization
 from .evidence.regrowth import Regrowth as Regrowth

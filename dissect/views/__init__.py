@@ -11,6 +11,7 @@ from dissect.views.curves import curves
 from dissect.views.dashboard import dashboard
 from dissect.views.frontier import frontier
 from dissect.views.importance import importance
+from dissect.views.inside import inside
 from dissect.views.overlap import overlap
 from dissect.views.perplexity import perplexity
 from dissect.views.pruned_by_layer import pruned_by_layer
@@ -34,6 +35,7 @@ __all__ = [
     "dashboard",
     "frontier",
     "importance",
+    "inside",
     "overlap",
     "perplexity",
     "pruned_by_layer",

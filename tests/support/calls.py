@@ -40,6 +40,7 @@ RESULTS = (
     "Summary",
     "Calibration",
     "Quantization",
+    "Inside",
     "WeightEdit",
     "Compensation",
 )
@@ -110,6 +111,7 @@ class Made:
         self.ask = {"tasks": "words", "include_path": folder / "tasks", "limit": 1, "shots": 0, "chat_template": False}
         self.benchmarks = dissect.benchmark(self.loaded, **self.ask, progress=False)
         self.quantization = dissect.quantize(self.named_run, bits=8, progress=False)
+        self.inside = dissect.inside(self.named_run, tokens=20, probe_tokens=20, progress=False)
         self.calls = self._calls()
 
     def of(self, name: str) -> list[tuple[Callable, dict[str, Any]]]:
@@ -364,6 +366,12 @@ class Made:
                 {"run": self.named_run, "bits": 8, "step": 1, "folder": None, "seed": 0, "device": None}
                 | {"batch_size": None},
             ),
+            "inside": (
+                functools.partial(dissect.inside, progress=False),
+                {"run": self.named_run, "step": 1, "model": self.loaded, "tokens": 20, "probe_tokens": 20, "seed": 0}
+                | {"device": None, "batch_size": None},
+            ),
+            "views.inside": (views.inside, {"result": self.inside, "theme": "light"}),
             "views.quantization": (views.quantization, {"result": self.quantization, "theme": "light"}),
             "views.calibration": (views.calibration, {"result": self.calibration, "theme": "light"}),
             "atlas": (
@@ -559,6 +567,7 @@ def commands(made: Made, out: Path) -> dict[str, list[str]]:
         "--seeds",
         "0",
     ]
+    of_inside = "--step 1 --tokens 20 --probe-tokens 20 --seed 0 --device cpu --batch-size 2".split()
     of_tune = "--trials 1 --retain-drop 0.05 --sites mlp --importances abs --combiners ratio --edits zero".split()
     of_tune += "--steps 1 --tokens 50 --validation-tokens 45 --eval-tokens 30 --context 16 --seed 0".split()
     lines = [
@@ -574,6 +583,7 @@ def commands(made: Made, out: Path) -> dict[str, list[str]]:
         ["relearn", str(made.named_run.path), "--step", "1", *of_relearning, "--out", str(out)],
         ["export", str(made.named_run.path), "--step", "1", "--out", str(out)],
         ["benchmark", str(made.named_run.path), "words", "--include-path", str(made.folder / "tasks"), "--limit", "1"],
+        ["inside", str(made.named_run.path), *of_inside, "--out", str(out)],
         ["quantize", str(made.named_run.path), "--bits", "8", "--step", "1", "--seed", "0"],
         ["report", str(made.named_run.path), "--cards", "0", "--samples", "0", "--out", str(out)],
     ]
