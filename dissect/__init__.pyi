@@ -36,6 +36,8 @@ from .evidence.benchmark import benchmark as benchmark
 from .evidence.benchmark_result import Benchmarks as Benchmarks
 from .evidence.in_context import InContext as InContext
 from .evidence.in_context import in_context as in_context
+from .evidence.inside import inside as inside
+from .evidence.inside_result import Inside as Inside
 from .evidence.quantize import quantize as quantize
 from .evidence.quantize_result import Quantization as Quantization
 from .evidence.regrowth import Regrowth as Regrowth

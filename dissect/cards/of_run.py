@@ -14,9 +14,8 @@ from dissect.cards.heads import head_cards
 from dissect.cards.neurons import neuron_cards
 from dissect.cards.stack import Cards
 from dissect.cards.table import neurons, units_of
-from dissect.data.windows import Windows, load_windows
-from dissect.models.fingerprint import model_fingerprint
-from dissect.runs.inputs import WINDOWS, load_again
+from dissect.data.windows import Windows
+from dissect.runs.again import check_named, same_model, same_windows
 from dissect.runs.run import SIDES, Run
 
 BY_HAND = "make cards in Python with neuron_cards(model, units, forget, retain) and give them to write_report"
@@ -46,9 +45,9 @@ def top_cards(
     units = top_units(run, n)
     check_whole("tokens", tokens, 1)
     check_tokens(ablation_tokens)
-    check_named(run)
+    check_named(run, SIDES, BY_HAND)
     model = same_model(run, model)
-    sides = [first_windows(model, same_windows(run, side, model), tokens) for side in SIDES]
+    sides = [first_windows(model, same_windows(run, side, model, "train", BY_HAND), tokens) for side in SIDES]
     rotation = rotate_to_svd(model) if run.config.svd else WeightEdit()
     try:
         return _cards(model, units, *sides, ablation_tokens=ablation_tokens, progress=progress)
@@ -68,49 +67,14 @@ def top_units(run: Run, n: int) -> list[Unit]:
     return units_of(table.sort_values(["step", "rank"], kind="stable").head(n))
 
 
-def check_named(run: Run) -> None:
-    """Raise `DissectError` unless names load the run's data."""
-    for side in SIDES:
-        if getattr(run.config, side).startswith(WINDOWS):
-            raise DissectError(f"the {side} data of {run.path} were given as Windows, which no name loads; {BY_HAND}")
-
-
 def run_model(run: Run) -> Any:
     """The model of a run whose cards or samples are to be made, loaded by its recorded name.
 
     Raises:
         DissectError: As `top_cards`.
     """
-    check_named(run)
+    check_named(run, SIDES, BY_HAND)
     return same_model(run, None)
-
-
-def same_model(run: Run, model: Any) -> Any:
-    """The run's model, by its recorded dtype and fingerprint."""
-    recorded = run.record["model"]
-    model = load_again(run, "in Python, give it to top_cards(run, n, model=model)") if model is None else model
-    found = model_fingerprint(model)
-    if found != recorded["fingerprint"]:
-        raise DissectError(
-            f"{run.config.model!r} is not the model that {run.path} pruned: its fingerprint is {found[:12]}, "
-            f"the run's {recorded['fingerprint'][:12]}; give that one to top_cards(run, n, model=model)"
-        )
-    return model
-
-
-def same_windows(run: Run, side: str, model: Any, split: str = "train") -> Windows:
-    """The windows of a side that statistics (train) or evaluations (test) were of, by their recorded fingerprint."""
-    config, recorded = run.config, run.record["data"][side][split]
-    name = getattr(config, side)
-    tokens = config.tokens if split == "train" else config.eval_tokens or config.tokens
-    windows = load_windows(name, model, tokens=tokens, context=config.context, split=split, seed=config.seed)
-    found = windows.fingerprint if "tokens_fingerprint" in recorded else windows.tokens_fingerprint
-    if found != recorded["fingerprint"]:
-        raise DissectError(
-            f"{name!r} is not the text that {run.path} read: its fingerprint is {found[:12]}, "
-            f"the run's {recorded['fingerprint'][:12]}; {BY_HAND}"
-        )
-    return windows
 
 
 def _cards(model: Any, units: list[Unit], forget: Windows, retain: Windows, **options: Any) -> Cards:

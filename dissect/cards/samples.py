@@ -11,11 +11,10 @@ from dissect.ablation.by_hooks import ablated
 from dissect.ablation.svd import rotate_to_svd
 from dissect.ablation.weight_edit import WeightEdit
 from dissect.base.checks import check_kind, check_model, check_whole
-from dissect.base.errors import DissectError
 from dissect.base.progress import hidden
-from dissect.cards.of_run import check_named, same_model, same_windows
 from dissect.data.beginnings import beginnings
 from dissect.evaluation.continuation import Reading, read_on, why_not
+from dissect.runs.again import check_named, check_pruned, same_model, same_windows
 from dissect.runs.run import SIDES, Run
 
 
@@ -84,14 +83,13 @@ def run_samples(
     check_kind("run", run, Run, "a Run, as dissect.Run.load(folder) gives it")
     for name, value in (("the number of samples", n), ("prompt_tokens", prompt_tokens), ("new_tokens", new_tokens)):
         check_whole(name, value, 1)
-    if len(run.history) < 2:
-        raise DissectError(f"{run.path} has pruned nothing yet; give its command again to resume it")
+    check_pruned(run)
     step = (run.summary().step or len(run.history) - 1) if step is None else step  # as the report begins
     cut = run.cut(step)
     units = len(cut["mask"])
     if model is not None:
         check_model(model)
-    check_named(run)
+    check_named(run, SIDES)
     model = same_model(run, model)
     if reason := why_not(model):
         return Samples(run.label, step, units, (), reason)

@@ -517,6 +517,45 @@ def in_context(
     print(f"\n{result}\n\n{page.resolve()}")
 
 
+def inside(
+    run: tyro.conf.Positional[Path],
+    step: int | None = None,
+    tokens: int = 4_000,
+    probe_tokens: int = 2_000,
+    seed: int = 0,
+    device: str | None = None,
+    batch_size: int | None = None,
+    out: OutOrDefault = None,
+) -> None:
+    """Look for the forgotten text in every layer of a run's model, unpruned and pruned: logit lens and linear probes.
+
+    Writes a table and a page, step-N.csv and step-N.html (pip install 'dissect[evidence]').
+
+    Args:
+        run: The run folder.
+        step: The step whose mask is pruned; the last one if not given.
+        tokens: Predictions for the logit lens.
+        probe_tokens: Positions of each side to train probes on, and as many to measure them; 0 leaves probes out.
+        seed: Decides which windows are read.
+        device: cpu, cuda, ...; the device that the run asked for if not given.
+        batch_size: Windows in a forward pass.
+        out: Folder of the two files; inside/ in the run's folder if not given.
+    """
+    from dissect.base.storage import locked, write_text
+    from dissect.evidence.inside import FOLDER, inside
+    from dissect.runs.run import Run
+    from dissect.views import inside as draw
+    from dissect.views import write_page
+
+    out = run / FOLDER if out is None else as_path("out", out)
+    opened, sizes = Run.load(run), {"tokens": tokens, "probe_tokens": probe_tokens, "seed": seed}
+    result = inside(opened, step=step, **sizes, device=device, batch_size=batch_size)
+    with locked(out):
+        write_text(out / f"step-{result.step}.csv", result.table().to_csv(index=False))
+        page = write_page([draw(result)], out / f"step-{result.step}.html")
+    print(f"\n{result}\n\n{page.resolve()}")
+
+
 def tune(
     options: OfTune,
     trials: int = 60,
@@ -638,6 +677,7 @@ COMMANDS = {
     "quantize": quantize,
     "in-context": in_context,
     "attack": attack,
+    "inside": inside,
     "tune": tune,
     "models": models,
     "demo": demo,

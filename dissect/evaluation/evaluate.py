@@ -118,8 +118,7 @@ def evaluate_documents(
     """
     targets = targets_of(model, windows, seed=seed)
     names = tuple(name for name in METRICS if name != "kl" or reference is not None)
-    documents = torch.zeros_like(targets.documents)
-    documents[targets.at] = targets.documents[targets.at].unique(return_inverse=True)[1]
+    documents = numbered_documents(targets)
     common = most_common(targets.right[targets.at], COMMON)
     reporting = Reporting("evaluation", progress, tick)
 
@@ -128,7 +127,8 @@ def evaluate_documents(
         bases = _reference_rows(reference, [int(targets.at[part].sum()) for part in parts])
         with hooked_pass(model, targets, parts, counted=targets.at, reporting=reporting) as batches:
             for batch, base in zip(batches, bases, strict=False):
-                numbers, counted = _measured(_predicted(batch, targets, common, base), names)
+                rows, right = targets.rows(batch.residual, batch.part)
+                numbers, counted = measured(predicted(batch, rows, right, common, base), names)
                 numbered = documents[batch.part][targets.at[batch.part]]
                 sums.index_add_(0, numbered, numbers)
                 counts.index_add_(0, numbered, counted)
@@ -140,7 +140,14 @@ def evaluate_documents(
     return DocumentSums(names, sums, counts)
 
 
-def _measured(
+def numbered_documents(targets: Targets) -> Int64[Tensor, "window position"]:
+    """The place of each target's document among those that have a target, in their order."""
+    documents = torch.zeros_like(targets.documents)
+    documents[targets.at] = targets.documents[targets.at].unique(return_inverse=True)[1]
+    return documents
+
+
+def measured(
     predictions: Predictions, names: Sequence[str]
 ) -> tuple[Float64[Tensor, "row metric"], Float64[Tensor, "row metric"]]:
     """The metrics of each prediction, 0 where it does not count, and 1 where it does; on the CPU.
@@ -195,11 +202,17 @@ def _reference_rows(reference: Any, counts: list[int]) -> Iterable[Float[Tensor,
     return reference.rows.split(counts)
 
 
-def _predicted(
-    batch: Batch, targets: Targets, common: Int64[Tensor, " common"], base: Float[Tensor, "row d_model"] | None
+def predicted(
+    batch: Batch,
+    rows: Float[Tensor, "row d_model"],
+    right: Int64[Tensor, " row"],
+    common: Int64[Tensor, " common"],
+    base: Float[Tensor, "row d_model"] | None = None,
 ) -> Predictions:
-    """What is predicted in a batch, some rows at a time; `base` is the reference model's residual stream."""
-    rows, right = targets.rows(batch.residual, batch.part)
+    """What rows of a final residual stream predict, some of them at a time.
+
+    `right` are the true tokens, `common` the data set's most common ones, and `base` the reference model's rows.
+    """
     references = repeat(None) if base is None else batch.unembed(base)
     few = zip(batch.unembed(rows), right.split(logits_per_slice(rows)), references, strict=False)
     rank, loss, kl = (torch.cat(slices) for slices in zip(*(_judge(*some) for some in few), strict=True))

@@ -55,6 +55,27 @@ def intervals(now: Mapping[str, DocumentSums], base: Mapping[str, DocumentSums])
     return found
 
 
+def accuracy_interval(*sets: np.ndarray) -> Interval:
+    """The interval of a share of right answers, over one or more sets of documents that are drawn independently.
+
+    Args:
+        sets: Of each, a row for each document: its right answers, and all its answers.
+
+    Returns:
+        Lower and upper end; None where a set has fewer than 10 documents.
+    """
+    if min(map(len, sets)) < FEWEST:
+        return None
+
+    def statistic(*drawn: np.ndarray, axis: int = -1) -> np.ndarray:
+        totals = np.sum([_totals(each, table) for each, table in zip(drawn, sets, strict=True)], axis=0)
+        right, answers = totals.T
+        return (right / answers)[None]
+
+    low, high = _bootstrap(statistic, [len(each) for each in sets])
+    return float(low[0]), float(high[0])
+
+
 def in_brackets(interval: Interval) -> str:
     """An interval of a fraction in percent, to write after it, as ` [17.0, 22.2]`; nothing for None."""
     return "" if interval is None else " [{:.1f}, {:.1f}]".format(*(100 * end for end in interval))

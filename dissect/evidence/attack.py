@@ -17,8 +17,8 @@ from dissect.evidence.quantize_result import WHOLE, Quantization
 from dissect.evidence.relearn import relearn
 from dissect.evidence.relearn_config import PRUNED, RANDOM
 from dissect.evidence.relearning import Relearning
-from dissect.evidence.run_model import check_named, check_pruned
 from dissect.evidence.verdict import Finding, Verdict
+from dissect.runs.again import check_named, check_pruned
 from dissect.runs.run import Run
 
 

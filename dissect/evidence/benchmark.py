@@ -29,9 +29,9 @@ from dissect.base.storage import locked
 from dissect.evidence.benchmark_folder import Kept, Measured, files_checksum, read_kept, write_kept
 from dissect.evidence.benchmark_result import Benchmarks
 from dissect.evidence.harness import check_installed, harness_version, load_tasks, measure, undisturbed
-from dissect.evidence.run_model import check_pruned, model_of
 from dissect.models.fingerprint import model_fingerprint
 from dissect.models.source import name_of
+from dissect.runs.again import check_pruned, model_of
 from dissect.runs.records import Step
 from dissect.runs.run import Run
 

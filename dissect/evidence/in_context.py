@@ -22,11 +22,11 @@ from dissect.base.progress import hidden
 from dissect.data.beginnings import beginnings
 from dissect.data.packing import beginning
 from dissect.data.splits import SIDES
-from dissect.data.windows import Windows, load_windows
+from dissect.data.windows import Windows
 from dissect.evaluation.documents import DocumentSums
 from dissect.evaluation.evaluate import evaluate_documents
 from dissect.evaluation.intervals import intervals
-from dissect.evidence.run_model import check_named, check_pruned, model_of, windows_of
+from dissect.runs.again import check_named, check_pruned, model_of, same_windows
 from dissect.runs.run import Run
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def in_context(
     cut, step = run.cut(step), len(run.history) - 1 if step is None else step
     with model_of(run, model) as model:
         example_tokens = _length(model, run, counts[-1], example_tokens)
-        tested = windows_of(run, "forget", model)
+        tested = same_windows(run, "forget", model, "test")
         tested = tested[: max(1, round(tokens / max(1, int(tested.keep[0].sum()))))]
         drawn = {side: _examples(run, side, model, len(tested), counts[-1], example_tokens, seed) for side in SIDES}
         measured = _measure(model, tested, drawn, counts, cut, _How(batch_size, progress))
@@ -207,9 +207,9 @@ def _examples(run: Run, side: str, model: Any, windows: int, most: int, length: 
 
 def _beginnings(run: Run, side: str, model: Any, most: int, length: int) -> list[list[int]]:
     """The first tokens of train documents, of at least twice as many as stand before a window where there are any."""
-    corpus, config, tokens = getattr(run.config, side), run.config, run.config.tokens
-    windows = load_windows(corpus, model, tokens=tokens, context=config.context, split="train", seed=config.seed)
-    found = beginnings(windows, len(windows.tokens) * config.context, length)
+    tokens = run.config.tokens
+    windows = same_windows(run, side, model, "train")
+    found = beginnings(windows, windows.tokens.numel(), length)
     if len(found) < most:
         raise DissectError(
             f"the {side} text of {run.path} has {len(found)} train documents in its {tokens} tokens, fewer than "

@@ -24,10 +24,10 @@ from dissect.evaluation.documents import DocumentSums
 from dissect.evaluation.evaluate import evaluate_documents
 from dissect.evidence.quantize_folder import TABLE, folder_of, read_measurements, write_measurements
 from dissect.evidence.quantize_result import VARIANTS, WHOLE, Measurement, Quantization
-from dissect.evidence.run_model import check_named, check_pruned, windows_of
 from dissect.models.fingerprint import version, versions
 from dissect.models.load import load_model
 from dissect.models.quantized import check_bitsandbytes
+from dissect.runs.again import check_named, check_pruned, same_windows
 from dissect.runs.export import export, is_model_of
 from dissect.runs.inputs import recorded_model
 from dissect.runs.run import Run
@@ -179,7 +179,7 @@ def _one(work: Work, variant: str, weights: str, folder: Path) -> Measurement:
     model = load_model(folder, bridge=True, quantization=bits, dtype=dtype, device=work.device or run.config.device)
     documents: dict[str, DocumentSums] = {}
     for corpus in run.config.corpora:
-        windows = windows_of(run, corpus, model)
+        windows = same_windows(run, corpus, model, "test")
         documents[corpus] = evaluate_documents(
             model, windows, seed=run.config.seed, batch_size=work.batch_size, progress=work.progress
         )

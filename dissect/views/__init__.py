@@ -12,6 +12,7 @@ from dissect.views.dashboard import dashboard
 from dissect.views.frontier import frontier
 from dissect.views.importance import importance
 from dissect.views.in_context import in_context
+from dissect.views.inside import inside
 from dissect.views.overlap import overlap
 from dissect.views.perplexity import perplexity
 from dissect.views.pruned_by_layer import pruned_by_layer
@@ -37,6 +38,7 @@ __all__ = [
     "frontier",
     "importance",
     "in_context",
+    "inside",
     "overlap",
     "perplexity",
     "pruned_by_layer",

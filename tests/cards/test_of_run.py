@@ -92,7 +92,7 @@ def test_the_report_command_makes_cards(folder, run, capsys):
     [
         (lambda record: record["model"].update(fingerprint="0" * 64), "is not the model that .* pruned"),
         (lambda record: record["data"]["retain"]["train"].update(fingerprint="0" * 64), "is not the text that .* read"),
-        (lambda record: record["config"].update(model="gone"), r"unknown model 'gone'.*top_cards\(run, n, model=model"),
+        (lambda record: record["config"].update(model="gone"), r"unknown model 'gone'.*in Python, give it as model="),
         (lambda record: record["config"].update(retain="windows:12"), "the retain data of .* were given as Windows"),
     ],
 )

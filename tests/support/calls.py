@@ -43,6 +43,7 @@ RESULTS = (
     "Quantization",
     "InContext",
     "Attack",
+    "Inside",
     "WeightEdit",
     "Compensation",
 )
@@ -118,6 +119,7 @@ class Made:
         verdict = dissect.Verdict("0", "run", 1, "quick", (Finding("a way", 0.6, 0.2, 0.4, None, None, "", ""),))
         self.attack = dissect.Attack(verdict, self.relearning, self.quantization, self.in_context)
         verdict.save(self.named_run.path)
+        self.inside = dissect.inside(self.named_run, tokens=20, probe_tokens=20, progress=False)
         self.calls = self._calls()
 
     def of(self, name: str) -> list[tuple[Callable, dict[str, Any]]]:
@@ -387,6 +389,12 @@ class Made:
                 {"run": self.named_run, **EXAMPLES, "tokens": 20, "step": 1, "model": None, "seed": 0, "batch_size": 2},
             ),
             "views.in_context": (views.in_context, {"result": self.in_context, "theme": "light"}),
+            "inside": (
+                functools.partial(dissect.inside, progress=False),
+                {"run": self.named_run, "step": 1, "model": self.loaded, "tokens": 20, "probe_tokens": 20, "seed": 0}
+                | {"device": None, "batch_size": None},
+            ),
+            "views.inside": (views.inside, {"result": self.inside, "theme": "light"}),
             "views.quantization": (views.quantization, {"result": self.quantization, "theme": "light"}),
             "views.calibration": (views.calibration, {"result": self.calibration, "theme": "light"}),
             "atlas": (
@@ -582,6 +590,7 @@ def commands(made: Made, out: Path) -> dict[str, list[str]]:
         "--seeds",
         "0",
     ]
+    of_inside = "--step 1 --tokens 20 --probe-tokens 20 --seed 0 --device cpu --batch-size 2".split()
     of_tune = "--trials 1 --retain-drop 0.05 --sites mlp --importances abs --combiners ratio --edits zero".split()
     of_tune += "--steps 1 --tokens 50 --validation-tokens 45 --eval-tokens 30 --context 16 --seed 0".split()
     lines = [
@@ -599,6 +608,7 @@ def commands(made: Made, out: Path) -> dict[str, list[str]]:
         ["benchmark", str(made.named_run.path), "words", "--include-path", str(made.folder / "tasks"), "--limit", "1"],
         ["attack", str(made.named_run.path), "--budget", "quick", "--step", "1", "--seed", "0"],
         ["in-context", str(made.named_run.path), *"--examples 0 1 --example-tokens 3 --tokens 20 --step 1".split()],
+        ["inside", str(made.named_run.path), *of_inside, "--out", str(out)],
         ["quantize", str(made.named_run.path), "--bits", "8", "--step", "1", "--seed", "0"],
         ["report", str(made.named_run.path), "--cards", "0", "--samples", "0", "--out", str(out)],
     ]
