@@ -460,7 +460,7 @@ def quantize(
 
 
 def attack(run: tyro.conf.Positional[Path], budget: str = "standard", step: int | None = None, seed: int = 0) -> None:
-    """Try to get back what a run pruned: by training on it, in fewer bits, and by examples in the prompt.
+    """Try to get back what a run pruned: by training on it, in fewer bits, by examples in the prompt, and inside.
 
     Prints a table of what came back, by which way, at what cost; writes it and a page into the run folder's attack/,
     and `dissect report` shows it. The same command resumes with what is not there yet.

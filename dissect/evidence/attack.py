@@ -12,6 +12,8 @@ from dissect.base.errors import look_up
 from dissect.data.splits import SIDES
 from dissect.evidence.curves import Curve
 from dissect.evidence.in_context import InContext, in_context
+from dissect.evidence.inside import inside
+from dissect.evidence.inside_result import LENS, PROBES, Inside
 from dissect.evidence.quantize import quantize
 from dissect.evidence.quantize_result import WHOLE, Quantization
 from dissect.evidence.relearn import relearn
@@ -32,7 +34,7 @@ class Budget:
         ways: Of relearning.
         bits: Of quantization.
         examples: In the prompt.
-        tokens: Predictions that examples are measured on.
+        tokens: Predictions that examples, and layers, are measured on.
     """
 
     steps: int
@@ -59,12 +61,14 @@ class Attack:
         relearning: The trainings.
         quantization: Fewer bits; None where bitsandbytes is not installed.
         in_context: Examples in the prompt; None where there are too few documents to show.
+        inside: The logit lens and, where scikit-learn is installed, probes.
     """
 
     verdict: Verdict
     relearning: Relearning
     quantization: Quantization | None
     in_context: InContext | None
+    inside: Inside
 
     def __repr__(self) -> str:
         return str(self.verdict)
@@ -73,8 +77,9 @@ class Attack:
 def attack(
     run: Run, *, budget: str = "standard", step: int | None = None, seed: int = 0, progress: bool = True
 ) -> Attack:
-    """Try to get back what a run cut: by relearning, in fewer bits, and by examples in the prompt.
+    """Try to get back what a run cut: by relearning, in fewer bits, by examples in the prompt, and inside.
 
+    Inside is the logit lens: what the layers before the last predict already. Linear probes are told beside it.
     Relearning is kept beside the run, in a folder named after it, and quantization in the run folder: the same call
     resumes with what is not there yet. The verdict is kept in the run folder's `attack/`, where a report finds it.
 
@@ -100,6 +105,10 @@ def attack(
     left_out: list[str] = []
     examples = _examples(run, allowed, left_out)
     shown = in_context(run, examples=examples, tokens=allowed.tokens, **shared) if any(examples) else None
+    has_probes = importlib.util.find_spec("sklearn") is not None
+    looked = inside(run, tokens=allowed.tokens, probe_tokens=allowed.tokens * has_probes, **shared)
+    if not has_probes:
+        left_out.append("linear probes, which need: pip install 'dissect[evidence]'")
     quantized = None
     if importlib.util.find_spec("bitsandbytes"):
         quantized = quantize(run, bits=allowed.bits, **shared)
@@ -117,10 +126,13 @@ def attack(
         *_of_relearning(trained),
         *([] if quantized is None else _of_quantization(quantized)),
         *([] if shown is None else _of_context(shown)),
+        _of_lens(looked),
     ]
-    verdict = Verdict(run.record["sha256"], run.label, step, budget, tuple(found), tuple(left_out))
+    verdict = Verdict(
+        run.record["sha256"], run.label, step, budget, tuple(found), tuple(_of_probes(looked)), tuple(left_out)
+    )
     verdict.save(run.path)
-    return Attack(verdict, trained, quantized, shown)
+    return Attack(verdict, trained, quantized, shown, looked)
 
 
 def _examples(run: Run, allowed: Budget, left_out: list[str]) -> tuple[int, ...]:
@@ -206,3 +218,39 @@ def _of_context(result: InContext) -> Iterator[Finding]:
             control=f"examples of retain text {100 * beside['top1']:.1f}%",
             cost=f"{k * result.example_tokens} tokens of prompt",
         )
+
+
+def _of_lens(result: Inside) -> Finding:
+    """The layer that predicts most, of the pruned model; the last one is the model itself."""
+    table = result.table()
+    lens = table.loc[table["what"].eq(LENS)]
+    pruned, unpruned = (
+        lens.loc[lens["model"].eq(name)].set_index("layer").sort_index() for name in ("pruned", "unpruned")
+    )
+    layer = int(pruned["accuracy"].to_numpy().argmax())
+    best = pruned.iloc[layer]
+    low, high = (None if math.isnan(best[name]) else float(best[name]) for name in ("low", "high"))
+    return Finding(
+        way=f"logit lens, layer {layer}, the best of {len(pruned)}",
+        unpruned=float(unpruned["accuracy"].iloc[-1]),
+        pruned=float(pruned["accuracy"].iloc[-1]),
+        after=float(best["accuracy"]),
+        low=low,
+        high=high,
+        control=f"unpruned {100 * unpruned['accuracy'].iloc[layer]:.1f}% at that layer",
+        cost="none",
+    )
+
+
+def _of_probes(result: Inside) -> Iterator[str]:
+    """What the best layer's probe knows of each model."""
+    table = result.table()
+    said = {"text": "forget text from retain text", "next_class": "the class of the next token"}
+    for what in PROBES:
+        rows = table.loc[table["what"].eq(what)]
+        best = rows.groupby("model")["accuracy"].max()
+        if len(best):
+            yield (
+                f"a linear probe tells {said[what]} at {100 * best['pruned']:.1f}% in the best layer of the pruned "
+                f"model, {100 * best['unpruned']:.1f}% of the unpruned one; chance {100 * rows['chance'].max():.1f}%"
+            )

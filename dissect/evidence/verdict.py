@@ -67,6 +67,7 @@ class Verdict:
         step: The step whose mask is pruned.
         budget: The budget that was asked for.
         findings: One for each way that was tried.
+        notes: What else was seen, a sentence each.
         left_out: What was not tried, and why.
     """
 
@@ -75,6 +76,7 @@ class Verdict:
     step: int
     budget: str
     findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
 
     def table(self) -> DataFrame:
@@ -120,7 +122,7 @@ class Verdict:
     def __str__(self) -> str:
         worst = self.worst()
         shown = self.table().to_string(index=False, float_format="{:.1f}".format, na_rep="")
-        left = "".join(f"\nnot tried: {each}" for each in self.left_out)
+        left = "".join([*(f"\n{each}" for each in self.notes), *(f"\nnot tried: {each}" for each in self.left_out)])
         return (
             f"{self.label}, step {self.step}: top-1 accuracy on forget test text, in percent\n{shown}{left}\n"
             f"most came back by {worst.way}: {100 * worst.recovered:.0f}% of what was lost"

@@ -11,6 +11,7 @@ from dissect.style.html import environment
 from dissect.style.theme import get_theme
 from dissect.views.embedded import embedded_together
 from dissect.views.in_context import in_context
+from dissect.views.inside import inside
 from dissect.views.quantization import quantization
 from dissect.views.relearning import relearning
 
@@ -33,6 +34,7 @@ def write_attack(result: Attack, path: str | Path, *, theme: str = "light") -> P
         figures["quantization"] = quantization(result.quantization, theme=theme)
     if result.in_context is not None:
         figures["in-context"] = in_context(result.in_context, theme=theme)
+    figures["inside"] = inside(result.inside, theme=theme)
     page = (
         environment("dissect.views")
         .get_template("attack.html")

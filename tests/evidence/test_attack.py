@@ -48,6 +48,11 @@ def test_the_table_is_what_the_parts_say(run, result):
     weights = result.quantization.table().set_index(["variant", "weights", "corpus"])
     assert rows.loc["8bit weights", "after"] == 100 * weights.loc[("cut", "8bit", "forget"), "top1"]
     assert rows.loc["8bit weights", "unpruned"] == 100 * weights.loc[("unpruned", "as it is", "forget"), "top1"]
+    layers = result.inside.table().query("what == 'lens' and model == 'pruned'")
+    lens = next(way for way in rows.index if way.startswith("logit lens"))
+    assert rows.loc[lens, "after"] == 100 * layers["accuracy"].max()
+    assert rows.loc[lens, "pruned"] == 100 * layers["accuracy"].iloc[-1]
+    assert any("forget text from retain text" in note for note in result.verdict.notes)
     best = result.relearning.best()
     assert rows.loc["training (full, cut held at zero)", "after"] == 100 * best.values("forget")[-1]
     assert rows.loc["training (full, cut held at zero)", "cost"].startswith("2 steps")

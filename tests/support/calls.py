@@ -116,10 +116,10 @@ class Made:
         self.benchmarks = dissect.benchmark(self.loaded, **self.ask, progress=False)
         self.quantization = dissect.quantize(self.named_run, bits=8, progress=False)
         self.in_context = dissect.in_context(self.named_run, **EXAMPLES, progress=False)
-        verdict = dissect.Verdict("0", "run", 1, "quick", (Finding("a way", 0.6, 0.2, 0.4, None, None, "", ""),))
-        self.attack = dissect.Attack(verdict, self.relearning, self.quantization, self.in_context)
-        verdict.save(self.named_run.path)
         self.inside = dissect.inside(self.named_run, tokens=20, probe_tokens=20, progress=False)
+        verdict = dissect.Verdict("0", "run", 1, "quick", (Finding("a way", 0.6, 0.2, 0.4, None, None, "", ""),))
+        self.attack = dissect.Attack(verdict, self.relearning, self.quantization, self.in_context, self.inside)
+        verdict.save(self.named_run.path)
         self.calls = self._calls()
 
     def of(self, name: str) -> list[tuple[Callable, dict[str, Any]]]:
