@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
 
 from dissect.base.checksums import CHECKSUM, checksum_of_file, checksum_of_json, is_intact, with_checksum
 from dissect.base.errors import DissectError
@@ -22,7 +21,7 @@ from dissect.evidence.tables import scores_table
 MOST_FILES = 1_000  # below a folder of tasks
 
 
-@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
+@dataclass(frozen=True)
 class Measured:
     """What one task or group gave of the model as it is after one step.
 
@@ -44,8 +43,10 @@ class Measured:
     template: str | None
     scores: tuple[Score, ...]
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
 
-@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
+
+@dataclass(frozen=True)
 class Kept:
     """A file: all that was measured so far of one task with the same arguments.
 
@@ -56,6 +57,8 @@ class Kept:
 
     arguments: dict[str, Any]
     measured: tuple[Measured, ...] = ()
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
 
     def of(self, step: int | None, cut: str) -> Measured | None:
         """What was measured after a step, if it was, and if the step has still the same masks."""

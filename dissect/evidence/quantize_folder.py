@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
 
 from dissect.base.checksums import CHECKSUM, checksum_of_file, checksum_of_json, is_intact, with_checksum
 from dissect.base.errors import DissectError
@@ -19,7 +19,7 @@ from dissect.evidence.quantize_result import Measurement
 RECORD, TABLE = "quantized.json", "quantized.csv"
 
 
-@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
+@dataclass(frozen=True)
 class KeptModel:
     """One model: its counts, and the checksum of each corpus's file."""
 
@@ -29,11 +29,15 @@ class KeptModel:
     still_zero: int | None
     documents: dict[str, str]
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
 
-@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
+
+@dataclass(frozen=True)
 class _Record:
     arguments: dict[str, Any]
     models: list[KeptModel]
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
 
 
 _RECORD = TypeAdapter(_Record)

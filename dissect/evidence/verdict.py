@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
 
 from dissect.base.checks import as_path
 from dissect.base.checksums import CHECKSUM, is_intact, with_checksum
@@ -22,7 +21,7 @@ FILE = "verdict.json"
 STRICT = ConfigDict(strict=True, extra="forbid")
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True)
 class Finding:
     """One way to get back what was cut, all accuracies top-1 on the same forget test text.
 
@@ -46,6 +45,8 @@ class Finding:
     control: str
     cost: str
 
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
     @property
     def recovered(self) -> float:
         """The fraction of the lost accuracy that came back; 0 where nothing was lost."""
@@ -57,7 +58,7 @@ class Finding:
         return (accuracy - self.pruned) / lost if lost > 0 else 0.0
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True)
 class Verdict:
     """What came back of what a run cut.
 
@@ -78,6 +79,8 @@ class Verdict:
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     def table(self) -> DataFrame:
         """A row for each way: accuracies in percent; `recovered`, the fraction of the lost accuracy, with its interval.

@@ -60,6 +60,7 @@ CALLS = {
     "explore": lambda model, mask, out: dissect.explore(model, WINDOWS, WINDOWS),
     "atlas": lambda model, mask, out: dissect.atlas(model, PAIRS),
     "inside": lambda model, mask, out: dissect.inside(small_run(out / "run", steps=1), model=model),
+    "in_context": lambda model, mask, out: dissect.in_context(small_run(out / "run", steps=1), model=model),
     "benchmark": lambda model, mask, out: dissect.benchmark(model, "true_false"),
     "tune": lambda model, mask, out: dissect.tune(model, THREE, THREE, out=out / "run"),
     "stability": lambda model, mask, out: dissect.stability(model, **SIDES),
