@@ -30,8 +30,12 @@ from .evaluation.evaluate import METRICS as METRICS
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.evaluate import evaluate_documents as evaluate_documents
 from .evidence.anamnesis import anamnesis_index as anamnesis_index
+from .evidence.attack import Attack as Attack
+from .evidence.attack import attack as attack
 from .evidence.benchmark import benchmark as benchmark
 from .evidence.benchmark_result import Benchmarks as Benchmarks
+from .evidence.in_context import InContext as InContext
+from .evidence.in_context import in_context as in_context
 from .evidence.inside import inside as inside
 from .evidence.inside_result import Inside as Inside
 from .evidence.quantize import quantize as quantize
@@ -40,6 +44,7 @@ from .evidence.regrowth import Regrowth as Regrowth
 from .evidence.regrowth import regrowth as regrowth
 from .evidence.relearn import relearn as relearn
 from .evidence.relearning import Relearning as Relearning
+from .evidence.verdict import Verdict as Verdict
 from .experiments.atlas import atlas as atlas
 from .experiments.atlas_result import Atlas as Atlas
 from .experiments.calibration import Calibration as Calibration

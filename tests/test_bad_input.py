@@ -48,7 +48,8 @@ things = st.sampled_from(
 )
 anything = st.one_of(numbers, texts, lists, lists.map(tuple), units, tensors, things)
 
-PUBLIC = [*dissect.__all__, *(f"views.{name}" for name in views.__all__ if name not in dissect.__all__)]
+OF_VIEWS = [name for name in views.__all__ if getattr(dissect, name, None) is not getattr(views, name)]
+PUBLIC = [*dissect.__all__, *(f"views.{name}" for name in OF_VIEWS)]
 TAKING_ARGUMENTS = [name for name in PUBLIC if name not in (*RESULTS, *REGISTRIES, *WITHOUT_ARGUMENTS)]
 
 

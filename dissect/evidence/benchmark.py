@@ -137,6 +137,8 @@ def benchmark(
         check_model(model)
     if isinstance(model_or_run, Run):
         check_pruned(model_or_run)
+        if device is not None:
+            check_text("device", device)
         return _of_run(model_or_run, _steps(model_or_run, steps), asked, model, device)
     check_model(model_or_run)
     for name, value in (("steps", steps), ("model", model), ("device", device)):

@@ -16,7 +16,7 @@ from dissect.ablation.in_weights import bake
 from dissect.ablation.svd import rotate_to_svd
 from dissect.backend.sites import SITES
 from dissect.backend.written import count_silent
-from dissect.base.checks import as_list, as_path, check_batch_size, check_seed, check_whole
+from dissect.base.checks import as_list, as_path, check_batch_size, check_seed, check_text, check_whole, is_index
 from dissect.base.errors import DissectError, shown
 from dissect.base.progress import hidden
 from dissect.base.storage import locked, write_text
@@ -99,31 +99,32 @@ def quantize(
     check_whole("step", step, 1, len(run.history) - 1)
     check_seed(seed)
     check_batch_size(batch_size)
+    if device is not None:
+        check_text("device", device)
     parent = None if folder is None else _existing(folder)
     check_named(run)
     check_bitsandbytes("quantization")
-    arguments = {"step": step, "bits": chosen, "seed": seed, "run": run.record["sha256"], "versions": versions()}
+    arguments = {"step": step, "seed": seed, "run": run.record["sha256"], "versions": versions()}
     arguments |= {"bitsandbytes": version("bitsandbytes"), "device": device or run.config.device}
     place, corpora = folder_of(run.path / FOLDER, arguments), list(run.config.corpora)
     masks = {"unpruned": run.mask(0), "cut": run.mask(step), "random": _random_mask(run, step, seed)}
     work = Work(run, masks, device, batch_size, progress)
     wanted = [(variant, weights) for variant in VARIANTS for weights in (WHOLE, *(f"{each}bit" for each in chosen))]
     found = read_measurements(place, arguments, corpora)
-    if len(found) < len(wanted):
+    if not set(wanted) <= set(found):
         with locked(place):
-            found = read_measurements(place, arguments, corpora)
-            left = wanted[len(found) :]
-            for each in _measure(work, left, parent):
-                found.append(each)
-                write_measurements(place, arguments, found)
-    result = Quantization(run.config.model, step, tuple(found), arguments)
+            found = read_measurements(place, arguments, corpora)  # as it is now that nobody else can write
+            for each in _measure(work, [model for model in wanted if model not in found], parent):
+                found[each.variant, each.weights] = each
+                write_measurements(place, arguments, list(found.values()))
+    result = Quantization(run.config.model, step, tuple(found[model] for model in wanted), arguments)
     write_text(place / TABLE, result.table().to_csv(index=False))
     return result
 
 
 def _bits(bits: Any) -> list[int]:
-    found = [bits] if isinstance(bits, int) else as_list("bits", bits, "8, 4 or both")
-    if not found or any(isinstance(each, bool) or each not in BITS for each in found) or len(set(found)) < len(found):
+    found = [bits] if is_index(bits) else as_list("bits", bits, "8, 4 or both")
+    if not found or any(not is_index(each) or each not in BITS for each in found) or len(set(found)) < len(found):
         raise DissectError(f"bits must be 8, 4 or both, got {shown(bits)}")
     return sorted(map(int, found), reverse=True)
 

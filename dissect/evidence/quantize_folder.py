@@ -44,14 +44,16 @@ def folder_of(root: Path, arguments: Mapping[str, Any]) -> Path:
     return root / f"step-{arguments['step']}-{checksum_of_json(arguments, sort_keys=True)[:8]}"
 
 
-def read_measurements(folder: Path, arguments: dict[str, Any], corpora: Sequence[str]) -> list[Measurement]:
-    """The models that were measured with these arguments; none where there is no folder.
+def read_measurements(
+    folder: Path, arguments: dict[str, Any], corpora: Sequence[str]
+) -> dict[tuple[str, str], Measurement]:
+    """The models that were measured with these arguments, by variant and weights; none where there is no folder.
 
     Raises:
         DissectError: A file is missing, damaged, or of other arguments.
     """
     if not (folder / RECORD).exists():
-        return []
+        return {}
     record = read_json(folder / RECORD)
     if not is_intact(record):
         raise _damaged(folder / RECORD, "it does not match its own sha256")
@@ -63,7 +65,7 @@ def read_measurements(folder: Path, arguments: dict[str, Any], corpora: Sequence
         raise _damaged(folder / RECORD, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     if kept.arguments != arguments or any(list(each.documents) != list(corpora) for each in kept.models):
         raise _damaged(folder / RECORD, "it is of other arguments than its name says")
-    return [_measurement(folder, each) for each in kept.models]
+    return {(each.variant, each.weights): _measurement(folder, each) for each in kept.models}
 
 
 def _measurement(folder: Path, kept: KeptModel) -> Measurement:
@@ -77,7 +79,7 @@ def _measurement(folder: Path, kept: KeptModel) -> Measurement:
 
 
 def write_measurements(folder: Path, arguments: dict[str, Any], found: Sequence[Measurement]) -> None:
-    """Write what was measured so far: the documents first, then the record that makes them count.
+    """Write what was measured so far, the last of it anew: its documents first, then the record that makes them count.
 
     Raises:
         DissectError: A file cannot be written.

@@ -103,10 +103,19 @@ def relearn(
         KeyboardInterrupt: On Ctrl-C; its message says what is kept and how to resume.
     """
     config = RelearnConfig(
-        on=on, steps=steps, windows=windows, learning_rates=_as_tuple(learning_rates), ways=_as_tuple(ways)
+        on=on,
+        steps=steps,
+        windows=windows,
+        learning_rates=_as_tuple(learning_rates),
+        ways=_as_tuple(ways),
+        frozen=_as_tuple(frozen),
+        rank=rank,
+        alpha=alpha,
+        eval_tokens=eval_tokens,
+        seed=seed,
+        batch_size=batch_size,
+        save=save,
     )
-    config = replace(config, frozen=_as_tuple(frozen), rank=rank, alpha=alpha, eval_tokens=eval_tokens)
-    config = replace(config, seed=seed, batch_size=batch_size, save=save)
     config.check()
     if "lora" in config.ways:
         check_peft()
@@ -120,6 +129,7 @@ def relearn(
     for model in (starts.whole, starts.gold):
         if model is not None:
             check_read(texts, model)
+    starts.start(PRUNED)  # a cut that has no place in a transformers model is refused here
     record = {"config": config.as_json(), "model": starts.identity(), "data": texts.describe(), "versions": versions()}
     try:
         with locked(path):

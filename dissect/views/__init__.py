@@ -11,6 +11,7 @@ from dissect.views.curves import curves
 from dissect.views.dashboard import dashboard
 from dissect.views.frontier import frontier
 from dissect.views.importance import importance
+from dissect.views.in_context import in_context
 from dissect.views.inside import inside
 from dissect.views.overlap import overlap
 from dissect.views.perplexity import perplexity
@@ -22,6 +23,7 @@ from dissect.views.specialization import specialization
 from dissect.views.stability_figure import stability_figure
 from dissect.views.tuning import tuning
 from dissect.views.write_atlas import write_atlas
+from dissect.views.write_attack import write_attack
 from dissect.views.write_figures import write_figures
 from dissect.views.write_page import write_page
 from dissect.views.write_report import write_report
@@ -35,6 +37,7 @@ __all__ = [
     "dashboard",
     "frontier",
     "importance",
+    "in_context",
     "inside",
     "overlap",
     "perplexity",
@@ -46,6 +49,7 @@ __all__ = [
     "stability_figure",
     "tuning",
     "write_atlas",
+    "write_attack",
     "write_figures",
     "write_page",
     "write_report",

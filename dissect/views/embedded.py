@@ -27,6 +27,17 @@ def embedded(figure: Figure, name: str) -> Markup:
     return Markup(packed_script(f"{get_plotlyjs()}\n{drawing(figure, name)}", figure, name, NOTE))
 
 
+def embedded_together(figures: dict[str, Figure]) -> list[Markup]:
+    """As `embedded`, for several figures by name: Plotly comes once, with the first."""
+    script = "\n".join([get_plotlyjs(), *(drawing(figure, name) for name, figure in figures.items())])
+    (first, figure), *others = figures.items()
+    places = [
+        Markup('<div id="{}" style="height: {}px"></div>').format(name, each.to_dict()["layout"]["height"])
+        for name, each in others
+    ]
+    return [Markup(packed_script(script, figure, first, NOTE)), *places]
+
+
 def drawing(figure: Figure, name: str) -> str:
     """The script that draws a figure in the element `name` and replaces what is there."""
     place = json.dumps(name)

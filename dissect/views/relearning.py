@@ -54,7 +54,7 @@ def relearning(result: Relearning, *, theme: str = "light") -> go.Figure:
             y=level,
             line={"color": look.faint, "width": 1.5, "dash": "dot"},
             annotation={"text": said, "font": {"size": 11, "color": look.faint}},
-            annotation_position="top left" if said == "original" else "bottom left",
+            annotation_position="top right" if said == "original" else "bottom right",
             row=1,  # type: ignore[arg-type]
             col=1,  # type: ignore[arg-type]
         )

@@ -15,6 +15,7 @@ from dissect.cards.html import card_body, card_style
 from dissect.cards.neurons import NeuronCard
 from dissect.cards.samples import Samples
 from dissect.cards.table import neurons, units_of
+from dissect.evidence.verdict import Verdict
 from dissect.runs.run import Run, as_runs
 from dissect.runs.tables import summary_columns, summary_rows
 from dissect.style.html import environment
@@ -49,8 +50,8 @@ def write_report(
     """Write one HTML page about one or several runs; it opens offline and contains all it needs.
 
     Args:
-        runs: The first is shown layer by layer. The units of highest score are those of the first run with statistics,
-            which a random run does not have.
+        runs: The first is shown layer by layer, and the verdict of an attack on it where there was one. The units of
+            highest score are those of the first run with statistics, which a random run does not have.
         path: The page; a missing folder is made.
         cards: Cards to show, as `neuron_cards` and `head_cards` make them.
         samples: Continuations to show, as `run_samples` makes them.
@@ -81,6 +82,7 @@ def write_report(
         scored=f", from the run {scored_run(runs).label}" if len(runs) > 1 else "",
         neuron_columns=columns,
         samples=samples,
+        verdict=Verdict.load(runs[0].path),
         cards=[Markup(card_body(card)) for card in cards],
         card_style=Markup(card_style()),
         theme=get_theme(theme),

@@ -123,6 +123,10 @@ def test_a_second_call_reads_and_an_interrupted_one_resumes(run, folder, monkeyp
     assert calls[2] == calls[3] == ("cut", "as it is")
     assert len(calls) == 7
     assert again.table().equals(resumed.table())
+    both = dissect.quantize(run, bits=(8, 4), seed=1, progress=False)
+    assert calls[7:] == [(variant, "4bit") for variant in VARIANTS]
+    table = both.table()
+    assert table[table["weights"] != "4bit"].reset_index(drop=True).equals(again.table())
     assert files(run) == before
     (record,) = (path for path in (run.path / "quantized").glob("*/quantized.json") if '"seed": 1' in path.read_text())
     record.write_text(record.read_text().replace('"units": ', '"units": 1'))

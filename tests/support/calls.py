@@ -19,6 +19,7 @@ from traitlets import TraitError
 import dissect
 from dissect import Atlas, DissectError, Mask, PruneConfig, Run, Stats, Unit, UnitStats, Windows, views
 from dissect.backend.sites import SITES
+from dissect.evidence.verdict import Finding
 from dissect.experiments.cost import cost_table
 from dissect.experiments.grid import Cluster, all_cells
 from dissect.experiments.paper import paper_grids
@@ -40,6 +41,8 @@ RESULTS = (
     "Summary",
     "Calibration",
     "Quantization",
+    "InContext",
+    "Attack",
     "Inside",
     "WeightEdit",
     "Compensation",
@@ -50,6 +53,7 @@ REGISTRIES = ("CORPORA", "IMPORTANCE", "METRICS", "MODELS", "SITES")
 WITHOUT_ARGUMENTS = ("DissectError", "distributed", "views")
 # The word of `demo` is a path: tests/base/test_paths.py.
 WITHOUT_GOOD_WORDS = ("demo",)
+EXAMPLES = {"examples": (0, 1), "example_tokens": 3}
 
 
 def name_of(key: str) -> str:
@@ -111,7 +115,11 @@ class Made:
         self.ask = {"tasks": "words", "include_path": folder / "tasks", "limit": 1, "shots": 0, "chat_template": False}
         self.benchmarks = dissect.benchmark(self.loaded, **self.ask, progress=False)
         self.quantization = dissect.quantize(self.named_run, bits=8, progress=False)
+        self.in_context = dissect.in_context(self.named_run, **EXAMPLES, progress=False)
         self.inside = dissect.inside(self.named_run, tokens=20, probe_tokens=20, progress=False)
+        verdict = dissect.Verdict("0", "run", 1, "quick", (Finding("a way", 0.6, 0.2, 0.4, None, None, "", ""),))
+        self.attack = dissect.Attack(verdict, self.relearning, self.quantization, self.in_context, self.inside)
+        verdict.save(self.named_run.path)
         self.calls = self._calls()
 
     def of(self, name: str) -> list[tuple[Callable, dict[str, Any]]]:
@@ -366,6 +374,21 @@ class Made:
                 {"run": self.named_run, "bits": 8, "step": 1, "folder": None, "seed": 0, "device": None}
                 | {"batch_size": None},
             ),
+            "attack": (
+                functools.partial(dissect.attack, progress=False),
+                {"run": self.named_run, "budget": "quick", "step": 1, "seed": 0},
+            ),
+            "Verdict.save": (self.attack.verdict.save, {"run": self.folder / "verdict"}),
+            "Verdict.load": (dissect.Verdict.load, {"run": self.named_run.path}),
+            "views.write_attack": (
+                views.write_attack,
+                {"result": self.attack, "path": self.folder / "attack.html", "theme": "light"},
+            ),
+            "in_context": (
+                functools.partial(dissect.in_context, progress=False),
+                {"run": self.named_run, **EXAMPLES, "tokens": 20, "step": 1, "model": None, "seed": 0, "batch_size": 2},
+            ),
+            "views.in_context": (views.in_context, {"result": self.in_context, "theme": "light"}),
             "inside": (
                 functools.partial(dissect.inside, progress=False),
                 {"run": self.named_run, "step": 1, "model": self.loaded, "tokens": 20, "probe_tokens": 20, "seed": 0}
@@ -553,7 +576,7 @@ def commands(made: Made, out: Path) -> dict[str, list[str]]:
     of_atlas = "--fraction 0.1 --importance abs --tokens 60 --eval-tokens 30 --context 16 --seed 0".split()
     of_atlas += ["--batch-size", "4", "--dtype", "float32", "--device", "cpu", "--out", str(out)]
     of_relearning = "--steps 1 --windows 1 --learning-rates 1e-3 --ways full --frozen True --rank 2".split()
-    of_relearning += "--alpha 0.1 --eval-tokens 9 --seed 0 --batch-size 1 --on forget".split()
+    of_relearning += "--alpha 0.1 --eval-tokens 9 --seed 0 --batch-size 1 --on forget --no-save --no-regrowth".split()
     grid = [
         "--models",
         model,
@@ -583,6 +606,8 @@ def commands(made: Made, out: Path) -> dict[str, list[str]]:
         ["relearn", str(made.named_run.path), "--step", "1", *of_relearning, "--out", str(out)],
         ["export", str(made.named_run.path), "--step", "1", "--out", str(out)],
         ["benchmark", str(made.named_run.path), "words", "--include-path", str(made.folder / "tasks"), "--limit", "1"],
+        ["attack", str(made.named_run.path), "--budget", "quick", "--step", "1", "--seed", "0"],
+        ["in-context", str(made.named_run.path), *"--examples 0 1 --example-tokens 3 --tokens 20 --step 1".split()],
         ["inside", str(made.named_run.path), *of_inside, "--out", str(out)],
         ["quantize", str(made.named_run.path), "--bits", "8", "--step", "1", "--seed", "0"],
         ["report", str(made.named_run.path), "--cards", "0", "--samples", "0", "--out", str(out)],

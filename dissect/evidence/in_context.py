@@ -1,0 +1,243 @@
+"""Do examples in the prompt bring it back? Accuracy on test text after some documents of the forgotten kind.
+
+Nothing is trained: before each test window stand the beginnings of k train documents, and the same predictions are
+measured for every k. Documents of the retain text are the control: any prompt may help or disturb.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tqdm.auto import tqdm
+
+from dissect.ablation.by_hooks import ablated
+from dissect.backend.anatomy import is_masked
+from dissect.base.checks import as_list, check_batch_size, check_model, check_seed, check_whole
+from dissect.base.errors import DissectError
+from dissect.base.progress import hidden
+from dissect.data.beginnings import beginnings
+from dissect.data.packing import beginning
+from dissect.data.splits import SIDES
+from dissect.data.windows import Windows
+from dissect.evaluation.documents import DocumentSums
+from dissect.evaluation.evaluate import evaluate_documents
+from dissect.evaluation.intervals import intervals
+from dissect.runs.again import check_named, check_pruned, model_of, same_windows
+from dissect.runs.run import Run
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+MODELS = ("unpruned", "pruned")
+FOLDER = "in_context"  # of a run folder
+LENGTH = 64  # tokens of an example, where that fits
+
+Examples = list[list[list[int]]]
+"""For each window its examples, token ids without BOS."""
+
+
+@dataclass(frozen=True, eq=False)
+class InContext:
+    """What a model predicts of the forget test text after examples, unpruned and pruned.
+
+    Attributes:
+        run: The run's label.
+        step: The step whose mask is pruned.
+        example_tokens: The length of an example, at most.
+        documents: By `(model, examples of, k)`, what is predicted of each test document. Models are `unpruned` and
+            `pruned`; examples are of `forget` or `retain`.
+    """
+
+    run: str
+    step: int
+    example_tokens: int
+    documents: dict[tuple[str, str, int], DocumentSums] = field(repr=False)
+
+    def table(self) -> DataFrame:
+        """A row for each model, kind of examples and k: top-1 accuracy and loss with the ends of their 95% intervals.
+
+        `gain` is the accuracy less that of the same model without examples, on the same predictions, in points;
+        intervals are over documents, missing where there are fewer than 10 of them.
+        """
+        import pandas
+
+        return pandas.DataFrame([self._row(*key) for key in self.documents])
+
+    def _row(self, model: str, of: str, k: int) -> dict[str, Any]:
+        now, alone = self.documents[model, of, k], self.documents[model, of, 0]
+        metrics, ends = now.metrics(), intervals({"forget": now}, {"forget": alone})["forget"] or {}
+        row: dict[str, Any] = {"model": model, "examples of": of, "k": k}
+        for name in ("top1", "loss"):
+            low, high = ends.get(name, (float("nan"), float("nan")))
+            row |= {name: metrics[name], f"{name}_low": low, f"{name}_high": high}
+        return row | {"gain": 100 * (metrics["top1"] - alone.metrics()["top1"]), "n": metrics["n"]}
+
+    def recovered(self) -> float:
+        """The largest fraction of the lost accuracy that examples of the forgotten text bring back, less the control.
+
+        (pruned after k examples - pruned) / (unpruned - pruned), of forget examples less the same of retain examples,
+        for the k where it is largest; 0 where nothing was lost.
+        """
+        top1 = {key: sums.metrics()["top1"] for key, sums in self.documents.items()}
+        lost = top1["unpruned", "forget", 0] - top1["pruned", "forget", 0]
+        gains = [top1["pruned", "forget", k] - top1["pruned", "retain", k] for _, _, k in self.documents]
+        return max(gains) / lost if lost > 0 else 0.0
+
+    def __repr__(self) -> str:
+        title = f"{self.run}, step {self.step}: forget test text after k examples of {self.example_tokens} tokens"
+        return f"{title}\n{self.table().round(3).to_string(index=False)}"
+
+
+@dataclass(frozen=True)
+class _How:
+    batch_size: int | None
+    progress: bool
+
+
+def in_context(
+    run: Run,
+    *,
+    examples: Iterable[int] = (0, 1, 4, 16),
+    example_tokens: int | None = None,
+    tokens: int = 2_000,
+    step: int | None = None,
+    model: Any = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    progress: bool = True,
+) -> InContext:
+    """Measure the forget test text after k documents of the forget, or of the retain, train text.
+
+    Each test window gets its own examples, drawn by the seed; the first k of them stand before it, each after BOS. The
+    predictions are the same for every k, and are those that the run was evaluated on.
+
+    Args:
+        run: A run that has pruned something.
+        examples: The numbers of examples, k; 0 is always among them.
+        example_tokens: How many tokens of a document's beginning an example has, at most; by default 64, or as many
+            as fit beside a window.
+        tokens: About how many predictions, of the first windows of the run's forget test text.
+        step: The step whose mask is pruned; by default the last.
+        model: The run's model; loaded again by its name if not given. It is left as it was.
+        seed: Decides which documents stand before which window.
+        batch_size: Windows in a forward pass; by default as `evaluate` has it.
+        progress: Show a progress bar.
+
+    Raises:
+        DissectError: The run has pruned nothing, or its model or text cannot be had again; the examples do not fit the
+            model's context beside a window; a corpus has too few train documents; or the model is a masked one.
+    """
+    check_pruned(run)
+    counts = _counts(examples)
+    for name, value in (("example_tokens", 1 if example_tokens is None else example_tokens), ("tokens", tokens)):
+        check_whole(name, value, 1)
+    check_seed(seed)
+    check_batch_size(batch_size)
+    if model is not None:
+        check_model(model)
+    check_named(run)
+    cut, step = run.cut(step), len(run.history) - 1 if step is None else step
+    with model_of(run, model) as model:
+        example_tokens = _length(model, run, counts[-1], example_tokens)
+        tested = same_windows(run, "forget", model, "test")
+        tested = tested[: max(1, round(tokens / max(1, int(tested.keep[0].sum()))))]
+        drawn = {side: _examples(run, side, model, len(tested), counts[-1], example_tokens, seed) for side in SIDES}
+        measured = _measure(model, tested, drawn, counts, cut, _How(batch_size, progress))
+        return InContext(run.label, step, example_tokens, dict(measured))
+
+
+def _measure(
+    model: Any, tested: Windows, drawn: dict[str, Examples], counts: list[int], cut: dict[str, Any], how: _How
+) -> Iterator[tuple[tuple[str, str, int], DocumentSums]]:
+    """Every model after every number of examples of either side; without examples once for both sides."""
+    shown = {"desc": "in context", "total": 2 * (2 * len(counts) - 1), "disable": hidden(how.progress)}
+    with tqdm(leave=False, **shown) as bar:
+
+        def measure(windows: Windows) -> DocumentSums:
+            found = evaluate_documents(model, windows, batch_size=how.batch_size, progress=False)
+            bar.update()
+            return found
+
+        for name, cutting in zip(MODELS, (nullcontext(), ablated(model, **cut)), strict=True):
+            with cutting:
+                alone = measure(tested)
+                for side in SIDES:
+                    yield (name, side, 0), alone
+                    for k in counts[1:]:
+                        yield (name, side, k), measure(_after(tested, drawn[side], k, beginning(model.tokenizer)))
+
+
+def _counts(examples: Any) -> list[int]:
+    listed = as_list("examples", examples, "numbers of examples, such as (0, 1, 4, 16)")
+    for k in listed:
+        check_whole("a number of examples", k, 0)
+    if not any(listed):
+        raise DissectError(f"examples must have a number above 0, got {listed}; give, for example, (0, 1, 4, 16)")
+    return sorted({0, *listed})
+
+
+def _length(model: Any, run: Run, most: int, given: int | None) -> int:
+    """The length of an example: what was given, or else what fits."""
+    if is_masked(model):
+        raise DissectError(f"{model.cfg.model_name} is a masked model, which continues no prompt")
+    context, room = model.cfg.n_ctx, (model.cfg.n_ctx - run.config.context) // most - 1
+    length = min(LENGTH, room) if given is None else given
+    if length > room or length < 1:
+        raise DissectError(
+            f"{most} examples of {max(1, length)} tokens do not fit before windows of {run.config.context} into the "
+            f"{context} positions of the model; "
+            + (f"give example_tokens={room} or less" if room > 0 else "give fewer examples")
+        )
+    return length
+
+
+def _examples(run: Run, side: str, model: Any, windows: int, most: int, length: int, seed: int) -> Examples:
+    """For each window `most` examples of a side: beginnings of train documents, no document twice before one window."""
+    found = _beginnings(run, side, model, most, length)
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        [found[place] for place in torch.randperm(len(found), generator=generator)[:most].tolist()]
+        for _ in range(windows)
+    ]
+
+
+def _beginnings(run: Run, side: str, model: Any, most: int, length: int) -> list[list[int]]:
+    """The first tokens of train documents, of at least twice as many as stand before a window where there are any."""
+    tokens = run.config.tokens
+    windows = same_windows(run, side, model, "train")
+    found = beginnings(windows, windows.tokens.numel(), length)
+    if len(found) < most:
+        raise DissectError(
+            f"the {side} text of {run.path} has {len(found)} train documents in its {tokens} tokens, fewer than "
+            f"{most} examples; give at most examples=({len(found)},), or make a run with more tokens"
+        )
+    return [ids[1:] for ids in found]
+
+
+def _after(tested: Windows, drawn: Examples, k: int, bos: int) -> Windows:
+    """The test windows after k examples each, each example after BOS; only the windows' own predictions count.
+
+    Examples have different lengths: what is missing stands as padding after the window.
+    """
+    return _padded(tested, [[token for ids in examples[:k] for token in (bos, *ids)] for examples in drawn])
+
+
+def _padded(tested: Windows, before: list[list[int]]) -> Windows:
+    """`tested` with tokens before each window, as windows of one width with padding after them."""
+    count, width = tested.tokens.shape
+    total = width + max(map(len, before))
+    tokens = torch.zeros(count, total, dtype=torch.int64)
+    keep, mask = (torch.zeros(count, total, dtype=torch.bool) for _ in range(2))
+    documents = tested.documents[:, :1].expand(count, total).clone()
+    real = torch.ones_like(tested.keep) if tested.attention_mask is None else tested.attention_mask
+    for row, ids in enumerate(before):
+        start, stop = len(ids), len(ids) + width
+        tokens[row, :start] = torch.tensor(ids)
+        tokens[row, start:stop] = tested.tokens[row]
+        keep[row, start:stop], documents[row, start:stop] = tested.keep[row], tested.documents[row]
+        mask[row, :start], mask[row, start:stop] = True, real[row]
+    return Windows(tokens, keep, documents=documents, attention_mask=mask)

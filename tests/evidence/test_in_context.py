@@ -1,0 +1,135 @@
+"""Examples in the prompt: the same predictions after them, known answers, and nothing left on the model."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+import torch
+
+import dissect
+from dissect import DissectError, views
+from dissect.evidence import in_context as module
+from tests.support.named_runs import WORDS, fill, run_of
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = fill(tmp_path_factory.mktemp("in-context"))
+    for name, words in WORDS.items():
+        for number in range(40, 90):  # so that ten documents are in a test split
+            (folder / name / f"{number}.txt").write_text(f"{number} " + words * 3)
+    return run_of(folder, "run", site="mlp", fraction=0.2, steps=2, tokens=200, eval_tokens=600)
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return dissect.load_model(run.config.model, dtype="float32")
+
+
+OPTIONS = {"examples": (0, 1, 3), "example_tokens": 6, "tokens": 400, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def result(run, model):
+    return dissect.in_context(run, model=model, **OPTIONS)
+
+
+def test_without_examples_it_is_evaluate(run, model, result):
+    windows = dissect.load_windows(run.config.forget, model, tokens=600, context=16, split="test")
+    windows = windows[: round(400 / 15)]
+    table = result.table().set_index(["model", "examples of", "k"])
+    for side in ("forget", "retain"):
+        alone = dissect.evaluate(model, windows, progress=False)
+        assert table.loc[("unpruned", side, 0), ["top1", "loss"]].tolist() == [alone["top1"], alone["loss"]]
+        with dissect.ablated(model, **run.cut()):
+            cut = dissect.evaluate(model, windows, progress=False)
+        assert table.loc[("pruned", side, 0), ["top1", "loss"]].tolist() == [cut["top1"], cut["loss"]]
+    assert (table["n"] == alone["n"]).all()
+
+
+def test_examples_stand_before_the_window_and_nothing_else_changes(run, model, result):
+    """One row by hand: BOS and an example's tokens, three times, then the window, whose tokens alone count."""
+    windows = dissect.load_windows(run.config.forget, model, tokens=600, context=16, split="test")[:4]
+    drawn = module._examples(run, "forget", model, 4, 3, 6, seed=0)
+    longer = module._after(windows, drawn, 2, 0)
+    for row in range(4):
+        before = [0, *drawn[row][0], 0, *drawn[row][1]]
+        ids = [*before, *windows.tokens[row].tolist()]
+        assert longer.tokens[row, : len(ids)].tolist() == ids
+        assert longer.keep[row].nonzero().flatten().tolist() == [
+            len(before) + place for place in windows.keep[row].nonzero().flatten().tolist()
+        ]
+    text = dissect.load_windows(run.config.forget, model, tokens=200, context=16)
+    trained = {tuple(ids[1:]) for ids in module.beginnings(text, 10**6, 6)}
+    assert all(tuple(ids) in trained for examples in drawn for ids in examples)
+    assert all(len({tuple(ids) for ids in examples}) > 1 for examples in drawn)
+    losses = [
+        torch.nn.functional.cross_entropy(
+            model(torch.tensor([[*before, *windows.tokens[row].tolist()]]))[0, len(before) : -1],
+            windows.tokens[row, 1:],
+            reduction="sum",
+        )
+        for row, before in enumerate([0, *a, 0, *b] for a, b, _ in drawn)
+    ]
+    found = dissect.evaluate(model, longer, progress=False)
+    assert found["loss"] * found["n"] == pytest.approx(float(sum(losses)), rel=1e-4)
+
+
+def test_a_model_that_copies_recovers_what_it_is_shown():
+    """`recovered` is the lost accuracy that forget examples bring back, less what retain examples do."""
+    sums = {"unpruned": {0: 0.6}, "pruned": {0: 0.2, 4: 0.4}, "control": {0: 0.2, 4: 0.3}}
+    documents = {("unpruned", side, k): sums_of(0.6) for side in ("forget", "retain") for k in (0, 4)} | {
+        ("pruned", side, k): sums_of(sums[name][k])
+        for side, name in (("forget", "pruned"), ("retain", "control"))
+        for k in (0, 4)
+    }
+    result = module.InContext("run", 1, 6, documents)
+    assert result.recovered() == pytest.approx((0.4 - 0.3) / (0.6 - 0.2))
+    rows = result.table().set_index(["model", "examples of", "k"])
+    assert rows["top1_low"].tolist() == pytest.approx(rows["top1"].tolist())  # all documents are alike
+    assert rows.loc[("pruned", "forget", 4), "gain"] == pytest.approx(20)
+    nothing_lost = {key: sums_of(0.6) for key in documents}
+    assert module.InContext("run", 1, 6, nothing_lost).recovered() == 0
+
+
+def sums_of(top1):
+    counts = torch.full((12, 3), 10.0, dtype=torch.float64)
+    values = torch.tensor([top1, 0.9, 2.0], dtype=torch.float64) * counts
+    return dissect.DocumentSums(("top1", "top10", "loss"), values, counts)
+
+
+def test_figure_and_table_say_the_same(result):
+    figure, table = views.in_context(result), result.table()
+    assert len(figure.data) == 4
+    line = next(trace for trace in figure.data if trace.name == "pruned, after retain text")
+    rows = table[table["model"].eq("pruned") & table["examples of"].eq("retain")]
+    assert list(line.y) == pytest.approx((100 * rows["top1"]).tolist())
+    assert list(line.x) == ["0", "1", "3"]
+    assert rows["gain"].iloc[0] == 0
+
+
+def test_it_is_the_same_again_and_leaves_nothing(run, model, result):
+    before = model.state_dict()["blocks.0.mlp.W_out"].clone()
+    files = {path.name: path.read_bytes() for path in run.path.iterdir()}
+    again = dissect.in_context(run, model=model, **OPTIONS)
+    pd.testing.assert_frame_equal(again.table(), result.table())
+    assert not any(point.fwd_hooks for point in model.hook_points())
+    assert torch.equal(model.state_dict()["blocks.0.mlp.W_out"], before)
+    assert {path.name: path.read_bytes() for path in run.path.iterdir()} == files
+    other = dissect.in_context(run, model=model, **OPTIONS | {"seed": 1})
+    assert not other.table().equals(result.table())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"examples": (0,)}, r"above 0.*\[0\]"),
+        ({"examples": (1, -1)}, r"number of examples.*-1"),
+        ({"examples": (16,), "example_tokens": 64}, r"16 examples of 64 tokens.*example_tokens=6 "),
+        ({"examples": (50,), "example_tokens": 1}, r"train documents.*fewer than 50"),
+        ({"step": 9}, r"step 9"),
+    ],
+)
+def test_what_does_not_fit_is_refused(run, model, options, message):
+    with pytest.raises(DissectError, match=message):
+        dissect.in_context(run, model=model, **{"progress": False} | options)
