@@ -108,13 +108,10 @@ def inside(
         if probe_tokens and found.tokenizer is None:
             raise DissectError("the class of the next token is by its text, and the model has no tokenizer")
         texts = {(side, split): same_windows(run, side, found, split) for side in SIDES for split in SPLITS}
+        read = texts["forget", "test"]
         look = Look(
-            some_windows(texts["forget", "test"], texts["forget", "test"].keep, tokens, seed),
-            {
-                name: some_windows(text, probed(text), probe_tokens, seed)
-                for name, text in texts.items()
-                if probe_tokens
-            },
+            some_windows(read, read.keep, tokens, seed),
+            {of: some_windows(text, probed(text), probe_tokens, seed) for of, text in texts.items() if probe_tokens},
             probe_tokens,
             {"batch_size": batch_size, "progress": progress},
         )
