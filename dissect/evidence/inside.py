@@ -142,9 +142,10 @@ def _probes(rows: Mapping[tuple[str, str], ProbeRows], tokenizer: Any, *, progre
     """The scores of each probe at each layer."""
     layers = len(rows["forget", "train"].residual)
     with tqdm(total=len(PROBES) * layers, desc=f"probes, {label}", leave=False, disable=hidden(progress)) as bar:
-        by_side = [_by_side(rows["forget", split], rows["retain", split]) for split in SPLITS]
-        by_class = [_by_class(rows["forget", split], tokenizer) for split in SPLITS]
-        return {TEXT: probe_layers(*by_side, bar), NEXT_CLASS: probe_layers(*by_class, bar)}
+        train, test = (_by_side(rows["forget", split], rows["retain", split]) for split in SPLITS)
+        text = probe_layers(train, test, bar)
+        train, test = (_by_class(rows["forget", split], tokenizer) for split in SPLITS)
+        return {TEXT: text, NEXT_CLASS: probe_layers(train, test, bar)}
 
 
 def _by_side(forget: ProbeRows, retain: ProbeRows) -> Labelled:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from plotly import graph_objects as go
@@ -41,9 +43,9 @@ def inside(result: Inside, *, theme: str = "light") -> go.Figure:
             rows = table.loc[table["what"].eq(what) & table["model"].eq(model)]
             figure.add_traces([*_band(rows, model), _line(rows, model, column == 1)], rows=1, cols=column)
         figure.add_traces(_chance(table.loc[table["what"].eq(what)], column == 2), rows=1, cols=column)
-        percent = {"range": [0, 102]} if what == TEXT else {"rangemode": "tozero"}
-        figure.update_yaxes(**percent, row=1, col=column)
-    layers = int(table["layer"].max()) + 1
+        percent: dict[str, Any] = {"range": [0, 102]} if what == TEXT else {"rangemode": "tozero"}
+        figure.update_yaxes(percent, row=1, col=column)
+    layers = int(table["layer"].to_numpy().max()) + 1
     figure.update_xaxes(title="layer", tickvals=layer_ticks(layers), showgrid=False)
     figure.update_yaxes(title="accuracy on test documents (%)", row=1, col=1)
     styled(figure, title="Inside, layer by layer", note=_note(result, table), theme=theme, height=440)
@@ -97,7 +99,7 @@ def _chance(rows: pd.DataFrame, in_legend: bool) -> list[go.Scatter]:
         return []
     return [
         go.Scatter(
-            x=[0, int(rows["layer"].max())],
+            x=[0, int(rows["layer"].to_numpy().max())],
             y=[chance, chance],
             mode="lines",
             line={"color": NEUTRAL, "width": 1.5, "dash": "dot"},
