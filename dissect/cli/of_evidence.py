@@ -156,8 +156,8 @@ def inside(
     from dissect.views import write_page
 
     out = run / FOLDER if out is None else as_path("out", out)
-    opened, sizes = Run.load(run), {"tokens": tokens, "probe_tokens": probe_tokens, "seed": seed}
-    result = inside(opened, step=step, **sizes, device=device, batch_size=batch_size)
+    options = {"tokens": tokens, "probe_tokens": probe_tokens, "seed": seed, "device": device, "batch_size": batch_size}
+    result = inside(Run.load(run), step=step, **options)
     with locked(out):
         write_text(out / f"step-{result.step}.csv", result.table().to_csv(index=False))
         page = write_page([draw(result)], out / f"step-{result.step}.html")
