@@ -12,7 +12,7 @@ from dissect.ablation.svd import rotate_to_svd
 from dissect.ablation.weight_edit import WeightEdit
 from dissect.base.checks import check_kind, check_model, check_whole
 from dissect.base.progress import hidden
-from dissect.data.beginnings import beginnings
+from dissect.data.windows import Windows
 from dissect.evaluation.continuation import Reading, read_on, why_not
 from dissect.runs.again import check_named, check_pruned, same_model, same_windows
 from dissect.runs.run import SIDES, Run
@@ -115,3 +115,15 @@ def _samples(
         with ablated(model, **cut):
             samples.append(Sample(side, unpruned, read_on(model, prompt, tokens)))
     return tuple(samples)
+
+
+def beginnings(windows: Windows, n: int, tokens: int) -> list[list[int]]:
+    """BOS and up to `tokens` first tokens of `n` documents in their order; those of so many before shorter ones."""
+    found, seen = [], -1
+    for row, documents in zip(windows.tokens.tolist(), windows.documents.tolist(), strict=True):
+        for document in documents:
+            if document > seen:  # its first token, which is BOS
+                seen = document
+                found.append([token for token, of in zip(row, documents, strict=True) if of == document][: tokens + 1])
+    usable = [ids for ids in found if len(ids) > 1]
+    return sorted(usable, key=lambda ids: len(ids) <= tokens)[:n]

@@ -11,7 +11,7 @@ from dissect.base.checks import check_kind, check_seed
 from dissect.base.errors import look_up
 from dissect.data.splits import SIDES
 from dissect.evidence.curves import Curve
-from dissect.evidence.in_context import InContext, in_context
+from dissect.evidence.in_context import InContext, in_context, train_texts
 from dissect.evidence.inside import inside
 from dissect.evidence.inside_result import LENS, PROBES, Inside
 from dissect.evidence.quantize import quantize
@@ -137,11 +137,9 @@ def attack(
 
 def _examples(run: Run, allowed: Budget, left_out: list[str]) -> tuple[int, ...]:
     """The numbers of examples for which both sides have train documents."""
-    documents = min(run.record["data"][side]["train"]["documents"] for side in SIDES)
+    documents = min(len(train_texts(run, side, max(allowed.examples))) for side in SIDES)
     left_out += [
-        f"{k} examples in the prompt: a side has {documents} train documents in {run.config.tokens} tokens"
-        for k in allowed.examples
-        if k > documents
+        f"{k} examples in the prompt: a side has {documents} train documents" for k in allowed.examples if k > documents
     ]
     return tuple(k for k in allowed.examples if k <= documents)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,8 +20,8 @@ from dissect.backend.anatomy import is_masked
 from dissect.base.checks import as_list, check_batch_size, check_model, check_seed, check_whole
 from dissect.base.errors import DissectError
 from dissect.base.progress import hidden
-from dissect.data.beginnings import beginnings
-from dissect.data.packing import beginning
+from dissect.data.corpora import read_documents
+from dissect.data.packing import beginning, encode
 from dissect.data.splits import SIDES
 from dissect.data.windows import Windows
 from dissect.evaluation.documents import DocumentSums
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 MODELS = ("unpruned", "pruned")
 FOLDER = "in_context"  # of a run folder
 LENGTH = 64  # tokens of an example, where that fits
+DRAWN_FROM = 4  # times as many documents as stand before a window
 
 Examples = list[list[list[int]]]
 """For each window its examples, token ids without BOS."""
@@ -197,7 +199,12 @@ def _length(model: Any, run: Run, most: int, given: int | None) -> int:
 
 def _examples(run: Run, side: str, model: Any, windows: int, most: int, length: int, seed: int) -> Examples:
     """For each window `most` examples of a side: beginnings of train documents, no document twice before one window."""
-    found = _beginnings(run, side, model, most, length)
+    found = _beginnings(train_texts(run, side, DRAWN_FROM * most), model.tokenizer, length)
+    if len(found) < most:
+        raise DissectError(
+            f"{getattr(run.config, side)!r} has {len(found)} train documents, fewer than {most} examples; "
+            f"give at most examples=({len(found)},)"
+        )
     generator = torch.Generator().manual_seed(seed)
     return [
         [found[place] for place in torch.randperm(len(found), generator=generator)[:most].tolist()]
@@ -205,17 +212,18 @@ def _examples(run: Run, side: str, model: Any, windows: int, most: int, length: 
     ]
 
 
-def _beginnings(run: Run, side: str, model: Any, most: int, length: int) -> list[list[int]]:
-    """The first tokens of train documents, of at least twice as many as stand before a window where there are any."""
-    tokens = run.config.tokens
-    windows = same_windows(run, side, model, "train")
-    found = beginnings(windows, windows.tokens.numel(), length)
-    if len(found) < most:
-        raise DissectError(
-            f"the {side} text of {run.path} has {len(found)} train documents in its {tokens} tokens, fewer than "
-            f"{most} examples; give at most examples=({len(found)},), or make a run with more tokens"
-        )
-    return [ids[1:] for ids in found]
+def train_texts(run: Run, side: str, most: int) -> list[str]:
+    """The first train documents of a side, in the run's order; fewer than `most` where there are fewer."""
+    documents = read_documents(getattr(run.config, side), split="train", seed=run.config.seed)
+    return list(islice(documents, most))
+
+
+def _beginnings(texts: list[str], tokenizer: Any, length: int) -> list[list[int]]:
+    """The first tokens of each text that has any."""
+    found: dict[int, list[int]] = {}
+    for piece in encode(texts, tokenizer):
+        found.setdefault(piece.document, piece.ids[:length])
+    return list(found.values())
 
 
 def _after(tested: Windows, drawn: Examples, k: int, bos: int) -> Windows:

@@ -8,6 +8,7 @@ import torch
 
 import dissect
 from dissect import DissectError, views
+from dissect.data.corpora import read_documents
 from dissect.evidence import in_context as module
 from tests.support.named_runs import WORDS, fill, run_of
 
@@ -59,10 +60,15 @@ def test_examples_stand_before_the_window_and_nothing_else_changes(run, model, r
         assert longer.keep[row].nonzero().flatten().tolist() == [
             len(before) + place for place in windows.keep[row].nonzero().flatten().tolist()
         ]
-    text = dissect.load_windows(run.config.forget, model, tokens=200, context=16)
-    trained = {tuple(ids[1:]) for ids in module.beginnings(text, 10**6, 6)}
-    assert all(tuple(ids) in trained for examples in drawn for ids in examples)
-    assert all(len({tuple(ids) for ids in examples}) > 1 for examples in drawn)
+    split = {
+        name: list(read_documents(run.config.forget, split=name, seed=run.config.seed)) for name in ("train", "test")
+    }
+    starts = {
+        name: {tuple(model.tokenizer(text, add_special_tokens=False)["input_ids"][:6]) for text in texts}
+        for name, texts in split.items()
+    }
+    assert all(tuple(ids) in starts["train"] - starts["test"] for examples in drawn for ids in examples)
+    assert all(len({tuple(ids) for ids in examples}) == 3 for examples in drawn)
     losses = [
         torch.nn.functional.cross_entropy(
             model(torch.tensor([[*before, *windows.tokens[row].tolist()]]))[0, len(before) : -1],
@@ -126,7 +132,7 @@ def test_it_is_the_same_again_and_leaves_nothing(run, model, result):
         ({"examples": (0,)}, r"above 0.*\[0\]"),
         ({"examples": (1, -1)}, r"number of examples.*-1"),
         ({"examples": (16,), "example_tokens": 64}, r"16 examples of 64 tokens.*example_tokens=6 "),
-        ({"examples": (50,), "example_tokens": 1}, r"train documents.*fewer than 50"),
+        ({"examples": (99,), "example_tokens": 1}, r"do not fit"),
         ({"step": 9}, r"step 9"),
     ],
 )
