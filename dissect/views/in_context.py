@@ -7,10 +7,10 @@ from plotly import graph_objects as go
 from dissect.base.checks import check_kind
 from dissect.data.splits import SIDES
 from dissect.evidence.in_context import MODELS, InContext
-from dissect.style.theme import NEUTRAL, RUNS, legend_below, plain, styled
+from dissect.style.theme import RUNS, legend_below, plain, styled
 from dissect.views.notebook import NotebookFigure
 
-COLOURS = dict(zip(MODELS, (NEUTRAL, RUNS[0]), strict=True))
+COLOURS = dict(zip(MODELS, (RUNS[3], RUNS[0]), strict=True))
 DASHES = dict(zip(SIDES, ("solid", "dot"), strict=True))
 
 
