@@ -156,8 +156,8 @@ def _measure(
     model: Any, tested: Windows, drawn: dict[str, Examples], counts: list[int], cut: dict[str, Any], how: _How
 ) -> Iterator[tuple[tuple[str, str, int], DocumentSums]]:
     """Every model after every number of examples of either side; without examples once for both sides."""
-    shown = {"desc": "in context", "total": 2 * (2 * len(counts) - 1), "disable": hidden(how.progress)}
-    with tqdm(leave=False, **shown) as bar:
+    total = 2 * (2 * len(counts) - 1)
+    with tqdm(total=total, desc="in context", leave=False, disable=hidden(how.progress)) as bar:
 
         def measure(windows: Windows) -> DocumentSums:
             found = evaluate_documents(model, windows, batch_size=how.batch_size, progress=False)

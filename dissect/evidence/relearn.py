@@ -175,9 +175,10 @@ class _Work:
         if left and self.progress:
             say(self._plan(left))
         total = len(arms) * self.config.steps
-        shown = {"desc": "relearn", "unit": "step", "leave": False, "disable": hidden(self.progress)}
+        shown = {"desc": "relearn", "unit": "step", "leave": False, "total": total}
         # What was done before takes no part in the time that is left.
-        with no_bars(), tqdm(total=total, initial=total - len(left) * self.config.steps, **shown) as bar:
+        done = total - len(left) * self.config.steps
+        with no_bars(), tqdm(initial=done, **shown, disable=hidden(self.progress)) as bar:
             for arm in left:
                 curves[arm.name] = self._equal(arm, curves) or self._train(arm, found[arm.name][0], bar)
                 bar.n = len(curves) * self.config.steps

@@ -32,8 +32,8 @@ def along_paths(
     node's weight divided by α.
     """
     nodes, weights = (values.tolist() for values in np.polynomial.legendre.leggauss(n_steps))  # on [-1, 1]
-    shown = {"desc": "integrated gradients", "unit": "layer", "leave": False, "disable": hidden(progress)}
-    for point, reader in tqdm(list(readers), **shown):
+    shown = {"desc": "integrated gradients", "unit": "layer", "leave": False}
+    for point, reader in tqdm(list(readers), **shown, disable=hidden(progress)):
         for node, weight in zip(nodes, weights, strict=True):
             share = (node + 1) / 2
             with hooked([(point, partial(torch.mul, other=share))]):
