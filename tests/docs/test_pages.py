@@ -40,6 +40,14 @@ def test_links_lead_to_files(page):
             assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_nothing_is_left_to_be_filled_in(page):
+    """No comment, and no line that is a name for what was to come."""
+    text = page.read_text(encoding="utf-8")
+    assert "<!--" not in text
+    assert not re.search(r"^[A-Z]+_[A-Z_]+$", text, re.M)
+
+
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= LONGEST_README
 
