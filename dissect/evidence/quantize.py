@@ -31,7 +31,7 @@ from dissect.runs.again import check_named, check_pruned, same_windows
 from dissect.runs.export import export, is_model_of
 from dissect.runs.inputs import recorded_model
 from dissect.runs.run import Run
-from dissect.scoring.at_random import random_units
+from dissect.scoring.at_random import as_many_at_random
 from dissect.scoring.masks import Mask
 
 FOLDER = "quantized"  # in a run folder
@@ -107,7 +107,7 @@ def quantize(
     arguments = {"step": step, "seed": seed, "run": run.record["sha256"], "versions": versions()}
     arguments |= {"bitsandbytes": version("bitsandbytes"), "device": device or run.config.device}
     place, corpora = folder_of(run.path / FOLDER, arguments), list(run.config.corpora)
-    masks = {"unpruned": run.mask(0), "cut": run.mask(step), "random": _random_mask(run, step, seed)}
+    masks = {"unpruned": run.mask(0), "cut": run.mask(step), "random": as_many_at_random(run.mask(step), seed)}
     work = Work(run, masks, device, batch_size, progress)
     wanted = [(variant, weights) for variant in VARIANTS for weights in (WHOLE, *(f"{each}bit" for each in chosen))]
     found = read_measurements(place, arguments, corpora)
@@ -134,14 +134,6 @@ def _existing(folder: Any) -> Path:
     if not path.is_dir():
         raise DissectError(f"folder must be one that is there, to write exported models into, got {path}")
     return path
-
-
-def _random_mask(run: Run, step: int, seed: int) -> Mask:
-    """As many units of each site as the step has pruned, at random."""
-    cut, drawn = run.mask(step), run.mask(0)
-    for number, site in enumerate(cut.sites):
-        drawn = drawn | random_units(drawn, site, int(cut[site].sum()), (seed, number))
-    return drawn
 
 
 def _measure(work: Work, wanted: Sequence[tuple[str, str]], parent: Path | None) -> Iterator[Measurement]:

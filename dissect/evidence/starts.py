@@ -23,7 +23,7 @@ from dissect.models.snapshot import snapshot
 from dissect.models.source import source_of
 from dissect.runs.export import transformers_model_of, unpruned_model
 from dissect.runs.run import Run
-from dissect.scoring.at_random import random_units
+from dissect.scoring.at_random import as_many_at_random
 from dissect.scoring.masks import Mask
 from dissect.training.held import Held, held_by_cut
 
@@ -137,12 +137,3 @@ def _checked(model: Any, mask: Any, step: int | None) -> Mask:
     check_kind("mask", mask, Mask, "the units to cut, where a model is given: scores['mlp'].top(0.02)")
     mask.check(model)
     return mask
-
-
-def as_many_at_random(mask: Mask, seed: int) -> Mask:
-    """As many units of each site, drawn at random over all layers."""
-    found = {}
-    for place, (site, pruned) in enumerate(mask.by_site.items()):
-        none = Mask({site: torch.zeros_like(pruned)})
-        found[site] = random_units(none, site, int(pruned.sum()), (seed, place))[site]
-    return Mask(found)

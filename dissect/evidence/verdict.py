@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -118,7 +119,7 @@ class Verdict:
             raise DissectError(f"{path} is damaged; delete it, and attack the run again")
         del record[CHECKSUM]
         try:
-            return TypeAdapter(cls).validate_json(_as_json(record))
+            return TypeAdapter(cls).validate_json(json.dumps(record))
         except ValidationError as error:
             raise DissectError(f"{path} is of another version of dissect; attack the run again") from error
 
@@ -132,25 +133,15 @@ class Verdict:
         )
 
 
-def _as_json(record: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps(record)
-
-
 def _row(finding: Finding) -> dict[str, Any]:
-    ends = {name: None if end is None else 100 * finding.fraction(end) for name, end in _ends(finding)}
+    ends = {"low": finding.low, "high": finding.high}
     return {
         "way": finding.way,
         "unpruned": 100 * finding.unpruned,
         "pruned": 100 * finding.pruned,
         "after": 100 * finding.after,
         "recovered": 100 * finding.recovered,
-        **ends,
+        **{name: None if end is None else 100 * finding.fraction(end) for name, end in ends.items()},
         "control": finding.control,
         "cost": finding.cost,
     }
-
-
-def _ends(finding: Finding) -> list[tuple[str, float | None]]:
-    return [("low", finding.low), ("high", finding.high)]

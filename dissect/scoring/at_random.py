@@ -23,3 +23,12 @@ def layer_random_units(pruned: Mask, site: str, counts: list[int], seed: tuple[i
         for layer, count in enumerate(counts)
     ]
     return Mask({site: torch.cat(layers)})
+
+
+def as_many_at_random(mask: Mask, seed: int) -> Mask:
+    """As many units of each site, drawn at random over all layers."""
+    found = {}
+    for place, (site, pruned) in enumerate(mask.by_site.items()):
+        none = Mask({site: torch.zeros_like(pruned)})
+        found[site] = random_units(none, site, int(pruned.sum()), (seed, place))[site]
+    return Mask(found)
