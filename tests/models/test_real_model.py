@@ -1,4 +1,4 @@
-"""SmolLM2 as its users have it: with an adapter, in memory, in 4 bits; each from loading to a report (`--long`)."""
+"""SmolLM2 as its users have it: with an adapter, in memory, in few bits; from loading to a report (mostly `--long`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import pytest
 import torch
 
 import dissect
+from dissect.base.errors import DissectError
 from dissect.cli.main import main
+from dissect.models.parity import check_parity
 
 OPTIONS = {"steps": 2, "fraction": 0.05, "tokens": 400, "context": 128, "progress": False}
 CORPORA = {"forget": "python-stdlib", "retain": "wiki-en"}
@@ -53,11 +55,24 @@ def test_in_memory(plain, tmp_path):
     assert_selective(dissect.prune(model, out=tmp_path / "run", **CORPORA, **OPTIONS), tmp_path)
 
 
-def test_in_4_bits(plain, tmp_path):
+@pytest.mark.parametrize("bits", ["4bit", "8bit"])
+def test_in_few_bits(plain, tmp_path, bits):
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed (extra quantized)")
-    run = dissect.prune("smollm2-135m", bridge=True, quantization="4bit", out=tmp_path / "run", **CORPORA, **OPTIONS)
+    run = dissect.prune("smollm2-135m", bridge=True, quantization=bits, out=tmp_path / "run", **CORPORA, **OPTIONS)
     assert_selective(run, tmp_path)
     exported = dissect.export(run, tmp_path / "exported")
     again = dissect.load_model(exported.path, dtype="float32")
     units = run.mask().units("mlp")
     assert all(not again.blocks[layer].mlp.W_out[unit].any() for layer, unit in units[:20])
+
+
+def test_8_bits_in_bfloat16_are_not_taken_for_another_function():
+    """Products in 8 bits turn bfloat16's rounding into differences that only a wrong model would have otherwise."""
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed (extra quantized)")
+    model = dissect.load_model("smollm2-135m", bridge=True, quantization="8bit", dtype="bfloat16")
+    twin = model.source.mapped_model(torch.bfloat16, torch.device(model.cfg.device))
+    check_parity(model, twin)
+    for module in twin.model.layers[:2]:
+        module.mlp.register_forward_hook(lambda module, args, out: 0 * out)
+    with pytest.raises(DissectError, match="logits differ from transformers'"):
+        check_parity(model, twin)
