@@ -56,8 +56,18 @@ class Starts:
             return _in_float32(before), {}
         edit = bake(self.whole, **self.cuts[name])
         with undoing(edit.restore):
-            after = transformers_model_of(self.whole)
+            after = self._after_cut(name)
         return _in_float32(after), held_by_cut(before, after)
+
+    def _after_cut(self, name: str) -> Any:
+        try:
+            return transformers_model_of(self.whole)
+        except DissectError as error:
+            fix = "; means want a bias in every layer: prune with value='zero'" if "stats" in self.cuts[name] else ""
+            raise DissectError(
+                f"what takes the place of cut units has no place in the weights of {self.whole.cfg.model_name}, which "
+                f"are what is trained: {error}{fix}"
+            ) from error
 
     def identity(self) -> dict[str, Any]:
         """What identifies them, for a record."""
@@ -96,6 +106,14 @@ def starts_of(run_or_model: Any, mask: Mask | None, step: int | None, gold: Any,
                 f"{model.cfg.model_name} is a masked model; relearning is of models that continue a text"
             )
     return Starts(whole, cuts, gold)
+
+
+def check_starts(run: Run, step: int | None, seed: int) -> None:
+    """Raise `DissectError` unless a run's pruned model can be trained: its cut has a place in its model's weights.
+
+    The model is loaded for it.
+    """
+    starts_of(run, None, step, None, seed).start(PRUNED)
 
 
 def _gold(gold: Any, run_or_model: Any) -> Any:
