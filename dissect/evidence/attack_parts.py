@@ -19,7 +19,6 @@ from dissect.evaluation.documents import DocumentSums
 from dissect.evidence.in_context_result import InContext
 from dissect.evidence.inside_result import Inside
 
-
 P = TypeVar("P", InContext, Inside)
 
 

@@ -262,6 +262,6 @@ def test_a_cut_that_has_no_place_in_the_weights_is_refused_before_anything_is_me
     folder = run.path.parent
     mean = run_of(folder, "mean", site="mlp", fraction=0.2, steps=1, tokens=300, eval_tokens=300, value="mean")
     before = files_of(mean.path)
-    with pytest.raises(DissectError, match=r"no place in the weights.*no mlp.down_proj.bias.*value='zero'"):
+    with pytest.raises(DissectError, match=r"weights have no place.*no mlp.down_proj.bias.*value='zero'"):
         dissect.attack(mean, budget="quick", progress=False)
     assert files_of(mean.path) == before
