@@ -76,7 +76,7 @@ def write_relearning(
             model=result.record["model"]["name"],
             healed=result.config.on == "retain",
             figure=first,
-            summary_columns=list(summary),
+            summary_columns=[name.replace("_", " ") for name in summary],
             summary=[_cells(row) for row in summary.to_dict("records")],
             maps=list(zip([each.site for each in maps], others, [_rows(each, shown) for each in maps], strict=True)),
             columns=list(COLUMNS.values()),

@@ -145,7 +145,7 @@ def test_it_is_wide_enough_and_shows_the_numbers(page, made):
 
 def test_without_maps_and_cards_it_is_the_curves(made, tmp_path):
     page = views.write_relearning(made[0], tmp_path / "page.html").read_text()
-    assert "Which units took over" not in page
+    assert "Regrowth" not in page
     assert "<details>" not in page
     assert page == views.write_relearning(made[0], tmp_path / "again.html").read_text()
 
