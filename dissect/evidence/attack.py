@@ -147,7 +147,7 @@ def _attack(run: Run, allowed: Budget, shared: _Shared) -> Attack:
     out, ways = shared.out, allowed.ways
     if "lora" in ways and not _is_there("adapters", check_peft, left_out):
         out, ways = out.with_name(f"{out.name}-without-lora"), tuple(way for way in ways if way != "lora")
-    options = {"steps": allowed.steps, "learning_rates": allowed.learning_rates, "ways": ways}
+    options: dict[str, Any] = {"steps": allowed.steps, "learning_rates": allowed.learning_rates, "ways": ways}
     trained = relearn(run, out=out, **options, **how)
     found = [
         *of_relearning(trained),
@@ -171,7 +171,7 @@ def _in_context(run: Run, allowed: Budget, shared: _Shared, left_out: list[str])
     examples = tuple(k for k in allowed.examples if k <= documents)
     if not any(examples):
         return None
-    options = shared.options | {"tokens": allowed.tokens}
+    options: dict[str, Any] = shared.options | {"tokens": allowed.tokens}
     arguments = _arguments(run, options | {"examples": list(examples)})
     return kept(
         InContext,
@@ -184,7 +184,7 @@ def _in_context(run: Run, allowed: Budget, shared: _Shared, left_out: list[str])
 def _inside(run: Run, allowed: Budget, shared: _Shared, left_out: list[str]) -> Inside:
     """With probes where scikit-learn is installed."""
     has_probes = _is_there("linear probes", check_scikit_learn, left_out)
-    options = shared.options | {"tokens": allowed.tokens, "probe_tokens": allowed.tokens * has_probes}
+    options: dict[str, Any] = shared.options | {"tokens": allowed.tokens, "probe_tokens": allowed.tokens * has_probes}
     arguments = _arguments(run, options) | {"scikit-learn": version("scikit-learn") if has_probes else None}
     return kept(
         Inside, run.path / FOLDER / "inside", arguments, lambda: inside(run, **options, progress=shared.progress)

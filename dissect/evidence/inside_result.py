@@ -71,7 +71,8 @@ class Inside:
     def as_kept(self) -> tuple[dict[str, DocumentSums], dict[str, Any]]:
         """The documents by a name for each model and layer, and the rest of it, for JSON."""
         documents = {f"{model}/{layer}": sums for model in MODELS for layer, sums in enumerate(self.lens[model])}
-        rest = _Rest(self.model, self.step, self.units, {**self.probes}, {**self.record})
+        probes = {model: {**scores} for model, scores in self.probes.items()}
+        rest = _Rest(self.model, self.step, self.units, probes, {**self.record})
         return documents, _REST.dump_python(rest, mode="json")
 
     @classmethod

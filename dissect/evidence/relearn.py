@@ -55,6 +55,9 @@ def relearn(
     With `on="retain"` they are trained on the text to keep instead (healing), and what that costs is the accuracy
     on `forget` that comes back with it.
 
+    A run's cut is taken as it is: compensated, rotated, or with means, which are then in an output bias. What takes the
+    place of units so is trained like all else; what the units wrote, and what made them, is what can be held at zero.
+
     The same call resumes after Ctrl-C, and ends with the same numbers, bit for bit on a CPU. Model and run
     folder are left as they are.
 
@@ -83,7 +86,8 @@ def relearn(
 
     Raises:
         DissectError: For any bad value, before anything is written; a model that was not loaded by `load_model`, is
-            masked, or is not the run's any more; text that the run was given as windows and that is not given again; a
+            masked, or is not the run's any more; a cut that its weights have no place for, such as means in a model
+            without biases; text that the run was given as windows and that is not given again; a
             folder that holds something else or is in use; or a loss that is not finite.
         KeyboardInterrupt: On Ctrl-C; its message says what is kept and how to resume.
     """

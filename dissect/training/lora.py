@@ -34,8 +34,8 @@ def with_lora(hf_model: Any, *, rank: int, seed: int) -> Any:
     )
     with torch.random.fork_rng([]), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of transformers, for PEFT's authors
-        # PEFT has ranks for experts at hand, which are no linear layers and get no adapter.
-        warnings.filterwarnings("ignore", "The following rank_pattern keys did not match", RuntimeWarning)
+        # PEFT has ranks and scales for experts at hand, which are no linear layers and get no adapter.
+        warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys did not", RuntimeWarning)
         torch.manual_seed(seed)
         return get_peft_model(hf_model, config)
 

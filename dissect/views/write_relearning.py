@@ -109,7 +109,7 @@ def _rows(each: Regrowth, cards: Mapping[Any, Any]) -> list[dict[str, Any]]:
     """The units that grew most: the name, the id of its card or None, and the cells."""
     units = each.grown(TOP)
     table = each.table()
-    rows = table[~table["pruned"]].head(len(units)).to_dict("records")
+    rows = table.loc[~table["pruned"]].head(len(units)).to_dict("records")
     return [
         {
             "unit": str(unit),
