@@ -34,8 +34,8 @@ from .evidence.attack import Attack as Attack
 from .evidence.attack import attack as attack
 from .evidence.benchmark import benchmark as benchmark
 from .evidence.benchmark_result import Benchmarks as Benchmarks
-from .evidence.in_context import InContext as InContext
 from .evidence.in_context import in_context as in_context
+from .evidence.in_context_result import InContext as InContext
 from .evidence.inside import inside as inside
 from .evidence.inside_result import Inside as Inside
 from .evidence.quantize import quantize as quantize

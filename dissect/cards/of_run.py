@@ -47,12 +47,40 @@ def top_cards(
     check_tokens(ablation_tokens)
     check_named(run, SIDES, BY_HAND)
     model = same_model(run, model)
-    sides = [first_windows(model, same_windows(run, side, model, "train", BY_HAND), tokens) for side in SIDES]
     rotation = rotate_to_svd(model) if run.config.svd else WeightEdit()
     try:
-        return _cards(model, units, *sides, ablation_tokens=ablation_tokens, progress=progress)
+        return cards_of(run, units, model, tokens=tokens, ablation_tokens=ablation_tokens, progress=progress)
     finally:
         rotation.restore()
+
+
+def cards_of(
+    run: Run,
+    units: list[Unit],
+    model: Any,
+    *,
+    split: str = "train",
+    tokens: int = 4_000,
+    ablation_tokens: int = 1_000,
+    progress: bool = True,
+) -> Cards:
+    """Cards of some units on a run's text, as they are in `model`: the run's, or one that was made of it by training.
+
+    Args:
+        run: A run whose text is named.
+        units: Units of the run's sites.
+        model: It is left as it was.
+        split: The documents, `train` or `test`.
+        tokens: Positions of each data set that are looked at, rounded up to whole windows.
+        ablation_tokens: Predictions of each data set on which each unit alone is ablated; 0 leaves that out.
+        progress: Show progress bars.
+
+    Raises:
+        DissectError: The run's data cannot be had again by name, or are not what they were.
+    """
+    check_named(run, SIDES, BY_HAND)
+    sides = [first_windows(model, same_windows(run, side, model, split, BY_HAND), tokens) for side in SIDES]
+    return _cards(model, units, *sides, ablation_tokens=ablation_tokens, progress=progress)
 
 
 def top_units(run: Run, n: int) -> list[Unit]:

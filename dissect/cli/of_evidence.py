@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from dissect.base.checks import as_path
+from dissect.base.checks import as_path, check_whole
 from dissect.cli.flags import OfRelearning, OutOrDefault
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    from collections.abc import Sequence
 
+    from dissect.cards.heads import HeadCard
+    from dissect.cards.neurons import NeuronCard
+    from dissect.evidence.regrowth import Regrowth
     from dissect.evidence.relearning import Relearning
     from dissect.runs.run import Run
 
@@ -44,6 +47,7 @@ def relearn(
     step: int | None = None,
     gold: str | None = None,
     regrowth: bool = True,
+    cards: int = 10,
     out: OutOrDefault = None,
 ) -> None:
     """Train a run's pruned model, and controls, on the forgotten text: does it come back, and how fast?
@@ -57,35 +61,40 @@ def relearn(
         step: The step whose mask is cut; the last one if not given.
         gold: A model that never saw the forgotten text, as a further control: a known name, a hub id or a folder.
         regrowth: Also map which units took over in the training that ends best; needs --save.
+        cards: With the map, cards of that many units of each site, those that grew most, as they are then; a click on a
+            unit's dot opens its card.
         out: Folder of the relearning; the run's with -relearn (or -heal, with --on retain) after its name if not given.
     """
     from dissect.base.storage import write_text
     from dissect.evidence.relearn import relearn
     from dissect.runs.run import Run
-    from dissect.views import relearning, write_page
+    from dissect.views import write_relearning
 
+    check_whole("cards", cards, 0)
     opened = Run.load(run)
     result = relearn(opened, step=step, gold=gold, out=out, **vars(options))
     write_text(result.path / "curves.csv", result.table().to_csv(index=False))
     write_text(result.path / "summary.csv", result.summary().to_csv(index=False))
-    figures = [relearning(result)]
-    if regrowth and options.save:
-        figures += _regrowth(result, opened, step)
-    print(f"\n{result}\n\n{write_page(figures, result.path / 'relearning.html').resolve()}")
+    maps, shown = _regrowth(result, opened, step, cards) if regrowth and options.save else ([], ())
+    page = write_relearning(result, result.path / "relearning.html", maps=maps, cards=shown)
+    print(f"\n{result}\n\n{page.resolve()}")
 
 
-def _regrowth(result: Relearning, run: Run, step: int | None) -> list[Figure]:
-    """Map which units took over, write the table of them, and draw it, a figure for each site."""
+def _regrowth(
+    result: Relearning, run: Run, step: int | None, cards: int
+) -> tuple[list[Regrowth], Sequence[NeuronCard | HeadCard]]:
+    """Map which units took over, site by site, write the table of them, and make cards of those that grew most."""
     import pandas
 
     from dissect.base.storage import write_text
-    from dissect.evidence.regrowth import regrowth_of_run
-    from dissect.views import regrowth
+    from dissect.cards.of_run import cards_of
+    from dissect.evidence.regrowth import regrowth_of_run, relearned_model
 
-    maps = regrowth_of_run(result, run, step=step)
-    table = pandas.concat([each.table() for each in maps.values()], ignore_index=True)
+    maps = list(regrowth_of_run(result, run, step=step).values())
+    table = pandas.concat([each.table() for each in maps], ignore_index=True)
     write_text(result.path / "regrowth.csv", table.to_csv(index=False))
-    return [regrowth(each) for each in maps.values()]
+    units = [unit for each in maps for unit in each.grown(cards)] if cards else []
+    return maps, cards_of(run, units, relearned_model(result, run), split="test") if units else ()
 
 
 def in_context(

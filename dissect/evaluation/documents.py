@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,8 +44,7 @@ class DocumentSums:
         Raises:
             DissectError: The file cannot be written.
         """
-        columns = zip(self.names, self.sums.T, self.counts.T, strict=True)
-        write_bytes(path, save({name: torch.stack([sums, counts], 1) for name, sums, counts in columns}))
+        write_bytes(path, save(self.to_tensors()))
 
     @classmethod
     def load(cls, path: Path) -> DocumentSums:
@@ -53,11 +53,27 @@ class DocumentSums:
         Raises:
             DissectError: The file is missing, damaged or holds something else.
         """
-        tensors = read_tensors(path)
+        try:
+            return cls.of_tensors(read_tensors(path))
+        except ValueError as error:
+            raise DissectError(f"{path} is not a file of document sums that dissect saved") from error
+
+    def to_tensors(self) -> dict[str, Float64[Tensor, "document 2"]]:
+        """Of each metric its sums and counts, as a file holds them."""
+        columns = zip(self.names, self.sums.T, self.counts.T, strict=True)
+        return {name: torch.stack([sums, counts], 1) for name, sums, counts in columns}
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor]) -> DocumentSums:
+        """What `to_tensors` gave, with the metrics in the order of `tensors`.
+
+        Raises:
+            ValueError: They are something else.
+        """
         shapes = {(tuple(tensor.shape[1:]), len(tensor) if tensor.ndim else 0) for tensor in tensors.values()}
         alike = len(shapes) == 1 and next(iter(shapes))[0] == (2,)
         if not alike or any(tensor.dtype != torch.float64 or bool((tensor < 0).any()) for tensor in tensors.values()):
-            raise DissectError(f"{path} is not a file of document sums that dissect saved")
+            raise ValueError("they are no document sums")
         sums, counts = torch.stack([*tensors.values()], 2).unbind(1)
         return cls(tuple(tensors), sums, counts)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from dissect.base.progress import hidden
 from dissect.base.storage import locked
 from dissect.evidence.benchmark_folder import Kept, Measured, files_checksum, read_kept, write_kept
 from dissect.evidence.benchmark_result import Benchmarks
-from dissect.evidence.harness import check_installed, harness_version, load_tasks, measure, undisturbed
+from dissect.evidence.harness import check_installed, find_tasks, harness_version, load_tasks, measure, undisturbed
 from dissect.models.fingerprint import model_fingerprint
 from dissect.models.source import name_of
 from dissect.runs.again import check_pruned, model_of
@@ -67,9 +67,9 @@ class Asked:
         own = None if self.include_path is None else files_checksum(self.include_path)
         return decides | {"include": own, "lm_eval": harness_version()}
 
-    def load(self, names: Sequence[str]) -> dict[str, Any]:
-        """The tasks, their data read."""
-        return load_tasks(names, self.include_path, self.shots, self.seed)
+    def load(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Tasks that were found, their data read."""
+        return load_tasks(found, self.shots, self.seed)
 
     def measured(self, model: Any, loaded: Any, step: Step | None = None, cut: str = "") -> Measured:
         """What one task gives of the model as it is now."""
@@ -176,7 +176,7 @@ def _of_model(model: Any, asked: Asked) -> Benchmarks:
     _check_answers(model, asked)
     record = asked.record() | {"model": model_fingerprint(model), "run": None}
     with undisturbed(asked.seed, asked.progress):
-        loaded = asked.load(asked.tasks)
+        loaded = asked.load(find_tasks(asked.tasks, asked.include_path))
         found = {name: (asked.measured(model, loaded[name]),) for name in asked.tasks}
     return Benchmarks(name_of(model), found, record)
 
@@ -191,11 +191,13 @@ def _of_run(run: Run, steps: Sequence[int], asked: Asked, model: Any, device: st
 
     kept = read()
     if _missing(kept, cuts):
+        with undisturbed(asked.seed, asked.progress):
+            known = find_tasks(asked.tasks, asked.include_path)  # first: a name that is none need not wait for a model
         with undisturbed(asked.seed, asked.progress), locked(folder), model_of(run, model, device) as found:
             _check_answers(found, asked)
             kept = read()  # as it is now that nobody else can write
             missing = _missing(kept, cuts)
-            loaded = asked.load(list(dict.fromkeys(name for _, name in missing)))
+            loaded = asked.load({name: known[name] for _, name in missing})
             for step, name in tqdm(
                 missing, desc="benchmarks", unit="task", leave=False, disable=hidden(asked.progress)
             ):

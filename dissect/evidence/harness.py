@@ -73,15 +73,35 @@ def harness_version() -> str:
     return version("lm-eval")
 
 
-def load_tasks(names: Sequence[str], include_path: Path | None, shots: int | None, seed: int) -> dict[str, Any]:
-    """What lm-evaluation-harness makes of each name: its tasks and groups, with their data read.
+def find_tasks(names: Sequence[str], include_path: Path | None) -> dict[str, Any]:
+    """What loads each task. No data are read.
+
+    The 14,000 tasks of lm-evaluation-harness are listed only where a name is none of `include_path` and none that is
+    ready, and once in a process.
 
     Raises:
-        DissectError: There is no task of that name, its data cannot be had, or it cannot be run here.
+        DissectError: There is no task of that name, or a file of `include_path` cannot be read.
     """
-    specs = _specs(names, include_path)
+    own, found = _own_tasks(include_path), {}
+    for name in names:
+        if name in own.task_index or name in READY_TASKS:
+            found[name] = own
+        elif name in _all_tasks().task_index:
+            found[name] = _together(include_path)
+        else:
+            raise _no_task(name, [*READY_TASKS, *own.task_index, *_all_tasks().task_index])
+    return found
+
+
+def load_tasks(found: Mapping[str, Any], shots: int | None, seed: int) -> dict[str, Any]:
+    """What lm-evaluation-harness makes of each task that was found: its tasks and groups, with their data read.
+
+    Raises:
+        DissectError: A task's data cannot be had, or it cannot be run here.
+    """
     loaded = {}
-    for name, (manager, spec) in specs.items():
+    for name, manager in found.items():
+        spec = name if name in manager.task_index else ready_task(name)
         try:
             loaded[name] = manager.load(spec)
         except Exception as error:  # of `datasets`, the hub, and whatever a task's own code runs into
@@ -95,41 +115,33 @@ def load_tasks(names: Sequence[str], include_path: Path | None, shots: int | Non
     return loaded
 
 
-def _specs(names: Sequence[str], include_path: Path | None) -> dict[str, tuple[Any, Any]]:
-    """Who loads each task, and by what. The 14,000 tasks of lm-eval take long to list, so they are asked last."""
-    own, found = _manager(include_path, all_of_them=False), {}
-    for name in names:
-        if name in own.all_tasks:
-            found[name] = own, name
-        elif name in READY_TASKS:
-            found[name] = own, ready_task(name)
-        else:
-            everything = _manager(include_path, all_of_them=True)
-            if name not in everything.all_tasks:
-                raise _no_task(name, [*READY_TASKS, *everything.all_tasks])
-            found[name] = everything, name
-    return found
-
-
-def _manager(include_path: Path | None, *, all_of_them: bool) -> Any:
-    """What knows the tasks of a folder, and of lm-evaluation-harness if `all_of_them` are wanted.
+def _own_tasks(include_path: Path | None) -> Any:
+    """What knows the tasks of a folder alone.
 
     Raises:
         DissectError: A file of the folder cannot be read.
     """
     from lm_eval.tasks import TaskManager
 
-    if include_path is None and all_of_them:
-        return _all_tasks()
     try:
-        return TaskManager(include_path=include_path and str(include_path), include_defaults=all_of_them)
+        return TaskManager(include_path=include_path and str(include_path), include_defaults=False)
     except Exception as error:  # of a YAML file
         raise DissectError(f"cannot read the tasks in {include_path}: {summary(error)}") from error
 
 
+def _together(include_path: Path | None) -> Any:
+    """What knows the tasks of lm-evaluation-harness, and those of a folder, which take the place of equal names."""
+    if include_path is None:
+        return _all_tasks()
+    manager = _own_tasks(include_path)
+    for name, entry in _all_tasks().task_index.items():
+        manager.task_index.setdefault(name, entry)
+    return manager
+
+
 @cache
 def _all_tasks() -> Any:
-    """Listed once in a process: that takes 10 seconds."""
+    """What knows the tasks of lm-evaluation-harness; listing them takes 10 seconds."""
     from lm_eval.tasks import TaskManager
 
     return TaskManager()

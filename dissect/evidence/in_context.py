@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from tqdm.auto import tqdm
@@ -26,72 +26,16 @@ from dissect.data.splits import SIDES
 from dissect.data.windows import Windows
 from dissect.evaluation.documents import DocumentSums
 from dissect.evaluation.evaluate import evaluate_documents
-from dissect.evaluation.intervals import intervals
+from dissect.evidence.in_context_result import MODELS, InContext
 from dissect.runs.again import check_named, check_pruned, model_of, same_windows
 from dissect.runs.run import Run
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-MODELS = ("unpruned", "pruned")
 FOLDER = "in_context"  # of a run folder
 LENGTH = 64  # tokens of an example, where that fits
 DRAWN_FROM = 4  # times as many documents as stand before a window
 
 Examples = list[list[list[int]]]
 """For each window its examples, token ids without BOS."""
-
-
-@dataclass(frozen=True, eq=False)
-class InContext:
-    """What a model predicts of the forget test text after examples, unpruned and pruned.
-
-    Attributes:
-        run: The run's label.
-        step: The step whose mask is pruned.
-        example_tokens: The length of an example, at most.
-        documents: By `(model, examples of, k)`, what is predicted of each test document. Models are `unpruned` and
-            `pruned`; examples are of `forget` or `retain`.
-    """
-
-    run: str
-    step: int
-    example_tokens: int
-    documents: dict[tuple[str, str, int], DocumentSums] = field(repr=False)
-
-    def table(self) -> DataFrame:
-        """A row for each model, kind of examples and k: top-1 accuracy and loss with the ends of their 95% intervals.
-
-        `gain` is the accuracy less that of the same model without examples, on the same predictions, in points;
-        intervals are over documents, missing where there are fewer than 10 of them.
-        """
-        import pandas
-
-        return pandas.DataFrame([self._row(*key) for key in self.documents])
-
-    def _row(self, model: str, of: str, k: int) -> dict[str, Any]:
-        now, alone = self.documents[model, of, k], self.documents[model, of, 0]
-        metrics, ends = now.metrics(), intervals({"forget": now}, {"forget": alone})["forget"] or {}
-        row: dict[str, Any] = {"model": model, "examples of": of, "k": k}
-        for name in ("top1", "loss"):
-            low, high = ends.get(name, (float("nan"), float("nan")))
-            row |= {name: metrics[name], f"{name}_low": low, f"{name}_high": high}
-        return row | {"gain": 100 * (metrics["top1"] - alone.metrics()["top1"]), "n": metrics["n"]}
-
-    def recovered(self) -> float:
-        """The largest fraction of the lost accuracy that examples of the forgotten text bring back, less the control.
-
-        (pruned after k examples - pruned) / (unpruned - pruned), of forget examples less the same of retain examples,
-        for the k where it is largest; 0 where nothing was lost.
-        """
-        top1 = {key: sums.metrics()["top1"] for key, sums in self.documents.items()}
-        lost = top1["unpruned", "forget", 0] - top1["pruned", "forget", 0]
-        gains = [top1["pruned", "forget", k] - top1["pruned", "retain", k] for _, _, k in self.documents]
-        return max(gains) / lost if lost > 0 else 0.0
-
-    def __repr__(self) -> str:
-        title = f"{self.run}, step {self.step}: forget test text after k examples of {self.example_tokens} tokens"
-        return f"{title}\n{self.table().round(3).to_string(index=False)}"
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
+from pydantic import ConfigDict, TypeAdapter
 
 from dissect.evaluation.documents import DocumentSums
-from dissect.evaluation.intervals import Interval, intervals
+from dissect.evaluation.intervals import intervals
 from dissect.evidence.probes import ProbeScore
+from dissect.evidence.rows import ends as interval_ends
+from dissect.evidence.rows import with_ends
 
 MODELS = ("unpruned", "pruned")
 LENS, TEXT, NEXT_CLASS = "lens", "text", "next_class"
@@ -58,11 +62,35 @@ class Inside:
         found, base = self.lens[model][layer], self.lens["unpruned"][layer]
         metrics, ends = found.metrics(), intervals({"forget": found}, {"forget": base})["forget"] or {}
         return {
-            **{"what": LENS, "model": model, "layer": layer, "accuracy": metrics["top1"], "loss": metrics["loss"]},
-            **_ends(ends.get("top1"), "low", "high"),
-            **_ends(ends.get("loss"), "loss_low", "loss_high"),
+            **{"what": LENS, "model": model, "layer": layer},
+            **{"accuracy": metrics["top1"], **interval_ends(ends.get("top1"))},
+            **with_ends("loss", metrics["loss"], ends.get("loss")),
             **{"n": metrics["n"], "documents": len(found.sums)},
         }
+
+    def as_kept(self) -> tuple[dict[str, DocumentSums], dict[str, Any]]:
+        """The documents by a name for each model and layer, and the rest of it, for JSON."""
+        documents = {f"{model}/{layer}": sums for model in MODELS for layer, sums in enumerate(self.lens[model])}
+        probes = {model: {**scores} for model, scores in self.probes.items()}
+        rest = _Rest(self.model, self.step, self.units, probes, {**self.record})
+        return documents, _REST.dump_python(rest, mode="json")
+
+    @classmethod
+    def of_kept(cls, documents: Mapping[str, DocumentSums], rest: Mapping[str, Any]) -> Inside:
+        """What `as_kept` gave.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        found = _REST.validate_json(json.dumps(rest))
+        layers = len(documents) // len(MODELS)
+        if [*documents] != [f"{model}/{layer}" for model in MODELS for layer in range(layers)]:
+            raise ValueError("it is not of every layer of both models")
+        probed = {model: {what: len(scores) for what, scores in each.items()} for model, each in found.probes.items()}
+        if found.probes and probed != {model: dict.fromkeys(PROBES, layers) for model in MODELS}:
+            raise ValueError("its probes are not of every layer of both models")
+        lens = {model: tuple(documents[f"{model}/{layer}"] for layer in range(layers)) for model in MODELS}
+        return cls(found.model, found.step, found.units, lens, found.probes, found.record)
 
     def __repr__(self) -> str:
         last = self.table().groupby(["what", "model"], sort=False).tail(1)
@@ -72,9 +100,20 @@ class Inside:
 
 def _of_probe(score: ProbeScore) -> dict[str, Any]:
     found = {"accuracy": score.accuracy, "chance": score.chance, "n": score.n, "documents": score.documents}
-    return found | _ends(score.interval, "low", "high")
+    return found | interval_ends(score.interval)
 
 
-def _ends(interval: Interval | list[float], low: str, high: str) -> dict[str, float]:
-    """The two ends by these names; nothing where there is no interval."""
-    return {} if interval is None else {low: interval[0], high: interval[1]}
+@dataclass(frozen=True)
+class _Rest:
+    """All but the documents."""
+
+    model: str
+    step: int
+    units: int
+    probes: dict[str, dict[str, tuple[ProbeScore, ...]]]
+    record: dict[str, Any]
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
+
+
+_REST = TypeAdapter(_Rest)

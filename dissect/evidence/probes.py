@@ -8,11 +8,12 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from pydantic import ConfigDict
 from torch import Tensor
 
 from dissect.base.errors import DissectError
@@ -39,6 +40,8 @@ class ProbeScore:
     chance: float
     n: int
     documents: int
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
 
 
 @dataclass(frozen=True, eq=False)

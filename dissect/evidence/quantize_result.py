@@ -10,6 +10,7 @@ import pandas as pd
 
 from dissect.evaluation.documents import DocumentSums
 from dissect.evaluation.intervals import intervals
+from dissect.evidence.rows import with_ends
 
 VARIANTS = ("unpruned", "cut", "random")
 WHOLE = "as it is"  # weights in the run's own dtype
@@ -74,8 +75,7 @@ def _row(each: Measurement, corpus: str, base: Mapping[str, DocumentSums]) -> di
     row: dict[str, Any] = {"variant": each.variant, "weights": each.weights, "corpus": corpus}
     drop = 1 - metrics["top1"] / unpruned["top1"] if unpruned["top1"] else 0.0
     for name, value in (("top1", metrics["top1"]), ("drop", drop), ("loss", metrics["loss"])):
-        low, high = ends.get(name, (float("nan"), float("nan")))
-        row |= {name: value, f"{name}_low": low, f"{name}_high": high}
+        row |= with_ends(name, value, ends.get(name))
     counted = {"documents": len(now.sums), "predictions": metrics["n"]}
     return row | counted | {"units": each.units, "still_zero": each.still_zero}
 
@@ -84,12 +84,12 @@ def _shown(row: Mapping[Hashable, Any]) -> dict[str, str]:
     drop = [100 * row[name] for name in ("drop", "drop_low", "drop_high")]
     return {
         **{name: row[name] for name in ("variant", "weights", "corpus")},
-        "top-1": _with_ends(row["top1"], row["top1_low"], row["top1_high"], 3),
-        "drop": _with_ends(drop[0], drop[1], drop[2], 1),
+        "top-1": _in_words(row["top1"], row["top1_low"], row["top1_high"], 3),
+        "drop": _in_words(drop[0], drop[1], drop[2], 1),
         "loss": f"{row['loss']:.2f}",
         "pruned units that write 0": "" if pd.isna(row["still_zero"]) else f"{row['still_zero']:,} of {row['units']:,}",
     }
 
 
-def _with_ends(value: float, low: float, high: float, digits: int) -> str:
+def _in_words(value: float, low: float, high: float, digits: int) -> str:
     return f"{value:.{digits}f}" + ("" if pd.isna(low) else f" [{low:.{digits}f}, {high:.{digits}f}]")

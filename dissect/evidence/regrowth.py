@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float64
@@ -12,13 +13,14 @@ from torch import Tensor
 
 from dissect.ablation.by_hooks import ablated
 from dissect.backend.sites import get_site
-from dissect.backend.units import PLACE, places
+from dissect.backend.units import PLACE, Unit, places
 from dissect.base.checks import check_kind, check_whole
 from dissect.base.errors import DissectError
 from dissect.evidence.relearning import Relearning
 from dissect.evidence.texts import read_texts
 from dissect.models.load import load_model
 from dissect.runs.export import unpruned_model
+from dissect.runs.inputs import is_bridged
 from dissect.runs.run import Run
 from dissect.scoring.collect import collect
 from dissect.scoring.importance import get_importance
@@ -76,6 +78,18 @@ class Regrowth:
         table = pd.DataFrame(columns).astype(dict.fromkeys(PLACE[1:], "Int64"))
         table = table.sort_values("growth", ascending=False, kind="stable", ignore_index=True)
         return table if count is None else table.head(count)
+
+    def grown(self, count: int) -> list[Unit]:
+        """The kept units whose importance grew most, at most `count`, the highest `growth` first.
+
+        Raises:
+            DissectError: `count` is no whole number, 1 or more.
+        """
+        check_whole("count", count, 1)
+        growth = self.growth.where(~self.pruned, 0)
+        found = growth.flatten().sort(descending=True, stable=True).indices[:count]
+        places = (tuple(int(part) for part in np.unravel_index(int(one), tuple(growth.shape))) for one in found)
+        return [Unit(self.site, place[0], place[1:]) for place in places if growth[place] > 0]
 
     def per_layer(self) -> pd.DataFrame:
         """A row for each layer, sums over its units.
@@ -148,9 +162,22 @@ def regrowth_of_run(
     before = collect(model, windows, **options)
     with ablated(model, **run.cut(step)):
         cut = collect(model, windows, **options)
-    how: dict[str, Any] = {"dtype": run.record["model"]["dtype"], "device": str(model.cfg.device)}
-    how["bridge"] = model.source.options.bridge
+    device = str(model.cfg.device)
     del model
-    relearned = collect(load_model(result.folder_of(result.best()), **how), windows, **options)
+    relearned = collect(relearned_model(result, run, device), windows, **options)
     stats = {"before": before, "cut": cut, "relearned": relearned}
     return {site: regrowth(**stats, mask=mask, site=site, importance=importance) for site in mask.sites}
+
+
+def relearned_model(result: Relearning, run: Run, device: str | None = None) -> Any:
+    """The model of the training that ends best, loaded as the run loads its own.
+
+    Raises:
+        DissectError: It cannot be loaded, or was not kept.
+    """
+    return load_model(
+        result.folder_of(result.best()),
+        dtype=run.record["model"]["dtype"],
+        device=run.config.device if device is None else device,
+        bridge=is_bridged(run),
+    )

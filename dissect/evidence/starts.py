@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +32,20 @@ from dissect.training.held import Held, held_by_cut
 class Starts:
     """What trainings start from.
 
+    What a cut sets to zero is found by comparing weights, and can be held there. What takes its place can be trained
+    like all else: a mean, which is then in an output bias, and what other units write with a compensation.
+
     Attributes:
-        whole: The unpruned TransformerLens model, which nobody else holds.
+        whole: The unpruned TransformerLens model, which nobody else holds; rotated where its run rotates it.
         cuts: By `pruned` and `random`, what `bake` takes after the model.
         gold: A model that never saw the forgotten text, or None.
+        run: The checksum of the run, where its text decides what takes the place of the units.
     """
 
     whole: Any
     cuts: Mapping[str, dict[str, Any]]
     gold: Any = None
-    _held: dict[str, dict[str, Held]] = field(default_factory=dict, init=False, repr=False)
+    run: str | None = None
 
     def like(self, name: str) -> Any:
         """The TransformerLens model whose class and dtype the model called `name` is measured in."""
@@ -51,18 +55,33 @@ class Starts:
         """The transformers model called `name`, in float32, asking for no gradients, and what its cut set to zero."""
         if name == GOLD:
             return _in_float32(transformers_model_of(self.gold)), {}
-        before = transformers_model_of(self.whole)
+        before = self._in_weights()
         if name == UNPRUNED:
             return _in_float32(before), {}
         edit = bake(self.whole, **self.cuts[name])
         with undoing(edit.restore):
-            after = transformers_model_of(self.whole)
+            after = self._in_weights()
         return _in_float32(after), held_by_cut(before, after)
+
+    def _in_weights(self) -> Any:
+        """The transformers model of `whole` as it is now.
+
+        Raises:
+            DissectError: A mean, or a rotated basis, wants a bias that transformers has not.
+        """
+        try:
+            return transformers_model_of(self.whole)
+        except DissectError as error:
+            raise DissectError(
+                f"{self.whole.cfg.model_name} cannot be trained as it was cut: its weights have no place for what "
+                f"replaces units: {error}; prune with value='zero' and without svd"
+            ) from error
 
     def identity(self) -> dict[str, Any]:
         """What identifies them, for a record."""
         cut = self.cuts[PRUNED]
-        return {
+        of_run = {} if self.run is None else {"run": self.run}
+        return of_run | {
             "name": self.whole.cfg.model_name,
             "dtype": str(self.whole.cfg.dtype).removeprefix("torch."),
             "fingerprint": model_fingerprint(self.whole),
@@ -86,8 +105,10 @@ def starts_of(run_or_model: Any, mask: Mask | None, step: int | None, gold: Any,
     """
     cuts = _cuts(run_or_model, mask, step, seed)
     gold = _gold(gold, run_or_model)
+    run = None
     if isinstance(run_or_model, Run):
         whole = unpruned_model(run_or_model)
+        run = None if cuts[PRUNED].keys() == {"mask"} else run_or_model.record["sha256"]
     else:
         whole = snapshot(transformers_model_of(run_or_model), like=run_or_model)
     for model in (whole, gold):
@@ -95,7 +116,15 @@ def starts_of(run_or_model: Any, mask: Mask | None, step: int | None, gold: Any,
             raise DissectError(
                 f"{model.cfg.model_name} is a masked model; relearning is of models that continue a text"
             )
-    return Starts(whole, cuts, gold)
+    return Starts(whole, cuts, gold, run)
+
+
+def check_starts(run: Run, step: int | None, seed: int) -> None:
+    """Raise `DissectError` unless a run's pruned model can be trained: its cut has a place in its model's weights.
+
+    The model is loaded for it.
+    """
+    starts_of(run, None, step, None, seed).start(PRUNED)
 
 
 def _gold(gold: Any, run_or_model: Any) -> Any:

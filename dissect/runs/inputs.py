@@ -239,12 +239,17 @@ def recorded_model(run: Run, device: str | None = None, *, quantized: bool = Tru
     Raises:
         DissectError: It cannot be loaded.
     """
-    kind = (run.record.get("loading") or {}).get("class")  # runs of before had one class, where they had one
-    options = replace(run.config.load_options, bridge=kind == "TransformerBridge" if kind else run.config.bridge)
+    options = replace(run.config.load_options, bridge=is_bridged(run))
     if not quantized:
         options = replace(options, quantization=None)
     device = device or run.config.device
     return load_model(run.config.model, **vars(options), dtype=run.record["model"]["dtype"], device=device)
+
+
+def is_bridged(run: Run) -> bool | None:
+    """Whether a run's model was a bridge; None where `load_model` decides."""
+    kind = (run.record.get("loading") or {}).get("class")  # runs of before had one class, where they had one
+    return kind == "TransformerBridge" if kind else run.config.bridge
 
 
 def load_again(run: Run, fix: str, device: str | None = None) -> Any:

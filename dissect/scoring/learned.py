@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Float32, Int64
-from safetensors.torch import save
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -27,7 +25,6 @@ from dissect.backend.routing import as_activations
 from dissect.backend.sites import Site, get_site, get_sites, hook_points
 from dissect.backend.targets import Targets, targets_of
 from dissect.base.checks import (
-    as_path,
     check_batch_size,
     check_kind,
     check_model,
@@ -38,7 +35,7 @@ from dissect.base.checks import (
 from dissect.base.errors import DissectError, look_up
 from dissect.base.progress import hidden
 from dissect.base.ranks import all_reduce_sum_, sharded, shareable
-from dissect.base.storage import read_tensors, tensors_of, with_folder, write_bytes
+from dissect.base.tensor_file import TensorFile
 from dissect.data.windows import Windows
 
 HELD_BACK = 4  # every fourth window of a side is only measured on
@@ -52,7 +49,7 @@ HISTORY = "history"
 
 @shareable
 @dataclass(frozen=True, eq=False)
-class Gates(Mapping[str, Float32[Tensor, " layer *unit"]]):
+class Gates(TensorFile, Mapping[str, Float32[Tensor, " layer *unit"]]):
     """Gates by site, `layer *unit` in [0, 1]; the lowest are cut first.
 
     Attributes:
@@ -64,6 +61,8 @@ class Gates(Mapping[str, Float32[Tensor, " layer *unit"]]):
     by_site: Mapping[str, Float32[Tensor, " layer *unit"]]
     history: Float32[Tensor, "measurement 3"]
 
+    _NOT_ONE: ClassVar[str] = "is no file of gates"
+
     def __getitem__(self, site: str) -> Float32[Tensor, " layer *unit"]:
         return look_up("site among those with gates", site, self.by_site)
 
@@ -73,34 +72,8 @@ class Gates(Mapping[str, Float32[Tensor, " layer *unit"]]):
     def __len__(self) -> int:
         return len(self.by_site)
 
-    def save(self, path: str | Path) -> None:
-        """Write them to a safetensors file, whole or not at all.
-
-        Raises:
-            DissectError: The file cannot be written.
-        """
-        write_bytes(with_folder(as_path("path", path)), self.to_bytes())
-
-    @classmethod
-    def load(cls, path: str | Path) -> Gates:
-        """Read what `save` wrote.
-
-        Raises:
-            DissectError: The file is missing, damaged or holds something else.
-        """
-        try:
-            return cls._of(read_tensors(as_path("path", path).resolve()))
-        except DissectError as error:
-            raise DissectError(f"{path} is no file of gates that dissect saved: {error}") from error
-
-    def to_bytes(self) -> bytes:
-        """They in safetensors' format, as `save` writes them."""
-        return save({HISTORY: self.history, **self.by_site})
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Gates:
-        """Read what `to_bytes` gave."""
-        return cls._of(tensors_of(data))
+    def _tensors(self) -> dict[str, Tensor]:
+        return {HISTORY: self.history, **self.by_site}
 
     @classmethod
     def _of(cls, tensors: dict[str, Tensor]) -> Gates:

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool
-from safetensors.torch import save
 from torch import Tensor
 
 from dissect.backend.sites import SITES, Site, get_site, get_sites
-from dissect.base.checks import as_list, as_path, check_kind, check_model, is_index
+from dissect.base.checks import as_list, check_kind, check_model, is_index
 from dissect.base.errors import DissectError, shown
 from dissect.base.ranks import shareable
-from dissect.base.storage import read_tensors, tensors_of, with_folder, write_bytes
+from dissect.base.tensor_file import TensorFile
 
 
 @shareable
 @dataclass(frozen=True, eq=False)
-class Mask:
+class Mask(TensorFile):
     """A set of units to prune, in one or several sites.
 
     `a | b`, `a & b`, `a - b` and `a ^ b` are those of sets; a site that one side lacks counts as empty there.
@@ -29,6 +27,8 @@ class Mask:
     """
 
     by_site: Mapping[str, Bool[Tensor, " layer *unit"]]
+
+    _NOT_ONE: ClassVar[str] = "is not a mask"
 
     def __post_init__(self) -> None:
         check_kind("a mask", self.by_site, Mapping, "made of one bool tensor a site: Mask({'mlp': pruned})")
@@ -150,37 +150,12 @@ class Mask:
                     f"{model.cfg.model_name!r} has {expected}; score the statistics of this model"
                 )
 
-    def save(self, path: str | Path) -> None:
-        """Write the mask to a safetensors file, whole or not at all, one bool tensor a site.
-
-        Raises:
-            DissectError: The file cannot be written.
-        """
-        write_bytes(
-            with_folder(as_path("path", path)),
-            save({site: pruned.contiguous() for site, pruned in self.by_site.items()}),
-        )
+    def _tensors(self) -> dict[str, Tensor]:
+        return {site: pruned.contiguous() for site, pruned in self.by_site.items()}
 
     @classmethod
-    def load(cls, path: str | Path) -> Mask:
-        """Read what `save` wrote.
-
-        Raises:
-            DissectError: The file is missing, damaged or not a mask.
-        """
-        try:
-            return cls(read_tensors(as_path("path", path).resolve()))
-        except DissectError as error:
-            raise DissectError(f"{path} is not a mask that dissect saved: {error}") from error
-
-    def to_bytes(self) -> bytes:
-        """The mask in safetensors' format, as `save` writes it."""
-        return save({site: pruned.contiguous() for site, pruned in self.by_site.items()})
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Mask:
-        """Read what `to_bytes` gave."""
-        return cls(tensors_of(data))
+    def _of(cls, tensors: dict[str, Tensor]) -> Mask:
+        return cls(tensors)
 
     def __repr__(self) -> str:
         parts = (f"{site}: {int(pruned.sum()):,} of {pruned.numel():,}" for site, pruned in self.by_site.items())

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Float32, Float64
-from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,17 +15,17 @@ from dissect.backend.finite import not_finite
 from dissect.backend.forward import Part, check_readable
 from dissect.backend.hooked_pass import Reader, Reporting, Units, in_parts, read_all
 from dissect.backend.sites import Site, get_site, get_sites, hook_points
-from dissect.base.checks import as_path
 from dissect.base.errors import DissectError, look_up, shown
 from dissect.base.ranks import all_reduce_sum_, shareable
-from dissect.base.storage import MOST_PAIRS, read_tensors, tensors_of, with_folder, write_bytes
+from dissect.base.storage import MOST_PAIRS
+from dissect.base.tensor_file import TensorFile
 from dissect.data.windows import Windows
 from dissect.scoring.collect import with_first
 
 
 @shareable
 @dataclass(frozen=True, eq=False)
-class SecondMoments(Mapping[str, Float32[Tensor, "layer unit other"]]):
+class SecondMoments(TensorFile, Mapping[str, Float32[Tensor, "layer unit other"]]):
     """The sums of z zᵀ / |z|² over `count` positions, by site: of each layer, every unit times every other.
 
     Each position counts alike, whatever the size of its activations: at a window's first position, where attention
@@ -41,6 +39,9 @@ class SecondMoments(Mapping[str, Float32[Tensor, "layer unit other"]]):
     count: int
     by_site: Mapping[str, Float32[Tensor, "layer unit other"]]
 
+    _NOT_ONE: ClassVar[str] = "is no file of second moments"
+    _MOST: ClassVar[int] = MOST_PAIRS
+
     def __getitem__(self, site: str) -> Float32[Tensor, "layer unit other"]:
         return look_up("site among those of the second moments", site, self.by_site)
 
@@ -50,35 +51,10 @@ class SecondMoments(Mapping[str, Float32[Tensor, "layer unit other"]]):
     def __len__(self) -> int:
         return len(self.by_site)
 
-    def save(self, path: str | Path) -> None:
-        """Write them to a safetensors file, whole or not at all: one triangle of each matrix, which holds it all.
-
-        Raises:
-            DissectError: The file cannot be written.
-        """
-        write_bytes(with_folder(as_path("path", path)), self.to_bytes())
-
-    @classmethod
-    def load(cls, path: str | Path) -> SecondMoments:
-        """Read what `save` wrote.
-
-        Raises:
-            DissectError: The file is missing, damaged or holds something else.
-        """
-        try:
-            return cls._of(read_tensors(as_path("path", path).resolve(), MOST_PAIRS))
-        except DissectError as error:
-            raise DissectError(f"{path} is no file of second moments that dissect saved: {error}") from error
-
-    def to_bytes(self) -> bytes:
-        """They in safetensors' format, as `save` writes them."""
+    def _tensors(self) -> dict[str, Tensor]:
+        """One triangle of each matrix, which holds it all."""
         triangles = {site: sums[:, _triangle(sums.shape[1])] for site, sums in self.items()}
-        return save(triangles | {"count": torch.tensor(self.count)})
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> SecondMoments:
-        """Read what `to_bytes` gave."""
-        return cls._of(tensors_of(data))
+        return triangles | {"count": torch.tensor(self.count)}
 
     @classmethod
     def _of(cls, tensors: dict[str, Tensor]) -> SecondMoments:

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float64
-from safetensors.torch import save
 from torch import Tensor
 
 from dissect.backend.sites import get_site
-from dissect.base.checks import as_path, check_kind
+from dissect.base.checks import check_kind
 from dissect.base.errors import DissectError, look_up, shown
 from dissect.base.ranks import shareable
-from dissect.base.storage import read_tensors, tensors_of, with_folder, write_bytes
+from dissect.base.tensor_file import TensorFile
 from dissect.scoring.moments import MOMENTS
 
 
@@ -74,10 +73,12 @@ class UnitStats:
 
 @shareable
 @dataclass(frozen=True, eq=False)
-class Stats(Mapping[str, UnitStats]):
+class Stats(TensorFile, Mapping[str, UnitStats]):
     """The statistics of several sites over one data set: `stats["mlp"]`; `stats + stats` merges two parts."""
 
     by_site: Mapping[str, UnitStats]
+
+    _NOT_ONE: ClassVar[str] = "is not a file of statistics"
 
     def __getitem__(self, site: str) -> UnitStats:
         return look_up("site among those collected", site, self.by_site)
@@ -94,43 +95,17 @@ class Stats(Mapping[str, UnitStats]):
             raise DissectError(f"cannot add statistics of sites {list(self)} and {list(other)}")
         return Stats({site: stats + other[site] for site, stats in self.items()})
 
-    def save(self, path: str | Path) -> None:
-        """Write `to_bytes()` to a file, whole or not at all.
-
-        Raises:
-            DissectError: The file cannot be written.
-        """
-        write_bytes(with_folder(as_path("path", path)), self.to_bytes())
-
-    def to_bytes(self) -> bytes:
-        """All sums in safetensors' format, as `site/moment` with the counts beside them."""
+    def _tensors(self) -> dict[str, Tensor]:
+        """All sums as `site/moment`, with the counts beside them."""
         tensors = {
             f"{site}/{name}": sums.contiguous().clone()  # head and pre_out share theirs; safetensors does not
             for site, stats in self.items()
             for name, sums in stats.moments.items()
         }
-        counts = {f"{site}/count": torch.tensor(stats.count) for site, stats in self.items()}
-        return save(tensors | counts)
+        return tensors | {f"{site}/count": torch.tensor(stats.count) for site, stats in self.items()}
 
     @classmethod
-    def load(cls, path: str | Path) -> Stats:
-        """Read what `save` wrote.
-
-        Raises:
-            DissectError: The file is missing, damaged or holds something else.
-        """
-        try:
-            return cls._of(read_tensors(as_path("path", path).resolve()))
-        except DissectError as error:
-            raise DissectError(f"{path} is not a file of statistics that dissect saved: {error}") from error
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Stats:
-        """Read what `to_bytes` gave."""
-        return cls._of(tensors_of(data))
-
-    @classmethod
-    def _of(cls, tensors: Mapping[str, Tensor]) -> Stats:
+    def _of(cls, tensors: dict[str, Tensor]) -> Stats:
         by_site: dict[str, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             site, _, name = key.partition("/")

@@ -22,7 +22,8 @@ def check_peft() -> None:
 def with_lora(hf_model: Any, *, rank: int, seed: int) -> Any:
     """The model with an adapter around every linear layer but the unembedding, which alone asks for gradients.
 
-    `hf_model` is changed in place. A is drawn from `seed` and B is zero, so that the function is the same at first.
+    Experts whose weights are kept together are no linear layers, and get none. `hf_model` is changed in place. A is
+    drawn from `seed` and B is zero, so that the function is the same at first.
     """
     from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
@@ -33,6 +34,8 @@ def with_lora(hf_model: Any, *, rank: int, seed: int) -> Any:
     )
     with torch.random.fork_rng([]), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of transformers, for PEFT's authors
+        # PEFT has ranks and scales for experts at hand, which are no linear layers and get no adapter.
+        warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys did not", RuntimeWarning)
         torch.manual_seed(seed)
         return get_peft_model(hf_model, config)
 

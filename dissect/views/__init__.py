@@ -26,6 +26,7 @@ from dissect.views.write_atlas import write_atlas
 from dissect.views.write_attack import write_attack
 from dissect.views.write_figures import write_figures
 from dissect.views.write_page import write_page
+from dissect.views.write_relearning import write_relearning
 from dissect.views.write_report import write_report
 
 __all__ = [
@@ -52,5 +53,6 @@ __all__ = [
     "write_attack",
     "write_figures",
     "write_page",
+    "write_relearning",
     "write_report",
 ]

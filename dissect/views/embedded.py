@@ -27,9 +27,9 @@ def embedded(figure: Figure, name: str) -> Markup:
     return Markup(packed_script(f"{get_plotlyjs()}\n{drawing(figure, name)}", figure, name, NOTE))
 
 
-def embedded_together(figures: dict[str, Figure]) -> list[Markup]:
-    """As `embedded`, for several figures by name: Plotly comes once, with the first."""
-    script = "\n".join([get_plotlyjs(), *(drawing(figure, name) for name, figure in figures.items())])
+def embedded_together(figures: dict[str, Figure], *, after: str = "") -> list[Markup]:
+    """As `embedded`, for several figures by name: Plotly comes once, with the first. The script `after` ends it."""
+    script = "\n".join([get_plotlyjs(), *(drawing(figure, name) for name, figure in figures.items()), after])
     (first, figure), *others = figures.items()
     places = [
         Markup('<div id="{}" style="height: {}px"></div>').format(name, each.to_dict()["layout"]["height"])

@@ -6,7 +6,7 @@ from plotly import graph_objects as go
 
 from dissect.base.checks import check_kind
 from dissect.data.splits import SIDES
-from dissect.evidence.in_context import MODELS, InContext
+from dissect.evidence.in_context_result import MODELS, InContext
 from dissect.style.theme import RUNS, legend_below, plain, styled
 from dissect.views.notebook import NotebookFigure
 

@@ -22,8 +22,8 @@ def regrowth(result: Regrowth, *, count: int = 20, theme: str = "light") -> go.F
 
     A dot's height is how much more the unit matters after relearning than right after the cut; within a layer's column
     units are in the order of their numbers. What was cut is drawn where it came back, and of more than 4,000 units
-    those that changed most. Hovers name a unit as `result.table()` and cards do:
-    `neuron_cards(model, units_of(result.table(20)), forget, retain)`.
+    those that changed most. Hovers name a unit as `result.table()` and cards do; in the page of `write_relearning` a
+    click on a dot opens the unit's card.
 
     Args:
         result: What `dissect.regrowth` gives.
@@ -79,7 +79,7 @@ def _dots(result: Regrowth, count: int, colour: str) -> list[go.Scatter]:
     """Units that were kept, those of them that grew most, and those that were cut and came back."""
     growth, pruned = result.growth.flatten().numpy(), result.pruned.flatten().numpy()
     drawn = np.sort(np.argsort(-np.abs(growth), kind="stable")[:DOTS])
-    grown = [place for place in np.argsort(-growth, kind="stable")[:count] if growth[place] > 0 and not pruned[place]]
+    grown = [np.ravel_multi_index(unit.place, tuple(result.growth.shape)) for unit in result.grown(count)]
     back = [place for place in drawn if pruned[place] and growth[place] != 0]
     rest = np.setdiff1d(drawn[~pruned[drawn]], grown)
     kept = "kept units" if len(drawn) == growth.size else f"kept units ({DOTS:,} units that changed most)"
@@ -102,6 +102,7 @@ def _group(result: Regrowth, chosen: np.ndarray, name: str, marker: dict) -> go.
         y=result.growth.flatten().numpy()[chosen],
         customdata=np.column_stack(sides),
         text=[str(unit) for unit in units],
+        ids=[unit.anchor for unit in units],
         mode="markers",
         marker=marker,
         name=name,

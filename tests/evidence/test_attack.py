@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 
 import dissect
 from dissect import DissectError, Verdict, views
+from dissect.base.storage import locked
 from dissect.cli.main import main
 from dissect.evidence import attack as module
+from dissect.evidence import in_context as in_context_module
+from dissect.evidence import inside as inside_module
+from dissect.evidence import quantize as quantize_module
 from dissect.evidence.verdict import FILE, FOLDER, Finding
+from dissect.training.training import Training
 from tests.support import tiny
 from tests.support.bridges import OTHERS
 from tests.support.named_runs import WORDS, fill, run_of
@@ -108,8 +116,152 @@ def test_an_unknown_budget_is_refused_before_anything_is_done(run):
 
 
 def test_what_needs_a_package_that_is_missing_is_said(run, result, monkeypatch):
-    found = module.importlib.util.find_spec
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None if name == "peft" else found(name))
-    left_out = []
-    assert module._ways(module.Budget(1, (1e-3,), ("full", "lora"), (8,), (0, 1), 60), left_out) == ("full",)
-    assert "dissect[peft]" in left_out[0]
+    """Linear probes and adapters; what is measured without them is kept beside what was measured with them."""
+    monkeypatch.setitem(module.BUDGETS, "quick", replace(SMALL, ways=("full", "lora")))
+    found = importlib.util.find_spec
+    missing = ("peft", "sklearn")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else found(name))
+    without = dissect.attack(run, budget="quick", progress=False)
+    try:
+        assert [said.partition(":")[0] for said in without.verdict.left_out] == ["linear probes", "adapters"]
+        assert "pip install 'dissect[evidence]'" in without.verdict.left_out[0]
+        assert "pip install 'dissect[peft]'" in without.verdict.left_out[1]
+        assert {curve.arm.way for curve in without.relearning.curves} == {"full"}
+        assert without.relearning.path != result.relearning.path
+        assert not without.inside.probes
+        assert without.inside.table().query("what == 'lens'").equals(result.inside.table().query("what == 'lens'"))
+    finally:
+        result.verdict.save(run.path)
+
+
+def same(one, other):
+    """Whether two attacks found the same, number for number."""
+    tables = [
+        [part.table() for part in (each.relearning, each.quantization, each.in_context, each.inside)]
+        for each in (one, other)
+    ]
+    return one.verdict == other.verdict and all(mine.equals(theirs) for mine, theirs in zip(*tables, strict=True))
+
+
+def files_of(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def counted(monkeypatch):
+    """The names of the parts that are measured from now on; quantization and relearning are known by what they do."""
+    calls = []
+    for place, name in MEASURING.values():
+        inner = getattr(place, name)
+        monkeypatch.setattr(
+            place, name, lambda *args, inner=inner, name=name, **how: calls.append(name) or inner(*args, **how)
+        )
+    return calls
+
+
+# What each part does again and again.
+MEASURING = {
+    "in_context": (in_context_module, "evaluate_documents"),
+    "inside": (inside_module, "lens_documents"),
+    "quantize": (quantize_module, "_one"),
+    "relearn": (Training, "advance"),
+}
+
+
+def test_the_same_attack_is_read(run, result, monkeypatch):
+    before, calls = files_of(run.path), counted(monkeypatch)
+    assert same(dissect.attack(run, budget="quick", progress=False), result)
+    assert not calls
+    assert files_of(run.path) == before
+
+
+def test_a_changed_budget_measures_anew_what_it_concerns(run, result, monkeypatch):
+    before, calls = files_of(run.path), counted(monkeypatch)
+    monkeypatch.setitem(module.BUDGETS, "standard", replace(SMALL, examples=(0, 2)))
+    other = dissect.attack(run, budget="standard", progress=False)
+    after = files_of(run.path)
+    result.verdict.save(run.path)
+    assert {"evaluate_documents", "advance"} == set(calls)  # relearning has a folder for each budget
+    assert other.inside.table().equals(result.inside.table())
+    changed = {name for name in before if after[name] != before[name]}
+    assert changed == {f"{FOLDER}/{FILE}"}
+    calls.clear()
+    assert same(dissect.attack(run, budget="quick", progress=False), result)
+    assert not calls
+    seeded = dissect.attack(run, budget="quick", seed=1, progress=False)
+    result.verdict.save(run.path)
+    assert {name for _, name in MEASURING.values()} == set(calls)
+    assert not seeded.inside.table().equals(result.inside.table())
+
+
+def test_an_interrupt_in_any_part_keeps_those_that_ended(run, result, tmp_path, monkeypatch):
+    """Each part is stopped in its middle, and none that ended is measured again."""
+    copied = dissect.Run.load(shutil.copytree(run.path, tmp_path / run.path.name))
+    for name in (FOLDER, "quantized"):
+        shutil.rmtree(copied.path / name)
+    untouched, began = files_of(copied.path), []
+    for part, (place, name) in MEASURING.items():
+        with monkeypatch.context() as patch:
+            inner, calls = getattr(place, name), []
+
+            def stop(*args, inner=inner, calls=calls, **how):
+                calls.append(1)
+                if len(calls) == 2:
+                    raise KeyboardInterrupt
+                return inner(*args, **how)
+
+            seen = counted(patch)
+            patch.setattr(place, name, stop)
+            with pytest.raises(KeyboardInterrupt, match=r"is kept in .*run.*same call or command resumes"):
+                dissect.attack(copied, budget="quick", progress=False)
+            began.append((part, sorted({MEASURES[name] for name in seen})))
+    # The one that was stopped is not counted: what counts it was replaced.
+    assert began == [
+        ("in_context", []),
+        ("inside", ["in_context"]),
+        ("quantize", ["inside"]),
+        ("relearn", ["quantize"]),
+    ]
+    again = dissect.attack(copied, budget="quick", progress=False)
+    assert again.verdict.findings == result.verdict.findings
+    assert same(again, result)
+    assert {name: data for name, data in files_of(copied.path).items() if name in untouched} == untouched
+
+
+MEASURES = {name: part for part, (_, name) in MEASURING.items()}
+
+
+@pytest.mark.parametrize("part", ["in_context", "inside"])
+@pytest.mark.parametrize("suffix", ["json", "safetensors"])
+def test_a_damaged_part_is_named(run, result, part, suffix):
+    (path,) = (path for path in files_of_part(run, part) if path.suffix == f".{suffix}")
+    before = path.read_bytes()
+    try:
+        for damaged in (before[:-20] + b"0" + before[-19:], before[:10], b""):
+            path.write_bytes(damaged)
+            with pytest.raises(DissectError, match=rf"{part}-step-1-\w+\.json is damaged.*delete it"):
+                dissect.attack(run, budget="quick", progress=False)
+    finally:
+        path.write_bytes(before)
+
+
+def files_of_part(run, part):
+    """Of the attack that is `result`: those of the fewest, which were written first."""
+    records = (run.path / FOLDER).glob(f"{part}-*.json")
+    wanted = {"seed": 0, "examples": [0, 1]} if part == "in_context" else {"seed": 0, "probe_tokens": SMALL.tokens}
+    (record,) = (path for path in records if wanted.items() <= json.loads(path.read_text())["arguments"].items())
+    return record, record.with_suffix(".safetensors")
+
+
+def test_two_attacks_at_once_are_refused(run, result):
+    with locked(run.path / FOLDER), pytest.raises(DissectError, match="another process"):
+        dissect.attack(run, budget="quick", progress=False)
+
+
+def test_a_cut_that_has_no_place_in_the_weights_is_refused_before_anything_is_measured(run, tmp_path):
+    """Means want a bias, and the feed-forward layers of Llama have none."""
+    folder = run.path.parent
+    mean = run_of(folder, "mean", site="mlp", fraction=0.2, steps=1, tokens=300, eval_tokens=300, value="mean")
+    before = files_of(mean.path)
+    with pytest.raises(DissectError, match=r"weights have no place.*no mlp.down_proj.bias.*value='zero'"):
+        dissect.attack(mean, budget="quick", progress=False)
+    assert files_of(mean.path) == before

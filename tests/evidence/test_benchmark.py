@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import random
+from functools import cache
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import torch
 import dissect
 from dissect import DissectError, Mask, views
 from dissect.evidence import benchmark as module
+from dissect.evidence import harness
 from dissect.evidence.harness import undisturbed
 from tests.support.harness import skilled_reader, write_skill_task, write_task
 from tests.support.models import our_hooks
@@ -158,8 +160,54 @@ def test_hooks_weights_and_folder_give_the_same_numbers(folder_of, tasks, tmp_pa
     hf_model = AutoModelForCausalLM.from_pretrained(tmp_path / "cut", dtype="float32")
     folder = plain(hf_model, AutoTokenizer.from_pretrained(tmp_path / "cut"), names, tasks)
     assert hooks["words"] == folder["words"]
+    for found in (hooks, folder):
+        found["next"] = np.log(
+            found["next"]
+        )  # of a perplexity of 10**9 float32 holds five digits, of its logarithm seven
     assert hooks == pytest.approx(folder, rel=1e-6)
     assert numbers() == whole
+
+
+@pytest.fixture
+def listed(tmp_path, monkeypatch):
+    """Stands for lm-evaluation-harness' own tasks, which take 10 seconds to list; how often they were asked for."""
+    write_skill_task(tmp_path / "defaults", "python", 3)
+    write_task(tmp_path / "defaults", "theirs", "loglikelihood", [{"question": "t1", "answer": "t2"}])
+    calls = []
+
+    @cache
+    def all_tasks():
+        calls.append(1)
+        return harness._own_tasks(tmp_path / "defaults")
+
+    monkeypatch.setattr(harness, "_all_tasks", all_tasks)
+    return calls
+
+
+def test_the_list_of_all_tasks_is_made_once_and_only_where_it_is_needed(listed, tasks):
+    assert set(harness.find_tasks(["python", "true_false", "human_eval_bits"], tasks)) == {
+        "python",
+        "true_false",
+        "human_eval_bits",
+    }
+    assert listed == []
+    for _ in range(3):
+        with pytest.raises(DissectError, match="unknown task 'theirz'; did you mean 'theirs'"):
+            harness.find_tasks(["theirz"], tasks)
+        found = harness.find_tasks(["theirs", "python"], tasks)
+        loaded = harness.load_tasks(found, None, 0)
+        assert len(loaded["theirs"]["tasks"]["theirs"].eval_docs) == 1
+        assert len(loaded["python"]["tasks"]["python"].eval_docs) == 12  # of the folder, not of the list
+    assert set(harness.find_tasks(["theirs"], None)) == {"theirs"}
+    assert listed == [1]
+
+
+def test_a_name_that_is_no_task_need_not_wait_for_a_model(run, listed, tasks, monkeypatch):
+    monkeypatch.setattr(module, "model_of", None)
+    before = sorted(run.path.rglob("*"))
+    with pytest.raises(DissectError, match="unknown task 'nothing'"):
+        ask(run, ["python", "nothing"], tasks, limit=2)
+    assert sorted(run.path.rglob("*")) == before
 
 
 def test_a_text_is_continued_as_transformers_does(folder_of, tmp_path):

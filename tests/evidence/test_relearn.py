@@ -12,6 +12,7 @@ import dissect
 from dissect import DissectError, Mask, Relearning, load_model, relearn
 from dissect.base.storage import LOCK
 from dissect.evidence import relearn as module
+from dissect.evidence import relearn_work
 from dissect.evidence.relearn_config import RelearnConfig, arms_of
 from dissect.models.fingerprint import model_fingerprint
 from dissect.training.training import Training
@@ -93,7 +94,7 @@ def test_free_is_not_trained_where_it_would_be_the_same(llama, tmp_path):
 
 @pytest.mark.parametrize("every", [0, 10**9])  # seconds between two states on disk
 def test_resumes_with_the_same_files(llama, tmp_path, monkeypatch, every):
-    monkeypatch.setattr(module, "SAVED_EVERY", every)
+    monkeypatch.setattr(relearn_work, "SAVED_EVERY", every)
     asked = {"mask": mask_of(llama, "mlp", "pre_out"), "frozen": (True,), **SIDES, **FAST, "steps": 5}
     whole = files_of(relearn(llama, out=tmp_path / "whole", **asked).path)
     assert {name.rpartition(".")[2] for name in whole} <= {"json", "safetensors", "md", "jinja"}

@@ -241,6 +241,11 @@ class Made:
                 {"curve": self.relearning.best(), "model": "random"},
             ),
             "views.relearning": (views.relearning, {"result": self.relearning, "theme": "light"}),
+            "views.write_relearning": (
+                views.write_relearning,
+                {"result": self.relearning, "path": self.folder / "relearning.html", "maps": [self.regrowth]}
+                | {"cards": self.cards, "theme": "light"},
+            ),
             "regrowth": (
                 dissect.regrowth,
                 {"before": self.stats[0], "cut": self.stats[0], "relearned": self.stats[0], "mask": mask}
@@ -576,7 +581,9 @@ def commands(made: Made, out: Path) -> dict[str, list[str]]:
     of_atlas = "--fraction 0.1 --importance abs --tokens 60 --eval-tokens 30 --context 16 --seed 0".split()
     of_atlas += ["--batch-size", "4", "--dtype", "float32", "--device", "cpu", "--out", str(out)]
     of_relearning = "--steps 1 --windows 1 --learning-rates 1e-3 --ways full --frozen True --rank 2".split()
-    of_relearning += "--alpha 0.1 --eval-tokens 9 --seed 0 --batch-size 1 --on forget --no-save --no-regrowth".split()
+    of_relearning += (
+        "--alpha 0.1 --eval-tokens 9 --seed 0 --batch-size 1 --on forget --no-save --no-regrowth --cards 1".split()
+    )
     grid = [
         "--models",
         model,

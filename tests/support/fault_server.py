@@ -181,6 +181,38 @@ def command(args: list[str], at: int = -1, folder: str = "") -> None:
     sys.exit(cli.main(args))
 
 
+def relearning(args: list[str], where: str = "", at: int = 0, folder: str = "", every: float = 60.0) -> None:
+    """The command line, with a state on disk `every` seconds, held after the `at`-th call of what `where` names.
+
+    It says `here` in `folder` then, and goes on when `go` is there.
+    """
+    from dissect.evidence import regrowth, relearn_work
+    from dissect.training.training import Training
+
+    relearn_work.SAVED_EVERY = every
+    places = {
+        "step": (Training, "_set_gradients"),
+        "measure": (relearn_work, "evaluate_documents"),
+        "state": (Training, "save"),
+        "model": (relearn_work, "save_folder"),
+        "map": (regrowth, "collect"),
+    }
+    if where:
+        place, name = places[where]
+        inner, calls = getattr(place, name), []
+
+        def waiting(*args: Any, **options: Any) -> Any:
+            result = inner(*args, **options)
+            calls.append(1)
+            if len(calls) == at:
+                (Path(folder) / "here").touch()
+                wait_for((Path(folder) / "go").exists)
+            return result
+
+        setattr(place, name, waiting)
+    sys.exit(cli.main(args))
+
+
 def ranked(environment: dict[str, str], name: str, arguments: dict[str, Any]) -> None:
     """Another job, as one rank of a torchrun job."""
     os.environ.update(environment)
@@ -232,7 +264,7 @@ def wait_for(what: Callable[[], bool], seconds: float = 300) -> None:
         time.sleep(0.005)
 
 
-FAULTS = (run, stop_at, held, late, read_only, limited, peak_of_collect, command, program, as_process)
+FAULTS = (run, stop_at, held, late, read_only, limited, peak_of_collect, command, relearning, program, as_process)
 RANKS = (ranked, seen, alone, another_model, not_finite)
 JOBS = {job.__name__: job for job in (*FAULTS, *RANKS)}
 

@@ -1,0 +1,69 @@
+"""What is kept as named tensors in one safetensors file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from safetensors.torch import save
+from torch import Tensor
+
+from dissect.base.checks import as_path
+from dissect.base.errors import DissectError
+from dissect.base.storage import MOST_TENSORS, read_tensors, tensors_of, with_folder, write_bytes
+
+T = TypeVar("T", bound="TensorFile")
+
+
+class TensorFile:
+    """What can be saved as a safetensors file. A class of it says by which tensors, and makes itself of them.
+
+    Attributes:
+        _NOT_ONE: What an error says of another file, after its path.
+        _MOST: How many bytes a file may have.
+    """
+
+    _NOT_ONE: ClassVar[str]
+    _MOST: ClassVar[int] = MOST_TENSORS
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """The tensors of the file, by name; none shares its memory with another."""
+        raise NotImplementedError
+
+    @classmethod
+    def _of(cls, tensors: dict[str, Tensor]) -> Any:
+        """What has these tensors; whoever wrote them, they are checked.
+
+        Raises:
+            DissectError: There is none.
+        """
+        raise NotImplementedError
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file, whole or not at all.
+
+        Raises:
+            DissectError: The file cannot be written.
+        """
+        write_bytes(with_folder(as_path("path", path)), self.to_bytes())
+
+    @classmethod
+    def load(cls: type[T], path: str | Path) -> T:
+        """Read what `save` wrote.
+
+        Raises:
+            DissectError: The file is missing, damaged or holds something else.
+        """
+        try:
+            return cls._of(read_tensors(as_path("path", path).resolve(), cls._MOST))
+        except DissectError as error:
+            raise DissectError(f"{path} {cls._NOT_ONE} that dissect saved: {error}") from error
+
+    def to_bytes(self) -> bytes:
+        """The content of the file that `save` writes."""
+        return save(self._tensors())
+
+    @classmethod
+    def from_bytes(cls: type[T], data: bytes) -> T:
+        """Read what `to_bytes` gave."""
+        return cls._of(tensors_of(data))

@@ -1,0 +1,83 @@
+"""The parts of an attack that have no folder of their own, kept in the run folder's `attack/` as soon as they end.
+
+A part's files are named after its arguments: the same arguments read them, and others are measured into other files.
+The JSON file has the arguments, and the checksum of the safetensors file with what was predicted of each document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors.torch import save
+
+from dissect.base.checksums import CHECKSUM, checksum_of_file, checksum_of_json, is_intact, with_checksum
+from dissect.base.errors import DissectError, summary
+from dissect.base.storage import read_json, read_tensors, with_folder, write_bytes, write_json
+from dissect.evaluation.documents import DocumentSums
+from dissect.evidence.in_context_result import InContext
+from dissect.evidence.inside_result import Inside
+
+P = TypeVar("P", InContext, Inside)
+
+
+def kept(kind: type[P], path: Path, arguments: Mapping[str, Any], measure: Callable[[], P]) -> P:
+    """What was measured with these arguments: read, or else measured now and written, whole or not at all.
+
+    Args:
+        kind: Of the result.
+        path: The place of its files, without their suffixes.
+        arguments: All that decides it, ready for JSON; `step` among them.
+        measure: Measures it.
+
+    Raises:
+        DissectError: A file is damaged, or cannot be written.
+    """
+    path = path.with_name(f"{path.name}-step-{arguments['step']}-{checksum_of_json(arguments, sort_keys=True)[:8]}")
+    if not _file(path, "json").exists():
+        result = measure()
+        _write(path, arguments, result)
+        return result
+    try:
+        return _read(kind, path, arguments)
+    except (OSError, DissectError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DissectError(
+            f"{_file(path, 'json')} is damaged: {summary(error)}; delete it, and the same call measures it again"
+        ) from error
+
+
+def _write(path: Path, arguments: Mapping[str, Any], result: InContext | Inside) -> None:
+    """Its documents first, then the record that makes them count."""
+    documents, rest = result.as_kept()
+    tensors = {
+        f"{name}/{metric}": part for name, sums in documents.items() for metric, part in sums.to_tensors().items()
+    }
+    write_bytes(with_folder(_file(path, "safetensors")), save(tensors))
+    record = {
+        "arguments": arguments,
+        "documents": {name: sums.names for name, sums in documents.items()},
+        "sums": checksum_of_file(_file(path, "safetensors")),
+        "rest": rest,
+    }
+    write_json(_file(path, "json"), with_checksum(record))
+
+
+def _read(kind: type[P], path: Path, arguments: Mapping[str, Any]) -> P:
+    record = read_json(_file(path, "json"))
+    if not is_intact(record):
+        raise ValueError(f"it does not match its own {CHECKSUM}")
+    if record["arguments"] != arguments:
+        raise ValueError("it is of other arguments than its name says")
+    tensors = read_tensors(_file(path, "safetensors"))
+    if checksum_of_file(_file(path, "safetensors")) != record["sums"]:
+        raise ValueError(f"{_file(path, 'safetensors').name} does not match its checksum")
+    documents = {
+        name: DocumentSums.of_tensors({metric: tensors[f"{name}/{metric}"] for metric in metrics})
+        for name, metrics in record["documents"].items()
+    }
+    return kind.of_kept(documents, record["rest"])
+
+
+def _file(path: Path, suffix: str) -> Path:
+    return path.with_name(f"{path.name}.{suffix}")
