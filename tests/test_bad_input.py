@@ -18,6 +18,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from plotly.basedatatypes import BaseFigure
 
 import dissect
 from dissect import DissectError, Run, Windows, views
@@ -102,9 +103,12 @@ def test_what_is_neither_true_nor_false_is_taken_or_refused(made, name):
 
 @pytest.mark.parametrize("name", TAKING_ARGUMENTS)
 def test_the_good_arguments_are_taken(made, name):
-    """Otherwise the test above would see nothing but the same refusal."""
+    """Otherwise the test above would see nothing but the same refusal. What they give is shown in a few lines."""
     for call, good in made.of(name):
-        call(**good)
+        found = call(**good)
+        if type(found).__module__.startswith("dissect") and not isinstance(found, BaseFigure):
+            assert "tensor(" not in repr(found)
+            assert len(repr(found)) < 2_000
 
 
 @pytest.mark.parametrize("name", [name for name in TAKING_ARGUMENTS if inspect.isfunction(public(name))])

@@ -18,14 +18,15 @@ from jaxtyping import Bool, Float32, Float64
 from torch import Tensor
 
 from dissect.backend.sites import SITES
+from dissect.base.brief import Brief
 from dissect.base.checks import check_kind, check_positive
 from dissect.base.errors import DissectError
 from dissect.scoring.masks import Mask
 from dissect.scoring.second_moments import SecondMoments, check_predictable
 
 
-@dataclass(frozen=True, eq=False)
-class Compensation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Compensation(Brief):
     """How the kept units of each layer predict the pruned ones, for one mask.
 
     Attributes:

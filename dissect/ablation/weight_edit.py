@@ -59,7 +59,7 @@ class WeightEdit:
     edited model of its own: nothing restores it, unless model and edit are copied together.
     """
 
-    _done: list[_Numbers | _AddedBias] = field(default_factory=list)
+    _done: list[_Numbers | _AddedBias] = field(default_factory=list, repr=False)
 
     def set(self, weight: Tensor, value: Tensor | float, where: Bool[Tensor, " ..."] | None = None) -> None:
         """Set a parameter, or a view of one, to `value`, everywhere or where `where` is True; keep what was there."""

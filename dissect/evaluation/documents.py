@@ -12,12 +12,13 @@ from jaxtyping import Float64
 from safetensors.torch import save
 from torch import Tensor
 
+from dissect.base.brief import Brief
 from dissect.base.errors import DissectError
 from dissect.base.storage import read_tensors, write_bytes
 
 
-@dataclass(frozen=True, eq=False)
-class DocumentSums:
+@dataclass(frozen=True, eq=False, repr=False)
+class DocumentSums(Brief):
     """Sums of metrics over the predictions of each document with a target.
 
     Attributes:

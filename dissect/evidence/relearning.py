@@ -21,7 +21,7 @@ from dissect.evidence.texts import HELD_OUT, MEASURED
 MODELS = "models"  # the folder with the trained models
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Relearning:
     """How a pruned model and its controls learn what was cut, or heal.
 
@@ -134,7 +134,7 @@ class Relearning:
         path = as_path("path", path)
         return cls(path, *read_folder(path))
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         on, shown = self.config.on, self.summary().drop(columns=[f"{HELD_OUT}_before"])
         return (
             f"back is an accuracy of {self.target:.3f} on {on}, within {100 * self.config.alpha:g}% of the original's "

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from dissect.backend.sites import get_site
+from dissect.base.brief import Brief
 from dissect.base.checks import check_kind, check_whole
 from dissect.base.errors import DissectError, shown
 from dissect.scoring.importance import get_importance
@@ -25,8 +26,8 @@ from dissect.scoring.stats import Stats
 ACTIVE = 0.95  # a unit counts where it is among the 5% of importances that are highest, as LAPE has it
 
 
-@dataclass(frozen=True, eq=False)
-class Entropy:
+@dataclass(frozen=True, eq=False, repr=False)
+class Entropy(Brief):
     """The importances of one site's units to several corpora, and how they are spread.
 
     Attributes:

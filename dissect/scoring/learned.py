@@ -24,6 +24,7 @@ from dissect.backend.hooks import Hook, hooked
 from dissect.backend.routing import as_activations
 from dissect.backend.sites import Site, get_site, get_sites, hook_points
 from dissect.backend.targets import Targets, targets_of
+from dissect.base.brief import Brief
 from dissect.base.checks import (
     check_batch_size,
     check_kind,
@@ -48,8 +49,8 @@ HISTORY = "history"
 
 
 @shareable
-@dataclass(frozen=True, eq=False)
-class Gates(TensorFile, Mapping[str, Float32[Tensor, " layer *unit"]]):
+@dataclass(frozen=True, eq=False, repr=False)
+class Gates(Brief, TensorFile, Mapping[str, Float32[Tensor, " layer *unit"]]):
     """Gates by site, `layer *unit` in [0, 1]; the lowest are cut first.
 
     Attributes:

@@ -16,6 +16,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from dissect.backend.sites import Site, get_site, get_sites
+from dissect.base.brief import Brief
 from dissect.base.checks import check_eps, check_fraction, check_kind, check_whole
 from dissect.base.errors import DissectError, check_name, look_up, shown
 from dissect.base.options import HeadScore
@@ -28,8 +29,8 @@ from dissect.scoring.stats import Stats
 LEARNED = "learned"
 
 
-@dataclass(frozen=True, eq=False)
-class SiteScores:
+@dataclass(frozen=True, eq=False, repr=False)
+class SiteScores(Brief):
     """The scores of one site's units, all `layer *unit` in float64.
 
     Attributes:
@@ -102,8 +103,8 @@ def count_of(fraction: float | None, total: int) -> int:
     return round(wanted)
 
 
-@dataclass(frozen=True, eq=False)
-class Scores(Mapping[str, SiteScores]):
+@dataclass(frozen=True, eq=False, repr=False)
+class Scores(Brief, Mapping[str, SiteScores]):
     """The scores of several sites: `scores["mlp"].top(0.02)`."""
 
     by_site: Mapping[str, SiteScores]

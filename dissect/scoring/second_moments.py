@@ -15,6 +15,7 @@ from dissect.backend.finite import not_finite
 from dissect.backend.forward import Part, check_readable
 from dissect.backend.hooked_pass import Reader, Reporting, Units, in_parts, read_all
 from dissect.backend.sites import Site, get_site, get_sites, hook_points
+from dissect.base.brief import Brief
 from dissect.base.errors import DissectError, look_up, shown
 from dissect.base.ranks import all_reduce_sum_, shareable
 from dissect.base.storage import MOST_PAIRS
@@ -24,8 +25,8 @@ from dissect.scoring.collect import with_first
 
 
 @shareable
-@dataclass(frozen=True, eq=False)
-class SecondMoments(TensorFile, Mapping[str, Float32[Tensor, "layer unit other"]]):
+@dataclass(frozen=True, eq=False, repr=False)
+class SecondMoments(Brief, TensorFile, Mapping[str, Float32[Tensor, "layer unit other"]]):
     """The sums of z zᵀ / |z|² over `count` positions, by site: of each layer, every unit times every other.
 
     Each position counts alike, whatever the size of its activations: at a window's first position, where attention

@@ -14,6 +14,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from dissect.backend.sites import get_site
+from dissect.base.brief import Brief
 from dissect.base.checks import check_kind
 from dissect.base.errors import DissectError, look_up, shown
 from dissect.base.ranks import shareable
@@ -21,8 +22,8 @@ from dissect.base.tensor_file import TensorFile
 from dissect.scoring.moments import MOMENTS
 
 
-@dataclass(frozen=True, eq=False)
-class UnitStats:
+@dataclass(frozen=True, eq=False, repr=False)
+class UnitStats(Brief):
     """Sums over `count` kept positions of functions of one site's activations.
 
     Attributes:
@@ -72,8 +73,8 @@ class UnitStats:
 
 
 @shareable
-@dataclass(frozen=True, eq=False)
-class Stats(TensorFile, Mapping[str, UnitStats]):
+@dataclass(frozen=True, eq=False, repr=False)
+class Stats(Brief, TensorFile, Mapping[str, UnitStats]):
     """The statistics of several sites over one data set: `stats["mlp"]`; `stats + stats` merges two parts."""
 
     by_site: Mapping[str, UnitStats]

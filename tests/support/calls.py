@@ -25,6 +25,7 @@ from dissect.experiments.grid import Cluster, all_cells
 from dissect.experiments.paper import paper_grids
 from dissect.runs.config import LOADING
 from tests.support import tiny
+from tests.support.bridges import OTHERS
 from tests.support.harness import write_task
 from tests.support.models import SITES as DENSE_SITES
 from tests.support.models import tiny_transformer
@@ -73,7 +74,9 @@ class Made:
         self.scores = dissect.score(forget=self.stats[0], retain=self.stats[1])
         self.mask = self.scores["mlp"].top(0.1)
         self.run = small_run(folder / "run", steps=2)
-        self.llama = tiny.save_tiny("llama", folder / "llama")
+        self.llama = folder / "llama"
+        OTHERS["llama-in-blocks"]().save_pretrained(self.llama)
+        tiny.tiny_tokenizer(self.llama)
         self.loaded = dissect.load_model(self.llama, dtype="float32")
         self.text = folder / "text.txt"
         self.text.write_text("\n\n".join(f"the river {number} rose above the town" for number in range(200)))
