@@ -22,13 +22,14 @@ from dissect.evidence.quantize import quantize
 from dissect.evidence.quantize_result import Quantization
 from dissect.evidence.relearn import relearn
 from dissect.evidence.relearning import Relearning
-from dissect.evidence.starts import check_starts
+from dissect.evidence.starts import held_of_run
 from dissect.evidence.verdict import FOLDER, Verdict
 from dissect.models.fingerprint import version, versions
 from dissect.models.quantized import check_bitsandbytes
 from dissect.runs.again import check_named, check_pruned
 from dissect.runs.run import Run
-from dissect.training.lora import check_peft
+from dissect.training.held import Held
+from dissect.training.lora import check_held_in_lora, check_peft
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,11 @@ def attack(
     check_named(run)
     step = len(run.history) - 1 if step is None else step
     check_whole("step", step, 1, len(run.history) - 1)
-    check_starts(run, step, seed)
+    held = held_of_run(run, step, seed)
     out = run.path.with_name(f"{run.path.name}-attack-step-{step}-{budget}-seed-{seed}")
     try:
         with locked(run.path / FOLDER):
-            return _attack(run, allowed, _Shared(budget, out, {"step": step, "seed": seed}, progress))
+            return _attack(run, allowed, _Shared(budget, out, held, {"step": step, "seed": seed}, progress))
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(
             f"interrupted; what was measured is kept in {run.path} and {out}, and the same call or command resumes "
@@ -127,10 +128,11 @@ def attack(
 
 @dataclass(frozen=True)
 class _Shared:
-    """What all ways have in common: the budget's name, the folder of relearning, step and seed, and progress."""
+    """What ways have in common: budget, folder of relearning, what a cut sets to zero, step and seed, and progress."""
 
     budget: str
     out: Path
+    held: dict[str, Held]
     options: dict[str, int]
     progress: bool
 
@@ -145,7 +147,7 @@ def _attack(run: Run, allowed: Budget, shared: _Shared) -> Attack:
     if _is_there("fewer bits", lambda: check_bitsandbytes("quantization"), left_out):
         quantized = quantize(run, bits=allowed.bits, **how)
     out, ways = shared.out, allowed.ways
-    if "lora" in ways and not _is_there("adapters", check_peft, left_out):
+    if "lora" in ways and not _is_there("adapters", lambda: _check_adapters(shared.held), left_out):
         out, ways = out.with_name(f"{out.name}-without-lora"), tuple(way for way in ways if way != "lora")
     options: dict[str, Any] = {"steps": allowed.steps, "learning_rates": allowed.learning_rates, "ways": ways}
     trained = relearn(run, out=out, **options, **how)
@@ -196,8 +198,13 @@ def _arguments(run: Run, options: dict[str, Any]) -> dict[str, Any]:
     return options | {"run": run.record["sha256"], "versions": versions()}
 
 
+def _check_adapters(held: dict[str, Held]) -> None:
+    check_peft()
+    check_held_in_lora(held)
+
+
 def _is_there(way: str, check: Callable[[], None], left_out: list[str]) -> bool:
-    """True where the package that a way needs is installed; else what to install is noted."""
+    """True where a way can be tried; else why not is noted, such as a package that is not installed."""
     try:
         check()
     except DissectError as error:

@@ -18,7 +18,7 @@ from dissect.models.fingerprint import versions
 from dissect.runs.inputs import Corpus
 from dissect.runs.run import Run
 from dissect.scoring.masks import Mask
-from dissect.training.lora import check_peft
+from dissect.training.lora import check_held_in_lora, check_peft
 
 
 def relearn(
@@ -118,7 +118,9 @@ def relearn(
     for model in (starts.whole, starts.gold):
         if model is not None:
             check_read(texts, model)
-    starts.start(PRUNED)  # a cut that has no place in a transformers model is refused here
+    _, held = starts.start(PRUNED)  # a cut that has no place in a transformers model is refused here
+    if "lora" in config.ways and True in config.frozen:
+        check_held_in_lora(held)
     record = {"config": config.as_json(), "model": starts.identity(), "data": texts.describe(), "versions": versions()}
     try:
         with locked(path):

@@ -119,12 +119,13 @@ def starts_of(run_or_model: Any, mask: Mask | None, step: int | None, gold: Any,
     return Starts(whole, cuts, gold, run)
 
 
-def check_starts(run: Run, step: int | None, seed: int) -> None:
-    """Raise `DissectError` unless a run's pruned model can be trained: its cut has a place in its model's weights.
+def held_of_run(run: Run, step: int | None, seed: int) -> dict[str, Held]:
+    """What a run's cut sets to zero in the weights of its model, which is loaded for it.
 
-    The model is loaded for it.
+    Raises:
+        DissectError: The cut has no place in the weights, so that the pruned model cannot be trained.
     """
-    starts_of(run, None, step, None, seed).start(PRUNED)
+    return starts_of(run, None, step, None, seed).start(PRUNED)[1]
 
 
 def _gold(gold: Any, run_or_model: Any) -> Any:

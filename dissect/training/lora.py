@@ -22,8 +22,7 @@ def check_peft() -> None:
 def with_lora(hf_model: Any, *, rank: int, seed: int) -> Any:
     """The model with an adapter around every linear layer but the unembedding, which alone asks for gradients.
 
-    Experts whose weights are kept together are no linear layers, and get none. `hf_model` is changed in place. A is
-    drawn from `seed` and B is zero, so that the function is the same at first.
+    `hf_model` is changed in place. A is drawn from `seed` and B is zero, so that the function is the same at first.
     """
     from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
@@ -34,10 +33,20 @@ def with_lora(hf_model: Any, *, rank: int, seed: int) -> Any:
     )
     with torch.random.fork_rng([]), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of transformers, for PEFT's authors
-        # PEFT has ranks and scales for experts at hand, which are no linear layers and get no adapter.
+        # PEFT finds stacked experts by parameter, and then says that no module has their names.
         warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys did not", RuntimeWarning)
         torch.manual_seed(seed)
         return get_peft_model(hf_model, config)
+
+
+def check_held_in_lora(held: Mapping[str, Held]) -> None:
+    """Raise `DissectError` where something is held of stacked experts, which PEFT adapts in another way."""
+    for name, part in held.items():
+        if part.rows.ndim > 1:
+            raise DissectError(
+                f"{name} has the weights of all experts, of which adapters cannot hold some at zero; train full "
+                "weights (ways=('full',)), or let what was cut come back (frozen=(False,))"
+            )
 
 
 def held_in_lora(peft_model: Any, held: Mapping[str, Held]) -> dict[str, Held]:

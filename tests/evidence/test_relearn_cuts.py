@@ -63,14 +63,15 @@ def test_it_begins_where_the_run_ended_and_what_is_held_stays_cut(pruned, tmp_pa
     family, bridge, options = CUTS[name]
     run = pruned(tmp_path / "run", family, bridge, **options)
     before = files_of(run.path)
-    result = relearn(run, ways=("full", "lora"), frozen=(True,), **FAST)
+    ways = ("full",) if "expert" in name else ("full", "lora")
+    result = relearn(run, ways=ways, frozen=(True,), **FAST)
     assert files_of(run.path) == before
     first = {curve.arm.model: curve.points[0] for curve in result.curves}
     for side in ("forget", "retain"):
         assert first["pruned"].metrics[side] == pytest.approx(run.history[1].metrics[side], rel=1e-6)
         assert first["unpruned"].metrics[side] == pytest.approx(run.history[0].metrics[side], rel=1e-6)
     trained = [curve for curve in result.curves if curve.arm.model == PRUNED]
-    assert [curve.arm.way for curve in trained] == ["full", "lora"]
+    assert tuple(curve.arm.way for curve in trained) == ways
     starts = starts_of(run, None, None, None, 0)
     start, held = starts.start(PRUNED)
     for curve in trained:
@@ -99,6 +100,15 @@ def silent(model, mask):
             for place, asked in enumerate((units, ~units)):
                 found[place] += count_silent(SITES[site], model, layer, asked)
     return tuple(found)
+
+
+def test_adapters_of_experts_cannot_be_held_and_are_refused_before_anything_is_written(pruned, tmp_path):
+    run = pruned(tmp_path / "run", "mixtral", True, site="expert_mlp")
+    with pytest.raises(DissectError, match=r"has the weights of all experts.*ways=\('full',\).*frozen=\(False,\)"):
+        relearn(run, ways=("full", "lora"), **FAST)
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+    free = relearn(run, ways=("lora",), frozen=(False,), save=False, **FAST)
+    assert {curve.arm.way for curve in free.curves} == {"lora"}
 
 
 @pytest.mark.parametrize("name", ["mean", "compensated"])
