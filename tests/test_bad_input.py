@@ -11,7 +11,6 @@ import io
 import operator
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ import dissect
 from dissect import DissectError, Run, Windows, views
 from dissect.cli import main as cli
 from dissect.cli.main import COMMANDS
-from dissect.evidence import attack
 from tests import checker
 from tests.support.amounts import examples
 from tests.support.calls import REGISTRIES, RESULTS, WITHOUT_ARGUMENTS, WITHOUT_GOOD_WORDS, Made, commands
@@ -75,8 +73,6 @@ def made(tmp_path_factory: pytest.TempPathFactory, unchecked: None) -> Iterator[
         patch.chdir(folder)
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("TQDM_DISABLE", "1")
-        # bitsandbytes packs 4 bits for some processors in blocks of 64, which the tiny model's weights do not fill.
-        patch.setitem(attack.BUDGETS, "quick", replace(attack.BUDGETS["quick"], bits=(8,)))
         yield Made(folder)
 
 
