@@ -261,12 +261,11 @@ def importances_to(
                 f"importance {importance!r} to {name} is not finite in layer {int(bad.int().argmax())} of site "
                 f"{site.name!r}; collect the statistics again, over at least one kept position, from a model in float32"
             )
-    models = {(tuple(values.shape), tuple(stats[name].there.tolist())) for name, values in found.items()}
-    if len(models) > 1:
-        raise DissectError(
-            f"{' and '.join(stats)} statistics are of two models: "
-            f"{' and '.join(map(str, sorted({shape for shape, _ in models})))}"
-        )
+    shapes = sorted({tuple(values.shape) for values in found.values()})
+    if len(shapes) > 1:
+        raise DissectError(f"statistics of two models: {' and '.join(map(str, shapes))}")
+    if len({tuple(of_set.there.tolist()) for of_set in stats.values()}) > 1:
+        raise DissectError(f"statistics of two models: their layers that have site {site.name!r} are not the same")
     return found
 
 

@@ -61,10 +61,11 @@ class Reading:
 
     def builders(self, model: Any, signals: tuple[Signal, ...]) -> Builders:
         """An empty builder of each hook point and signal."""
-        layers = {site.name: tuple(hook_points(model, site)) for site in self.sites.values()}
         return {
             (hook, signal): StatsBuilder(
-                (model.cfg.n_layers, *site.read_shape(model.cfg)), tuple(self.sums(signal).values()), layers[site.name]
+                (model.cfg.n_layers, *site.read_shape(model.cfg)),
+                tuple(self.sums(signal).values()),
+                tuple(hook_points(model, site)),
             )
             for hook, site in self.sites.items()
             for signal in signals
