@@ -99,9 +99,7 @@ class Regrowth:
         return pd.DataFrame({"units": self.pruned.flatten(1).sum(1).numpy(), **sums}).rename_axis("layer")
 
     def __repr__(self) -> str:
-        return (
-            f"Regrowth({self.site}, {self.importance}, {int(self.pruned.sum()):,} of {self.total:,} units cut)"
-        )
+        return f"Regrowth({self.site}, {self.importance}, {int(self.pruned.sum()):,} of {self.total:,} units cut)"
 
 
 def regrowth(

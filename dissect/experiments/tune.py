@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from dissect.base.checks import as_path, check_seed
+from dissect.base.checks import as_path, check_seed, check_whole
 from dissect.base.storage import locked
 from dissect.experiments.tune_inputs import Text, split_text
 from dissect.experiments.tune_names import COMBINERS, EDITS, IMPORTANCES
@@ -101,6 +101,7 @@ def tune(
     """
     space = Space.of(sites, importances, combiners, edits, first_position)
     check_seed(seed)
+    check_whole("tokens", tokens, 1)
     budget = Budget(
         trials, minutes, retain_drop, steps, tokens // 4 if validation_tokens is None else validation_tokens
     )
