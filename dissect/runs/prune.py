@@ -138,11 +138,8 @@ def _as_loaded(model: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     options, unsaid = asdict(options_of(model)), asdict(LoadOptions())
     options["bridge"] = options["bridge"] or None  # a HookedTransformer is what is asked for by saying nothing
     for name, value in options.items():
-        if repr(given.get(name)) not in (
-            repr(None),
-            repr(unsaid[name]),
-            repr(value),
-        ):  # an array is neither equal nor unequal
+        said = repr(given.get(name))  # an array is neither equal nor unequal
+        if said not in map(repr, (None, unsaid[name], value)):
             raise DissectError(
                 f"{name}={shown(given[name])} is for a model by name; this one is loaded already, with "
                 f"{name}={shown(value)}"
