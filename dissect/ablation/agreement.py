@@ -86,7 +86,8 @@ def _read(
     for site in sites:
         with _noting(refused, site):
             points = hook_points(model, site)
-            activations[site] = found = dict.fromkeys(sorted({0, len(points) // 2, len(points) - 1}))
+            layers = list(points)
+            activations[site] = found = dict.fromkeys(sorted({layers[0], layers[len(layers) // 2], layers[-1]}))
             hooks += [(points[layer], partial(_keep, found, layer)) for layer in found]
     with hooked(hooks):
         logits = logits_of(model, tokens)

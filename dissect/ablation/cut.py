@@ -83,7 +83,7 @@ def cuts_of(
         raise unknown("value to ablate with", value, get_args(Value))
     check_compensation(compensation, mask, value)
     gains = {name: _gain_of(mask, name, gain) for name in mask.sites}
-    means = {name: _means(SITES[name], value, stats, model.cfg) for name in mask.sites}
+    means = {name: _means(SITES[name], value, stats, model.cfg, mask[name]) for name in mask.sites}
     for name in mask.sites:
         hook_points(model, SITES[name])
     predictions = {name: {} if compensation is None else compensation.weights[name] for name in mask.sites}
@@ -143,8 +143,10 @@ def _gain_of(mask: Mask, site: str, gain: Gain) -> Float64[Tensor, " layer *unit
     return of_site.to("cpu", torch.float64) if pruned.any() else None
 
 
-def _means(site: Site, value: str, stats: Stats | None, cfg: Any) -> Float64[Tensor, " layer *read"] | None:
-    """What takes the place of units: their means, or None for zero.
+def _means(
+    site: Site, value: str, stats: Stats | None, cfg: Any, pruned: Bool[Tensor, " layer *unit"]
+) -> Float64[Tensor, " layer *read"] | None:
+    """What takes the place of the pruned units: their means, or None for zero.
 
     Raises:
         DissectError: The statistics are missing, of another model, or not finite.
@@ -162,7 +164,7 @@ def _means(site: Site, value: str, stats: Stats | None, cfg: Any) -> Float64[Ten
             f"statistics of another model: site {site.name!r} has shape {tuple(sums.shape)}, the model has {expected}"
         )
     means = sums / stats[site.name].count
-    if not means.isfinite().all():
+    if not means[stats[site.name].there | pruned.flatten(1).any(1)].isfinite().all():
         raise DissectError(
             f"the means of site {site.name!r} are not finite, of {stats[site.name].count} positions; "
             "collect the statistics again"

@@ -26,7 +26,7 @@ from dissect.ablation.cut import Gain, LayerCut, cuts_of
 from dissect.ablation.weight_edit import WeightEdit
 from dissect.backend.anatomy import why_values_do_not_add_up
 from dissect.backend.sites import SITES, Site
-from dissect.backend.weights import UnitWeights, weights_of
+from dissect.backend.weights import UnitWeights, first_weights, weights_of
 from dissect.base.errors import DissectError
 from dissect.base.options import Value
 from dissect.scoring.masks import Mask
@@ -105,7 +105,7 @@ def _take_over(edit: WeightEdit, output: Tensor, cut: LayerCut, part: Float64[Te
 def check_means_fit(model: Any, sites: list[Site]) -> None:
     """Raise `DissectError` unless the means of the sites' units can be kept in biases."""
     for site in sites:
-        if reason := weights_of(site, model, 0).no_means:
+        if reason := first_weights(site, model).no_means:
             raise DissectError(
                 f"site {site.name!r} of {model.cfg.model_name!r} cannot be set to means in the weights: {reason}; "
                 "prune it by hooks (dissect.ablate), or set it to zero"
@@ -117,7 +117,7 @@ def check_means_fit(model: Any, sites: list[Site]) -> None:
 def check_gains_fit(model: Any, cuts: list[LayerCut]) -> None:
     """Raise `DissectError` unless what the units write can be scaled in the weights, where some of it is to be left."""
     for site in {cut.site.name: cut.site for cut in cuts if cut.gain is not None}.values():
-        if reason := weights_of(site, model, 0).no_gain:
+        if reason := first_weights(site, model).no_gain:
             raise DissectError(
                 f"site {site.name!r} of {model.cfg.model_name!r} cannot be scaled in the weights: {reason}; "
                 "use hooks (dissect.ablate), or a gain of 0"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dissect.ablation.in_weights import check_values_add_up
 from dissect.ablation.weight_edit import WeightEdit
-from dissect.backend.sites import SITES
+from dissect.backend.sites import SITES, hook_points
 from dissect.backend.weights import UnitWeights, weights_of
 from dissect.base.checks import check_model
 from dissect.base.errors import DissectError
@@ -41,7 +41,7 @@ def rotate(edit: WeightEdit, model: Any) -> WeightEdit:
     check_model(model)
     check_values_add_up(model)
     with torch.no_grad(), edit.or_nothing():
-        for layer in range(model.cfg.n_layers):
+        for layer in hook_points(model, SITES["value"]):
             _rotate_layer(edit, _weights(model, layer))
         return edit
 

@@ -6,7 +6,8 @@ one file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,47 +190,109 @@ def _has(model: Any, site: Site) -> bool:
         return False
 
 
-def hook_points(model: Any, site: Site) -> list[Any]:
-    """The site's hook points in `model`, one a layer.
+def hook_points(model: Any, site: Site) -> dict[int, Any]:
+    """The site's hook points in `model` by layer: one in each, or in those that have it if `model.skip_layers`.
 
     Raises:
-        DissectError: The model has no such hook point in some layers (TransformerLens would silently skip it), another
-            activation has its name there, or `load_model` found that cutting at it is not cutting in the weights.
+        DissectError: The model has no such hook point in some layers (TransformerLens would silently skip it) that it
+            was not loaded to skip, or in no layer; another activation has its name there; or `load_model` found that
+            cutting at it is not cutting in the weights.
     """
-    named = model.hook_dict  # a bridge makes it anew at every access
-    layers = range(model.cfg.n_layers)
-    if missing := [layer for layer in layers if site.hook_name(layer) not in named]:
-        raise DissectError(
-            f"site {site.name!r} needs hook point {site.hook_name(missing[0])!r}, which {model.cfg.model_name!r} does "
-            f"not have in {_listed(missing)} ({_why_missing(site)})"
-        )
-    points = [named[site.hook_name(layer)] for layer in layers]
-    if outputs := [layer for layer in layers if points[layer] is named.get(site.output_name(layer))]:
-        raise DissectError(
-            f"site {site.name!r} is not in {_listed(outputs)} of {model.cfg.model_name!r}, mixtures of experts: "
-            f"{site.hook_name(outputs[0])!r} is their output there, not the activations of neurons"
-            + (USE_EXPERTS if EXPERT.format(layer=outputs[0]) in named else "")
-        )
+    points, lacking = _points(model, site)
+    if lacking and not (points and skips_layers(model)):
+        raise DissectError(next(iter(lacking.values())) + _remedy(list(points)))
     if reason := getattr(model, "refused_sites", {}).get(site.name):
         raise DissectError(f"site {site.name!r} of {model.cfg.model_name!r} cannot be used: {reason}")
     return points
 
 
-def gate_points(model: Any, site: Site) -> list[Any]:
-    """The hook points at what the activation function of the site's neurons gets, one a layer.
+def hook_point(model: Any, site: Site, layer: int) -> Any:
+    """The site's hook point in one layer.
+
+    Raises:
+        DissectError: As `hook_points`, or that layer lacks the site.
+    """
+    points = hook_points(model, site)
+    if layer not in points:
+        raise DissectError(
+            f"layer {layer} of {model.cfg.model_name!r} has no site {site.name!r}, only {listed_layers(list(points))}"
+        )
+    return points[layer]
+
+
+def layers_having(model: Any, site: Site) -> list[int]:
+    """The layers that have the site's hook point, whether or not the model skips the others."""
+    return list(_points(model, site)[0])
+
+
+def skips_layers(model: Any) -> bool:
+    """True where a site may be in some layers only: the others are skipped."""
+    return getattr(model, "skip_layers", False)
+
+
+def partial_layers(model: Any, sites: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """The layers that have a site, by name, of those sites that some layers of a model that skips layers lack."""
+    if not skips_layers(model):
+        return {}
+    found = {site: tuple(hook_points(model, get_site(site))) for site in sites}
+    return {name: layers for name, layers in found.items() if len(layers) < model.cfg.n_layers}
+
+
+def count_units(model: Any, site: Site) -> int:
+    """How many units there are of a site, in all layers that have it together.
+
+    Raises:
+        DissectError: As `hook_points`, of a model that skips layers.
+    """
+    layers = len(hook_points(model, site)) if skips_layers(model) else model.cfg.n_layers
+    return layers * math.prod(site.unit_shape(model.cfg))
+
+
+def _points(model: Any, site: Site) -> tuple[dict[int, Any], dict[int, str]]:
+    """The site's hook points in the layers that have it, and why each of the others has not."""
+    named = model.hook_dict  # a bridge makes it anew at every access
+    layers = range(model.cfg.n_layers)
+    missing = [layer for layer in layers if site.hook_name(layer) not in named]
+    points = {layer: named[site.hook_name(layer)] for layer in layers if layer not in missing}
+    outputs = [layer for layer, point in points.items() if point is named.get(site.output_name(layer))]
+    found, lacking = {layer: point for layer, point in points.items() if layer not in outputs}, {}
+    if missing:
+        lacking |= dict.fromkeys(
+            missing,
+            f"site {site.name!r} needs hook point {site.hook_name(missing[0])!r}, which {model.cfg.model_name!r} does "
+            f"not have in {listed_layers(missing)} ({_why_missing(site)})",
+        )
+    if outputs:
+        lacking |= dict.fromkeys(
+            outputs,
+            f"site {site.name!r} is not in {listed_layers(outputs)} of {model.cfg.model_name!r}, mixtures of experts: "
+            f"{site.hook_name(outputs[0])!r} is their output there, not the activations of neurons"
+            + (USE_EXPERTS if EXPERT.format(layer=outputs[0]) in named else ""),
+        )
+    return found, lacking
+
+
+def _remedy(layers: list[int]) -> str:
+    if not layers:
+        return ""
+    return f"; to use it in {listed_layers(layers)} alone, load the model with skip_layers=True (--skip-layers)"
+
+
+def gate_points(model: Any, site: Site) -> dict[int, Any]:
+    """The hook points at what the activation function of the site's neurons gets, by layer, as `hook_points`.
 
     Raises:
         DissectError: The site has no activation function, or the model no such hook point.
     """
-    hook_points(model, site)  # raises where the model lacks the site
-    names = [] if site.gate is None else [site.gate.format(layer=layer) for layer in range(model.cfg.n_layers)]
+    layers = hook_points(model, site)  # raises where the model lacks the site
+    names = {} if site.gate is None else {layer: site.gate.format(layer=layer) for layer in layers}
     named = model.hook_dict
-    if not names or any(name not in named for name in names):
+    if not names or any(name not in named for name in names.values()):
         raise DissectError(
             f"site {site.name!r} of {model.cfg.model_name!r} has no gate (the input of an activation function); "
             "take another moment or importance, or site 'mlp'"
         )
-    return [named[name] for name in names]
+    return {layer: named[name] for layer, name in names.items()}
 
 
 def _why_missing(site: Site) -> str:
@@ -238,7 +301,8 @@ def _why_missing(site: Site) -> str:
     return "a mixture of experts has no single feed-forward layer, a layer without attention no heads"
 
 
-def _listed(layers: list[int]) -> str:
+def listed_layers(layers: Sequence[int]) -> str:
+    """Layers as text: `layer 3`, `layers 0 to 5`, `layers 1, 3`."""
     if len(layers) > 1 and layers[-1] - layers[0] == len(layers) - 1:
         return f"layers {layers[0]} to {layers[-1]}"
     return f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"

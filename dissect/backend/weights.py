@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float64, Shaped
 from torch import Tensor
 
 from dissect.backend.experts import find_experts, making_weights, parameters_of_experts, writing_weights
-from dissect.backend.sites import Site
+from dissect.backend.sites import Site, hook_points
 from dissect.base.errors import DissectError, summary
 
 
@@ -150,6 +150,15 @@ def weights_of(site: Site, model: Any, layer: int) -> UnitWeights:
         ) from error
 
 
+def first_weights(site: Site, model: Any) -> UnitWeights:
+    """The weights of the first layer that has the site, which say what can be done in all of them.
+
+    Raises:
+        DissectError: As `weights_of`, or the model lacks the site.
+    """
+    return weights_of(site, model, next(iter(hook_points(model, site))))
+
+
 def output_weights(site: Site, model: Any, layer: int, index: tuple[int, ...]) -> Float[Tensor, " d_model"]:
     """What 1 of activation of a neuron adds to the residual stream, before any norm, in float32.
 
@@ -167,14 +176,16 @@ def output_weights(site: Site, model: Any, layer: int, index: tuple[int, ...]) -
 def written_norms(site: Site, model: Any) -> Float64[Tensor, " layer *unit"]:
     """The norm of what 1 of activation of each unit writes, before any norm: its rows of the output weights.
 
-    A value neuron is in the rows of each query head that reads it, a whole expert writes all of its rows.
+    A value neuron is in the rows of each query head that reads it, a whole expert writes all of its rows. NaN in layers
+    that lack the site.
 
     Raises:
         DissectError: The site has no weights.
     """
-    shape, found = site.read_shape(model.cfg), []
-    for layer in range(model.cfg.n_layers):
+    shape = site.read_shape(model.cfg)
+    found = torch.full((model.cfg.n_layers, *shape), torch.nan, dtype=torch.float64)
+    for layer in hook_points(model, site):
         output = weights_of(site, model, layer).output
         rows = output.float().unflatten(0, (shape[0], -1)).movedim(1, -1).flatten(len(shape))
-        found.append(torch.linalg.vector_norm(rows, dim=-1).double().cpu())
-    return torch.stack(found)
+        found[layer] = torch.linalg.vector_norm(rows, dim=-1)
+    return found

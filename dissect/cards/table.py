@@ -73,7 +73,8 @@ def _site_table(scores: SiteScores, run: Run | None) -> DataFrame:
         "rank": _ranks(values.flatten()),
         "step": _steps(scores, run),
     }
-    return pandas.DataFrame(columns).astype(dict.fromkeys((*PLACE[1:], "step"), "Int64"))
+    table = pandas.DataFrame(columns).loc[scores.there.flatten().numpy()]
+    return table.astype(dict.fromkeys((*PLACE[1:], "step"), "Int64"))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from dissect.runs.run import Run
 from dissect.scoring.collect import collect
 from dissect.scoring.importance import get_importance
 from dissect.scoring.masks import Mask
-from dissect.scoring.scores import check_finite, per_unit
+from dissect.scoring.scores import importances_to, per_unit
 from dissect.scoring.stats import Stats
 
 DEFAULT = "attribution_abs"  # in nats times positions, comparable over layers, as activations are not
@@ -33,7 +33,7 @@ DEFAULT = "attribution_abs"  # in nats times positions, comparable over layers, 
 
 @dataclass(frozen=True, eq=False)
 class Regrowth:
-    """The importance of every unit of a site to one text, three times.
+    """The importance of every unit of a site to one text, three times; NaN in layers that lack the site.
 
     Attributes:
         site: The site's name.
@@ -50,6 +50,11 @@ class Regrowth:
     cut: Float64[Tensor, " layer *unit"]
     relearned: Float64[Tensor, " layer *unit"]
     pruned: Bool[Tensor, " layer *unit"]
+
+    @property
+    def total(self) -> int:
+        """How many units there are."""
+        return int((~self.before.isnan()).sum())
 
     @property
     def growth(self) -> Float64[Tensor, " layer *unit"]:
@@ -75,7 +80,7 @@ class Regrowth:
             columns[name] = getattr(self, name).flatten().numpy()
         columns["above_before"] = (self.relearned - self.before).flatten().numpy()
         columns["pruned"] = self.pruned.flatten().numpy()
-        table = pd.DataFrame(columns).astype(dict.fromkeys(PLACE[1:], "Int64"))
+        table = pd.DataFrame(columns).dropna(subset="before").astype(dict.fromkeys(PLACE[1:], "Int64"))
         table = table.sort_values("growth", ascending=False, kind="stable", ignore_index=True)
         return table if count is None else table.head(count)
 
@@ -86,7 +91,7 @@ class Regrowth:
             DissectError: `count` is no whole number, 1 or more.
         """
         check_whole("count", count, 1)
-        growth = self.growth.where(~self.pruned, 0)
+        growth = self.growth.where(~self.pruned, 0).nan_to_num(0)  # NaN in layers that lack the site
         found = growth.flatten().sort(descending=True, stable=True).indices[:count]
         places = (tuple(int(part) for part in np.unravel_index(int(one), tuple(growth.shape))) for one in found)
         return [Unit(self.site, place[0], place[1:]) for place in places if growth[place] > 0]
@@ -108,9 +113,7 @@ class Regrowth:
         return pd.DataFrame({"units": self.pruned.flatten(1).sum(1).numpy(), **sums}).rename_axis("layer")
 
     def __repr__(self) -> str:
-        return (
-            f"Regrowth({self.site}, {self.importance}, {int(self.pruned.sum()):,} of {self.pruned.numel():,} units cut)"
-        )
+        return f"Regrowth({self.site}, {self.importance}, {int(self.pruned.sum()):,} of {self.total:,} units cut)"
 
 
 def regrowth(
@@ -131,15 +134,16 @@ def regrowth(
         DissectError: An unknown site or importance, statistics without its moments, of several models, or of other
             numbers of positions; or a mask of another model.
     """
-    kind, function = get_site(site), get_importance(importance)
+    kind = get_site(site)
+    get_importance(importance)
     check_kind("mask", mask, Mask, "the units that were cut, as run.mask() gives them")
     sides = {"before": before, "cut": cut, "relearned": relearned}
     for name, stats in sides.items():
         check_kind(name, stats, Stats, "statistics, as dissect.collect(model, windows) gives them")
     if len({stats[site].count for stats in sides.values()}) > 1:
         raise DissectError("the three statistics are of different numbers of positions; collect them on the same text")
-    values = {name: per_unit(kind, function.of(stats[site])) for name, stats in sides.items()}
-    check_finite(kind, importance, values)
+    found = importances_to({name: stats[site] for name, stats in sides.items()}, kind, importance)
+    values = {name: per_unit(kind, part) for name, part in found.items()}
     pruned = mask[site] if site in mask.sites else torch.zeros(values["before"].shape, dtype=torch.bool)
     shapes = {name: tuple(part.shape) for name, part in (values | {"mask": pruned}).items()}
     if len(set(shapes.values())) > 1:
@@ -180,4 +184,5 @@ def relearned_model(result: Relearning, run: Run, device: str | None = None) -> 
         dtype=run.record["model"]["dtype"],
         device=run.config.device if device is None else device,
         bridge=is_bridged(run),
+        skip_layers=run.config.skip_layers,
     )

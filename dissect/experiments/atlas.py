@@ -6,7 +6,6 @@ corpus, and one of as many units at random are evaluated on all corpora.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ from typing import Any, get_args
 
 import torch
 
-from dissect.backend.sites import get_site
+from dissect.backend.sites import count_units, get_site
 from dissect.base.checks import check_eps, check_fraction, check_model, check_whole
 from dissect.base.errors import check_name
 from dissect.base.options import HeadScore
@@ -106,6 +105,7 @@ def atlas(
     quantization: str | None = None,
     device_map: str | None = None,
     revision: str | None = None,
+    skip_layers: bool = False,
     batch_size: int | None = None,
     progress: bool = True,
 ) -> Atlas:
@@ -140,6 +140,7 @@ def atlas(
         quantization: Likewise.
         device_map: Likewise.
         revision: Likewise.
+        skip_layers: Likewise.
         batch_size: Windows in a forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
         progress: Show progress bars.
 
@@ -153,10 +154,11 @@ def atlas(
     reading = Reading(tokens, eval_tokens, context, seed, batch_size)
     reading.check()
     if isinstance(model, str):
-        how = {"adapter": adapter, "bridge": bridge, "quantization": quantization, "device_map": device_map}
-        model = load_model(model, dtype=dtype, device=device, revision=revision, **how)
+        how: dict[str, Any] = {"adapter": adapter, "bridge": bridge, "quantization": quantization}
+        how |= {"device_map": device_map, "revision": revision, "skip_layers": skip_layers}
+        model = load_model(model, dtype=dtype, device=device, **how)
     check_model(model)
-    count_of(fraction, math.prod(get_site(site).mask_shape(model.cfg)))
+    count_of(fraction, count_units(model, get_site(site)))
     windows = {name: reading.windows(name, text, model) for name, text in texts.items()}
     parts = {f"{name} {split}": part for name, pair in windows.items() for split, part in by_split(pair).items()}
     for note in text_notes(parts):

@@ -55,9 +55,12 @@ class Saved(BaseModel):
             if tuple(tensors[name].shape) != (*before, *layers):
                 raise _damaged(folder / TENSORS, f"{name} has shape {tuple(tensors[name].shape)}")
         values = tensors["importances"]
-        if not bool((values.isfinite() & (values >= 0)).all()):
+        spread = Entropy(self.site, self.importance, tuple(self.corpora), values)
+        having = spread.there.flatten(1).any(1)  # of a layer that lacks the site, all importances are NaN
+        known, absent = values[:, having], values[:, ~having]
+        if not bool((known.isfinite() & (known >= 0)).all() and absent.isnan().all() and having.any()):
             raise _damaged(folder / TENSORS, "an importance is below zero or not finite")
-        numbers, active = tensors["modules"], Entropy(self.site, self.importance, tuple(self.corpora), values).active
+        numbers, active = tensors["modules"], spread.active
         if not bool((torch.where(active, numbers >= 0, numbers == NO_MODULE) & (numbers < len(self.modules))).all()):
             raise _damaged(folder / TENSORS, "its modules are not those of the active units")
 

@@ -17,7 +17,7 @@ from dissect.base.errors import check_name
 from dissect.experiments.atlas_costs import Cost
 from dissect.experiments.atlas_folder import Saved, read_atlas_folder, write_atlas_folder
 from dissect.scoring.entropy import Entropy
-from dissect.scoring.masks import Mask, jaccard
+from dissect.scoring.masks import Mask, jaccard, mask_of_units
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -57,7 +57,7 @@ class Atlas:
             DissectError: There is no such corpus.
         """
         check_name("corpus", corpus, self.corpora)
-        return Mask({self.spread.site: self.cuts[self.corpora.index(corpus)]})
+        return mask_of_units(self.spread.site, self.cuts[self.corpora.index(corpus)], self.spread.there)
 
     def table(self) -> pd.DataFrame:
         """A row for each cut and corpus, with the fields of `Cost`."""
@@ -90,7 +90,7 @@ class Atlas:
     @property
     def chance(self) -> float:
         """The expected agreement of two random masks with a fraction f of the units, f / (2 - f)."""
-        fraction = self.cuts[0].float().mean().item()
+        fraction = self.cuts[0][self.spread.there].float().mean().item()
         return fraction / (2 - fraction)
 
     def per_layer(self) -> pd.DataFrame:

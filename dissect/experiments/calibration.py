@@ -12,7 +12,7 @@ import torch
 from tqdm.auto import tqdm
 
 from dissect.ablation.by_hooks import ablated
-from dissect.backend.sites import Site, get_site
+from dissect.backend.sites import Site, get_site, hook_points
 from dissect.base.checks import check_batch_size, check_kind, check_model, check_seed, check_whole
 from dissect.base.errors import DissectError
 from dissect.base.progress import hidden
@@ -21,7 +21,7 @@ from dissect.evaluation.evaluate import evaluate
 from dissect.scoring.collect import collect
 from dissect.scoring.importance import get_importance, get_importances
 from dissect.scoring.masks import Mask
-from dissect.scoring.scores import check_finite, check_importance, per_unit
+from dissect.scoring.scores import check_importance, importances_to, per_unit
 
 USUAL = ("abs", "std", "wanda", "attribution", "attribution_abs", "fisher")
 FEWEST = 4  # of fewer points the interval of a correlation is everything
@@ -118,7 +118,8 @@ def calibrate(
         check_importance(name, kind)
     check_seed(seed)
     check_batch_size(batch_size)
-    groups = _draw(kind.mask_shape(model.cfg), units, together, seed)
+    layers = tuple(hook_points(model, kind))
+    groups = _draw(layers, kind.unit_shape(model.cfg), units, together, seed)
     predicted = _predicted(model, windows, kind, names, {"batch_size": batch_size, "progress": progress})
 
     def loss() -> float:
@@ -136,26 +137,29 @@ def calibrate(
     return Calibration(table, groups, unpruned, site, model.cfg.model_name, data)
 
 
-def _draw(shape: Sequence[int], units: int, together: int, seed: int) -> list[Group]:
-    """Groups of `together` units of one layer, as many in each layer as there can be; no unit is in two."""
+def _draw(layers: Sequence[int], shape: Sequence[int], units: int, together: int, seed: int) -> list[Group]:
+    """Groups of `together` units of one of `layers`, as many in each layer as there can be; no unit is in two.
+
+    `shape` is that of one layer's units.
+    """
     check_whole("together", together, 1)
     check_whole("units", units, 2)
     if units % together or units < 2 * together:
         raise DissectError(
             f"units must be a multiple of together, and at least two groups, got {units} and {together} together"
         )
-    layers, each = shape[0], int(np.prod(shape[1:]))
-    most = layers * (each // together) * together
+    each = int(np.prod(shape))
+    most = len(layers) * (each // together) * together
     if units > most:
         raise DissectError(f"units must be at most {most} in groups of {together} of this model's, got {units}")
     draw = np.random.default_rng(seed)
-    orders, turns = [draw.permutation(each) for _ in range(layers)], draw.permutation(layers)
+    orders, turns = [draw.permutation(each) for _ in layers], draw.permutation(len(layers))
     groups = []
     for number in range(units // together):
-        turn, layer = number // layers, int(turns[number % layers])
-        chosen = sorted(orders[layer][turn * together : (turn + 1) * together].tolist())
-        places = zip(*np.unravel_index(chosen, tuple(shape[1:])), strict=True)
-        groups.append(tuple((layer, *map(int, place)) for place in places))
+        turn, which = number // len(layers), int(turns[number % len(layers)])
+        chosen = sorted(orders[which][turn * together : (turn + 1) * together].tolist())
+        places = zip(*np.unravel_index(chosen, tuple(shape)), strict=True)
+        groups.append(tuple((layers[which], *map(int, place)) for place in places))
     return groups
 
 
@@ -165,7 +169,5 @@ def _predicted(
     """Each importance of every unit, `layer *unit`."""
     moments = dict.fromkeys(moment for name in names for moment in get_importance(name).moments)
     stats = collect(model, windows, sites=site.name, moments=moments, **options)[site.name]
-    found = {name: get_importance(name).of(stats) for name in names}
-    for name, values in found.items():
-        check_finite(site, name, {"the text": values})
+    found = {name: importances_to({"the text": stats}, site, name)["the text"] for name in names}
     return {name: per_unit(site, values) for name, values in found.items()}

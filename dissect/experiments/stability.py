@@ -137,6 +137,7 @@ def stability(
     quantization: str | None = None,
     device_map: str | None = None,
     revision: str | None = None,
+    skip_layers: bool = False,
     batch_size: int | None = None,
     progress: bool = True,
 ) -> Stability:
@@ -166,6 +167,7 @@ def stability(
         quantization: Likewise.
         device_map: Likewise.
         revision: Likewise.
+        skip_layers: Likewise.
         batch_size: Windows in a forward pass, at most a chunk's; by default about 2,048 tokens on a CPU, more on a GPU.
         progress: Show progress bars.
 
@@ -178,8 +180,9 @@ def stability(
     sides: dict[str, Any] = {"forget": forget, "retain": retain}
     _check_read(model, sides, tokens=tokens, context=context, seed=seed, batch_size=batch_size)
     if isinstance(model, str):
-        how = {"adapter": adapter, "bridge": bridge, "quantization": quantization, "device_map": device_map}
-        model = load_model(model, dtype=dtype, device=device, revision=revision, **how)
+        how: dict[str, Any] = {"adapter": adapter, "bridge": bridge, "quantization": quantization}
+        how |= {"device_map": device_map, "revision": revision, "skip_layers": skip_layers}
+        model = load_model(model, dtype=dtype, device=device, **how)
     sides = {
         side: text
         if isinstance(text, Windows)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from dissect.base.checks import as_path, check_seed
+from dissect.base.checks import as_path, check_seed, check_whole
 from dissect.base.storage import locked
 from dissect.experiments.tune_inputs import Text, split_text
 from dissect.experiments.tune_names import COMBINERS, EDITS, IMPORTANCES
@@ -51,6 +51,7 @@ def tune(
     quantization: str | None = None,
     device_map: str | None = None,
     revision: str | None = None,
+    skip_layers: bool = False,
     batch_size: int | None = None,
     progress: bool = True,
 ) -> Tuning:
@@ -88,6 +89,7 @@ def tune(
         quantization: Likewise.
         device_map: Likewise.
         revision: Likewise.
+        skip_layers: Likewise.
         batch_size: Windows in a forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
         progress: Show progress bars and a line a trial.
 
@@ -99,6 +101,7 @@ def tune(
     """
     space = Space.of(sites, importances, combiners, edits, first_position)
     check_seed(seed)
+    check_whole("tokens", tokens, 1)
     budget = Budget(
         trials, minutes, retain_drop, steps, tokens // 4 if validation_tokens is None else validation_tokens
     )
@@ -107,7 +110,7 @@ def tune(
     options = {"site": space.sites[0], "fraction": 1.0, "steps": 1, "iterative": False, "tokens": tokens}
     options |= {"eval_tokens": eval_tokens, "context": context, "seed": seed, "dtype": dtype, "device": device}
     options |= {"adapter": adapter, "bridge": bridge, "quantization": quantization, "device_map": device_map}
-    options |= {"revision": revision, "batch_size": batch_size}
+    options |= {"revision": revision, "skip_layers": skip_layers, "batch_size": batch_size}
     sides: dict[str, Corpus] = {side: text for side, (text, _) in given.items()}
     base, in_memory = configured(model, sides["forget"], sides["retain"], options)
     check_config(base)

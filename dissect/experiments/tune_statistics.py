@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,7 +46,7 @@ class Statistics:
         if settings.eps is None:
             return None
         found = self._score(settings, None)
-        median = torch.cat([each.retain.flatten() for each in found.values()]).median()
+        median = torch.cat([each.retain.flatten() for each in found.values()]).nanmedian()  # NaN: no unit
         return float(f"{settings.eps * float(median):.3g}")
 
     def rank(self, settings: Settings) -> Ranking:
@@ -85,7 +85,7 @@ class Ranking:
 
     def counts(self, size: float) -> dict[str, int]:
         """How many units of each site are cut, at least one."""
-        totals = {site: self.scores[site].values.numel() for site in self.settings.shares}
+        totals = {site: self.scores[site].total for site in self.settings.shares}
         return {
             site: min(max(1, round(size * share * totals[site])), totals[site])
             for site, share in self.settings.shares.items()
@@ -93,13 +93,13 @@ class Ranking:
 
     def mask(self, size: float) -> Mask:
         """The units that are cut."""
-        return Mask({s: self.scores[s].top(count=count)[s] for s, count in self.counts(size).items()})
+        return reduce(Mask.__or__, (self.scores[s].top(count=count) for s, count in self.counts(size).items()))
 
     def fractions(self, size: float, steps: int) -> dict[str, float]:
         """What each of `steps` steps prunes of each site, to reach at least this size (rounded up to six digits)."""
         counts = self.counts(size)
         return {
-            site: min(math.ceil(1e6 * count / self.scores[site].values.numel() / steps) / 1e6, 1 / steps)
+            site: min(math.ceil(1e6 * count / self.scores[site].total / steps) / 1e6, 1 / steps)
             for site, count in counts.items()
         }
 

@@ -115,10 +115,15 @@ class Choice:
         return float(self.scores.values[self.mask[self.settings.site]].min())
 
     def importances(self) -> tuple[np.ndarray, np.ndarray]:
-        """Importance to the forget and to the retain data set in either direction, each with shape `unit`."""
+        """Importance of every unit that there is to the forget and to the retain data set in either direction."""
         sides = (self.scores.forget, self.scores.retain)
         forget, retain = sides if self.settings.direction == "forget" else sides[::-1]
-        return forget.numpy().flatten(), retain.numpy().flatten()
+        return forget[self.scores.there].numpy(), retain[self.scores.there].numpy()
+
+    @property
+    def n_layers(self) -> int:
+        """How many layers have the site."""
+        return int(self.scores.there.flatten(1).any(1).sum())
 
 
 def choose(evidence: Evidence, settings: Settings) -> Choice:
@@ -152,6 +157,6 @@ def describe(choice: Choice) -> str:
     settings, layers = choice.settings, sum(count > 0 for count in choice.per_layer)
     return (
         f"{len(choice.mask):,} of {choice.mask.total:,} {settings.site} units chosen "
-        f"({100 * len(choice.mask) / choice.mask.total:.3g}%), in {layers} of {len(choice.per_layer)} layers, "
+        f"({100 * len(choice.mask) / choice.mask.total:.3g}%), in {layers} of {choice.n_layers} layers, "
         f"score ≥ {choice.threshold:.3g}"
     )

@@ -14,21 +14,23 @@ import torch
 from dissect.ablation.agreement import logits_of, short_window, why_cuts_disagree
 from dissect.backend.anatomy import weights_are_read
 from dissect.backend.experts import open_experts
-from dissect.backend.sites import SITES, Site, sites_of
+from dissect.backend.sites import SITES, Site, layers_having, listed_layers, partial_layers, sites_of
 from dissect.backend.weights import UnitWeights, weights_of
 from dissect.base.checks import check_model, is_bridge
 from dissect.base.errors import DissectError, summary
+from dissect.base.progress import say
 from dissect.models.parity import relative_difference
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.05}
 
 
-def adopt(model: Any) -> Any:
+def adopt(model: Any, *, skip_layers: bool = False) -> Any:
     """The model itself, in evaluation mode, without gradients, and checked.
 
     Args:
         model: A TransformerLens model: a `HookedTransformer`, a `HookedEncoder`, or a local `TransformerBridge`, whose
             `cfg` gets the sizes of its weights. Its transformers model is changed by being bridged, not here.
+        skip_layers: Let a bridge's sites be in some layers only.
 
     Raises:
         DissectError: It is a bridge of another kind (remote, encoder-decoder, with processed weights), its logits are
@@ -43,7 +45,7 @@ def adopt(model: Any) -> Any:
     _check_kind(model)
     _correct_sizes(model)
     open_experts(model)
-    model.refused_sites = {}
+    model.refused_sites, model.skip_layers = {}, skip_layers
     try:
         _check_logits(model)
         model.refused_sites = _refused_sites(model)
@@ -51,6 +53,16 @@ def adopt(model: Any) -> Any:
         del model.refused_sites
         raise
     return model
+
+
+def say_skipped(model: Any) -> None:
+    """Say in one line which sites are in some layers only, and in which; nothing of a model that skips none."""
+    if partial := partial_layers(model, sites_of(model)):
+        groups: dict[tuple[int, ...], list[str]] = {}
+        for site, layers in partial.items():
+            groups.setdefault(layers, []).append(site)
+        listed = "; ".join(f"{', '.join(sites)} in {listed_layers(layers)}" for layers, sites in groups.items())
+        say(f"note: of the {model.cfg.n_layers} layers of {model.cfg.model_name}, only some have all sites: {listed}")
 
 
 def _each_once(model: Any) -> list[Site]:
@@ -86,7 +98,7 @@ def _correct_sizes(model: Any) -> None:
 
 def _first_weights(model: Any, site: str) -> UnitWeights | None:
     """Those of the first layer that has the site; None where no layer has it."""
-    for layer in range(model.cfg.n_layers):
+    for layer in layers_having(model, SITES[site]):
         with suppress(DissectError):
             return weights_of(SITES[site], model, layer)
     return None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from dissect.backend.experts import open_experts
 from dissect.backend.hooks import hooked
-from dissect.backend.sites import SITES, Site, hook_points, sites_of
+from dissect.backend.sites import SITES, Site, hook_points, listed_layers, partial_layers, sites_of
 from dissect.base.checks import is_bridge
 from dissect.base.errors import DissectError, summary
 from dissect.models.architectures import ARCHITECTURES
@@ -31,12 +31,14 @@ class Description:
         loads_as: The class.
         n_layers: Its layers.
         sites: Of each site the shape of one layer's units, or why the model has none; those of experts in mixtures.
+        layers: The layers that have a site, of those sites that some layers lack.
     """
 
     source: ModelSource
     loads_as: str
     n_layers: int
     sites: Mapping[str, Shape | str]
+    layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         source = self.source
@@ -47,7 +49,8 @@ class Description:
 
     def _line(self, site: str) -> str:
         found = self.sites[site]
-        return f"  {site:<12} {found if isinstance(found, str) else ' x '.join(map(str, found))}"
+        where = f", in {listed_layers(self.layers[site])} alone" if site in self.layers else ""
+        return f"  {site:<12} {found if isinstance(found, str) else ' x '.join(map(str, found))}{where}"
 
 
 def describe_model(source: ModelSource) -> Description:
@@ -63,13 +66,15 @@ def describe_model(source: ModelSource) -> Description:
         config = AutoConfig.from_pretrained(source.location, **options)
         with without_numbers():
             model = _model(source, config)
+            model.skip_layers = source.options.skip_layers
             sites = {name: _shape(model, site) for name, site in SITES.items() if not site.of_experts}
             sites |= _of_experts(model)
+            layers = partial_layers(model, sites_of(model))
     except DissectError:
         raise
     except Exception as error:  # whatever transformers and TransformerLens raise of a config that does not add up
         raise DissectError(f"cannot make a model of the config of {source.location!r}: {summary(error)}") from error
-    return Description(source, type(model).__name__, model.cfg.n_layers, sites)
+    return Description(source, type(model).__name__, model.cfg.n_layers, sites, layers)
 
 
 @contextmanager
@@ -115,6 +120,6 @@ def _shape(model: Any, site: Site) -> Shape | str:
         points = hook_points(model, site)
     except DissectError as error:
         return f"none: {error}"
-    with hooked([(points[0], lambda z: found.append(tuple(z.shape[2:])))]):
+    with hooked([(next(iter(points.values())), lambda z: found.append(tuple(z.shape[2:])))]):
         model(torch.zeros(1, 4, dtype=torch.long))
     return found[0][: len(site.unit)] if found else "none: its hook point is not reached by a forward pass"

@@ -8,7 +8,7 @@ from typing import Any
 
 from dissect.base.checks import check_model, is_bridge
 from dissect.base.errors import DissectError, shown
-from dissect.models.adopt import adopt
+from dissect.models.adopt import adopt, say_skipped
 from dissect.models.bridged import twin_of
 from dissect.models.classes import choose_class
 from dissect.models.find import found_adapter
@@ -50,12 +50,14 @@ def handed_over(model: Any, tokenizer: Any, options: LoadOptions) -> Any:
         check_parity(model.eval(), twin_of(model))
     if not bridge:
         refuse_folded_biases(model)
-    adopt(model)
+    adopt(model, skip_layers=options.skip_layers)
+    say_skipped(model)
     if tokenizer is not None:
         attach_tokenizer(model, tokenizer, None)
     name = MEMORY + str(model.cfg.model_name)
     architecture = model.cfg.architecture if bridge else str(model.cfg.original_architecture)
-    model.source = ModelSource(name, "", architecture, True, LoadOptions(bridge=bridge))
+    kept = LoadOptions(bridge=bridge, skip_layers=options.skip_layers)
+    model.source = ModelSource(name, "", architecture, True, kept)
     return model
 
 

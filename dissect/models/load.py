@@ -9,7 +9,7 @@ import torch
 
 from dissect.base.checks import as_text_or_path
 from dissect.base.errors import DissectError, summary
-from dissect.models.adopt import adopt
+from dissect.models.adopt import adopt, say_skipped
 from dissect.models.architectures import ARCHITECTURES
 from dissect.models.bridged import bridge_of
 from dissect.models.convert import hooked_model
@@ -33,6 +33,7 @@ def load_model(
     quantization: str | None = None,
     device_map: str | None = None,
     revision: str | None = None,
+    skip_layers: bool = False,
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
     n_devices: int = 1,
@@ -50,6 +51,9 @@ def load_model(
         quantization: `4bit` or `8bit` (bitsandbytes): to collect, score, ablate by hooks and evaluate. With `bridge`.
         device_map: As accelerate takes it (`auto`, `balanced`, ...), for a model larger than a GPU. With `bridge`.
         revision: Branch, tag or commit of a hub model.
+        skip_layers: True to use a site where only some layers have it: attention in hybrids, `mlp` and experts in
+            mixtures of which some layers are dense. Masks, statistics and scores keep a row for every layer; those that
+            lack the site have no unit. By default such a site is refused. With a bridge, which alone has such sites.
         dtype: `bfloat16`, `float16`, `float32` or torch's; by default bfloat16 where the device computes it
             natively, else float32; of a model in memory its own.
         device: By default the GPU if there is one, else the CPU; of a model in memory its own.
@@ -67,7 +71,7 @@ def load_model(
             its adapter cannot be read, an option is not for this model, there are fewer GPUs than `n_devices`, or the
             logits differ from transformers', or cuts by hooks and in the weights do not agree.
     """
-    options = LoadOptions(_text(adapter), bridge, quantization, device_map, revision)
+    options = LoadOptions(_text(adapter), bridge, quantization, device_map, revision, skip_layers)
     options.check()
     tokenizer = tokenizer_given(tokenizer)
     by_name = isinstance(model, (str, os.PathLike))
@@ -85,7 +89,9 @@ def load_model(
             check_parity(loaded, model)
     attach_tokenizer(loaded, tokenizer, config)
     loaded.source = source
-    return adopt(loaded)
+    adopt(loaded, skip_layers=skip_layers)
+    say_skipped(loaded)
+    return loaded
 
 
 def _text(adapter: Any) -> str | None:

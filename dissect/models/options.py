@@ -21,6 +21,7 @@ class LoadOptions:
         quantization: 4bit or 8bit.
         device_map: As accelerate takes it: auto, balanced, sequential, cpu.
         revision: Branch, tag or commit of a hub model.
+        skip_layers: Skip the layers that lack a site; by default a site has to be in every layer.
     """
 
     adapter: str | None = None
@@ -28,6 +29,7 @@ class LoadOptions:
     quantization: str | None = None
     device_map: str | None = None
     revision: str | None = None
+    skip_layers: bool = False
 
     def check(self) -> None:
         """Raise `DissectError` for a value of another kind, or a quantization that there is not."""

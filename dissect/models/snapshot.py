@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from dissect.backend.sites import skips_layers
 from dissect.base.checks import is_bridge
 from dissect.models.adopt import adopt
 from dissect.models.architectures import ARCHITECTURES
@@ -30,7 +31,8 @@ def snapshot(hf_model: Any, like: Any) -> Any:
     source, device = source_of(like), torch.device(like.cfg.device)
     copied = copy_of(hf_model, like.cfg.dtype, device)
     if is_bridge(like):
-        model = adopt(bridge_of(copied, source.architecture, name=like.cfg.model_name, device=device))
+        bridge = bridge_of(copied, source.architecture, name=like.cfg.model_name, device=device)
+        model = adopt(bridge, skip_layers=skips_layers(like))
     else:
         model = hooked_model(copied, ARCHITECTURES[source.architecture], name=like.cfg.model_name)
     if like.tokenizer is not None:

@@ -35,7 +35,7 @@ LATER = {
     "updates": 60,
     "retain_weight": 10.0,
     "also": (),
-    **dict.fromkeys(LOADING),
+    **dataclasses.asdict(LoadOptions()),
 }
 MOST_STEPS = 32_767  # the step that pruned a unit is an int16
 
@@ -91,6 +91,8 @@ class PruneConfig:
         quantization: 4bit or 8bit weights, with --bridge; pruned by hooks alone.
         device_map: How layers are spread: auto, balanced, sequential, cpu, with --bridge.
         revision: Branch, tag or commit of a model on the hub.
+        skip_layers: Skip the layers that lack a site, as in hybrids and mixtures with dense layers, with --bridge; by
+            default a site has to be in every layer.
         batch_size: Windows in a forward pass; about 2,048 tokens on a CPU and more on a GPU if not given. It is never
             lowered where memory is short, so that a run that continues has the same batches.
     """
@@ -130,6 +132,7 @@ class PruneConfig:
     quantization: str | None = None
     device_map: str | None = None
     revision: str | None = None
+    skip_layers: bool = False
 
     @property
     def corpora(self) -> dict[str, str]:
@@ -226,6 +229,7 @@ class PruneOptions(TypedDict, total=False):
     quantization: str | None
     device_map: str | None
     revision: str | None
+    skip_layers: bool
 
 
 def as_fields(options: Mapping[str, Any]) -> dict[str, Any]:

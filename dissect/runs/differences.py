@@ -131,9 +131,15 @@ def _stats_differences(file: str, there: Stats, here: Stats, tolerance: Toleranc
 def _apart_in_layer(
     there: Float64[Tensor, " layer *unit"], here: Float64[Tensor, " layer *unit"]
 ) -> Float64[Tensor, " layer *unit"]:
-    """The distance of each unit's sums, as a fraction of the largest sum in the layer; 0 where they are equal."""
+    """The distance of each unit's sums, as a fraction of the largest sum in the layer; 0 where they are equal.
+
+    It is infinite where only one of the two has a unit, 0 where neither has.
+    """
+    one = there.isnan() ^ here.isnan()
+    there, here = (sums.masked_fill(sums.isnan(), 0) for sums in (there, here))
     most = torch.maximum(there.abs(), here.abs()).flatten(1).amax(1)
-    return (there - here).abs() / most.clamp(min=1e-300).reshape(-1, *[1] * (there.ndim - 1))
+    apart = (there - here).abs() / most.clamp(min=1e-300).reshape(-1, *[1] * (there.ndim - 1))
+    return apart.masked_fill(one, math.inf)
 
 
 def _mask_differences(there: Run, here: Run, step: int, tolerance: Tolerance) -> Iterator[Difference]:

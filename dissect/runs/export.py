@@ -192,7 +192,7 @@ def kept_units(model: Any) -> Int64[Tensor, "layer unit"]:
 
 def _refuse_hooks(model: Any) -> None:
     for name in sites_of(model):
-        if any(point.fwd_hooks for point in hook_points(model, SITES[name])):
+        if any(point.fwd_hooks for point in hook_points(model, SITES[name]).values()):
             raise DissectError(
                 f"the model has hooks at site {name!r}, which a transformers folder cannot hold; "
                 "remove them, and prune the weights with dissect.bake(model, mask)"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dissect.backend.sites import get_site
+from dissect.backend.sites import count_units, get_site, partial_layers
 from dissect.base.errors import DissectError, check_name, shown
 from dissect.data.shared import by_split, shared_documents
 from dissect.data.splits import SIDES, SPLITS
@@ -204,7 +203,7 @@ def record_of(config: PruneConfig, model: Any, windows: Mapping[str, tuple[Windo
     """
     fractions = parse_sites(config.site, config.fraction)
     for site, fraction in fractions.items():
-        count_of(fraction, math.prod(get_site(site).mask_shape(model.cfg)))
+        count_of(fraction, count_units(model, get_site(site)))
     return {
         "config": config.as_json(),
         "versions": versions(),
@@ -216,13 +215,15 @@ def record_of(config: PruneConfig, model: Any, windows: Mapping[str, tuple[Windo
     }
 
 
-def model_record(model: Any, sites: Iterable[str]) -> dict[str, Any]:
-    """What a run records of its model."""
+def model_record(model: Any, sites: Collection[str]) -> dict[str, Any]:
+    """What a run records of its model; `layers` are those that have a site, of sites that some layers lack."""
+    partial = partial_layers(model, sites)
     return {
         "name": model.cfg.model_name,
         "architecture": model.cfg.original_architecture or getattr(model.cfg, "architecture", None),
         "dtype": str(model.cfg.dtype).removeprefix("torch."),
         "units": {site: list(get_site(site).mask_shape(model.cfg)) for site in sites},
+        **({"layers": {site: list(layers) for site, layers in partial.items()}} if partial else {}),
         "fingerprint": model_fingerprint(model),
     }
 

@@ -20,7 +20,7 @@ def find_matched(config: PruneConfig, record: dict[str, Any], *, begun: bool) ->
     """
     name = config.match
     matched = Run.load(as_path("match", name))
-    if matched.record["model"]["units"] != record["model"]["units"]:
+    if any(matched.record["model"].get(part) != record["model"].get(part) for part in ("units", "layers")):
         raise DissectError(f"{name} prunes other units than this run: {matched.record['model']['units']}")
     if matched.record["model"]["fingerprint"] != record["model"]["fingerprint"]:
         raise DissectError(f"{name} is of a model with other weights than this run; match a run of this one")

@@ -26,6 +26,7 @@ from dissect.data.corpora import find_source
 from dissect.data.shared import notes
 from dissect.data.windows import Windows
 from dissect.models.fingerprint import model_fingerprint
+from dissect.models.options import LoadOptions
 from dissect.models.source import name_of, options_of
 from dissect.runs.config import LOADING, PruneConfig, PruneOptions, as_fields, default_out, parse_sites, run_name
 from dissect.runs.finished import check_finished, check_same
@@ -134,10 +135,11 @@ def _as_loaded(model: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         DissectError: The caller asks for another way: that is for models by name.
     """
-    options = asdict(options_of(model))
+    options, unsaid = asdict(options_of(model)), asdict(LoadOptions())
     options["bridge"] = options["bridge"] or None  # a HookedTransformer is what is asked for by saying nothing
     for name, value in options.items():
-        if repr(given.get(name)) not in (repr(None), repr(value)):  # an array is neither equal nor unequal
+        said = repr(given.get(name))  # an array is neither equal nor unequal
+        if said not in map(repr, (None, unsaid[name], value)):
             raise DissectError(
                 f"{name}={shown(given[name])} is for a model by name; this one is loaded already, with "
                 f"{name}={shown(value)}"

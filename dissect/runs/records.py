@@ -136,6 +136,7 @@ class _Model(_Kept):
     fingerprint: str
     dtype: str
     units: dict[str, list[Annotated[int, Field(ge=1, le=MOST_UNITS)]]]
+    layers: dict[str, Annotated[list[NonNegativeInt], Field(min_length=1)]] = {}  # of sites that some layers lack
 
 
 class _Loading(_Kept):
@@ -173,6 +174,9 @@ def read_config(record: Any) -> tuple[PruneConfig, dict[str, tuple[int, ...]]]:
     sites, units = parse_sites(config.site, config.fraction), found.model.units
     if set(units) != set(sites):
         raise DissectError(f"model.units must be of {', '.join(sites)}, as its config says, got {shown(list(units))}")
+    for site, layers in found.model.layers.items():
+        if site not in units or layers != sorted(set(layers)) or layers[-1] >= units[site][0]:
+            raise DissectError(f"model.layers must be layers in order, of sites of model.units, got {shown(site)}")
     return config, {site: _shape(site, sizes) for site, sizes in units.items()}
 
 

@@ -100,7 +100,8 @@ class Run:
         check_whole("step", step, -LARGEST)
         if not 0 <= step <= last:
             raise DissectError(f"step {step} is outside this run's steps 0 to {last}")
-        return Mask({site: (at != KEPT) & (at <= step) for site, at in self.pruned_at.items()})
+        pruned = {site: (at != KEPT) & (at <= step) for site, at in self.pruned_at.items()}
+        return Mask(pruned, {site: tuple(layers) for site, layers in self.record["model"].get("layers", {}).items()})
 
     def stats(self, side: str) -> Stats:
         """The unpruned model's statistics of `forget` or `retain`; a random run has none. They are read once.

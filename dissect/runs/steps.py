@@ -229,7 +229,7 @@ def _at_random(work: Work, site: str, count: int, seed: tuple[int, ...]) -> Mask
 
 def _total(work: Work, site: str, step: int) -> int:
     """Units pruned after `step`, rounded from the start, so that 50 steps of 2% are all units."""
-    units = work.run.pruned_at[site].numel()
+    units = int(work.run.mask().there(site).sum())
     return min(round(step * work.fractions[site] * units), units)
 
 

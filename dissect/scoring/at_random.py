@@ -10,10 +10,10 @@ from dissect.scoring.masks import Mask
 
 def random_units(pruned: Mask, site: str, count: int, seed: tuple[int, ...]) -> Mask:
     """`count` units of a site that are not pruned yet."""
-    free = (~pruned[site]).flatten().nonzero().flatten().numpy()
+    free = (pruned.there(site) & ~pruned[site]).flatten().nonzero().flatten().numpy()
     chosen = torch.zeros(pruned[site].numel(), dtype=torch.bool)
     chosen[torch.from_numpy(np.random.default_rng(seed).choice(free, count, replace=False))] = True
-    return Mask({site: chosen.reshape(pruned[site].shape)})
+    return Mask({site: chosen.reshape(pruned[site].shape)}, pruned.layers)
 
 
 def layer_random_units(pruned: Mask, site: str, counts: list[int], seed: tuple[int, ...]) -> Mask:
@@ -22,13 +22,13 @@ def layer_random_units(pruned: Mask, site: str, counts: list[int], seed: tuple[i
         random_units(Mask({site: pruned[site][layer : layer + 1]}), site, count, (*seed, layer))[site]
         for layer, count in enumerate(counts)
     ]
-    return Mask({site: torch.cat(layers)})
+    return Mask({site: torch.cat(layers)}, pruned.layers)
 
 
 def as_many_at_random(mask: Mask, seed: int) -> Mask:
     """As many units of each site, drawn at random over all layers."""
     found = {}
     for place, (site, pruned) in enumerate(mask.by_site.items()):
-        none = Mask({site: torch.zeros_like(pruned)})
+        none = Mask({site: torch.zeros_like(pruned)}, mask.layers)
         found[site] = random_units(none, site, int(pruned.sum()), (seed, place))[site]
-    return Mask(found)
+    return Mask(found, mask.layers)

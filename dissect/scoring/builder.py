@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from dissect.backend.routing import Routing
@@ -29,12 +29,16 @@ class StatsBuilder:
     Attributes:
         shape: `layer *unit`.
         names: Which of `SUMS` to take.
+        layers: Those that have the site; by default all. The sums of others are NaN.
+        there: True of the layers that have the site.
         counts: How many positions were added, of each layer.
         sums: The sums of them, in float64.
     """
 
     shape: tuple[int, ...]
     names: tuple[str, ...]
+    layers: tuple[int, ...] | None = None
+    there: Bool[Tensor, " layer"] = field(init=False)
     counts: Int64[Tensor, " layer"] = field(init=False)
     sums: Float64[Tensor, "layer moment *unit"] = field(init=False)
     _memory: Tensor = field(init=False, default_factory=lambda: torch.empty(2, 0))
@@ -44,8 +48,10 @@ class StatsBuilder:
             look_up("sum", name, SUMS)
         watching = () if any(shows_not_finite(name) for name in self.names) else ("sum",)
         self._summed = (*self.names, *watching)
+        self.there = torch.isin(torch.arange(self.shape[0]), torch.tensor(self.layers or range(self.shape[0])))
         self.counts = torch.zeros(self.shape[0], dtype=torch.int64)
         self.sums = torch.zeros(self.shape[0], len(self._summed), *self.shape[1:], dtype=torch.float64)
+        self.sums[~self.there] = torch.nan
 
     def update(
         self,
@@ -122,7 +128,8 @@ class StatsBuilder:
 
     def layers_not_finite(self) -> list[int]:
         """The layers in which an activation was NaN or infinite (or so large that a sum is), in order."""
-        return (~self.sums.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
+        bad = ~self.sums.isfinite().flatten(1).all(1)
+        return (bad & self.there.to(bad.device)).nonzero().flatten().tolist()
 
     def finish(self) -> UnitStats:
         """The sums so far, on the CPU.
@@ -130,7 +137,7 @@ class StatsBuilder:
         Raises:
             DissectError: Some layers were read more often than others: their hook point is not passed once a batch.
         """
-        counts = self.counts.unique().tolist()
+        counts = self.counts[self.there].unique().tolist()
         if len(counts) > 1:
             raise DissectError(
                 f"layers were read at {' and '.join(map(str, counts))} positions: the model does not pass a site's "

@@ -19,8 +19,8 @@ from dissect.base.brief import Brief
 from dissect.base.checks import check_kind, check_whole
 from dissect.base.errors import DissectError, shown
 from dissect.scoring.importance import get_importance
-from dissect.scoring.masks import Mask
-from dissect.scoring.scores import check_finite, check_importance, count_of, per_unit
+from dissect.scoring.masks import Mask, mask_of_units
+from dissect.scoring.scores import check_importance, count_of, importances_to, per_unit
 from dissect.scoring.stats import Stats
 
 ACTIVE = 0.95  # a unit counts where it is among the 5% of importances that are highest, as LAPE has it
@@ -34,7 +34,7 @@ class Entropy(Brief):
         site: The site's name.
         importance: The name of the importance function.
         corpora: The names of the corpora.
-        importances: p, the importance of each unit to each corpus.
+        importances: p, the importance of each unit to each corpus; NaN in layers that lack the site.
     """
 
     site: str
@@ -46,7 +46,12 @@ class Entropy(Brief):
     def shares(self) -> Float64[Tensor, " corpus layer *unit"]:
         """p', what part of a unit's importance each corpus has; alike for a unit that matters to none."""
         total = self.importances.sum(0)
-        return torch.where(total > 0, self.importances / total, 1 / len(self.corpora))
+        return torch.where(total == 0, 1 / len(self.corpora), self.importances / total)
+
+    @property
+    def there(self) -> Bool[Tensor, " layer *unit"]:
+        """True where there is a unit: everywhere but in layers that lack the site."""
+        return ~self.importances[0].isnan()
 
     @property
     def values(self) -> Float64[Tensor, " layer *unit"]:
@@ -59,7 +64,7 @@ class Entropy(Brief):
         return (self.importances > self._limit()).any(0)
 
     def _limit(self) -> float:
-        every = self.importances.flatten()
+        every = self.importances[:, self.there].flatten()
         return every.kthvalue(max(1, round(ACTIVE * every.numel()))).values.item()
 
     def lowest(self, fraction: float | None = None, *, count: int | None = None) -> Mask:
@@ -77,13 +82,13 @@ class Entropy(Brief):
             if fraction is not None:
                 raise DissectError(f"give fraction or count, not both, got {shown(fraction)} and count={count}")
         values, active = self.values, self.active
-        wanted, there = count_of(fraction, values.numel()) if count is None else count, int(active.sum())
+        wanted, there = count_of(fraction, int(self.there.sum())) if count is None else count, int(active.sum())
         if wanted > there:
             raise DissectError(f"cannot take {wanted} units of site {self.site!r}: {there} are active")
         ranked = values.masked_fill(~active, torch.inf).flatten()
         chosen = torch.zeros(ranked.numel(), dtype=torch.bool)
         chosen[torch.sort(ranked, stable=True).indices[:wanted]] = True
-        return Mask({self.site: chosen.reshape(values.shape)})
+        return mask_of_units(self.site, chosen.reshape(values.shape), self.there)
 
 
 def check_spreads(importance: str) -> None:
@@ -116,9 +121,6 @@ def entropy(stats: Mapping[str, Stats], *, site: str = "mlp", importance: str = 
     where = get_site(site)
     check_importance(importance, where, force=force)
     check_spreads(importance)
-    found = {str(name): get_importance(importance).of(part[where.name]) for name, part in stats.items()}
-    check_finite(where, importance, found)
-    if len(shapes := {tuple(values.shape) for values in found.values()}) > 1:
-        raise DissectError(f"statistics of two models: {' and '.join(map(str, sorted(shapes)))}")
+    found = importances_to({str(name): part[where.name] for name, part in stats.items()}, where, importance)
     importances = torch.stack([per_unit(where, values) for values in found.values()])
     return Entropy(where.name, importance, tuple(found), importances)

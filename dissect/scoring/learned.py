@@ -54,7 +54,7 @@ class Gates(Brief, TensorFile, Mapping[str, Float32[Tensor, " layer *unit"]]):
     """Gates by site, `layer *unit` in [0, 1]; the lowest are cut first.
 
     Attributes:
-        by_site: The gates, those that were best on the windows held back.
+        by_site: The gates, those that were best on the windows held back; NaN in layers that lack the site.
         history: A row for each measurement there: the number of updates, the mean forget loss (each prediction's at
             most `cap`) and the mean divergence on retain, in nats.
     """
@@ -83,7 +83,7 @@ class Gates(Brief, TensorFile, Mapping[str, Float32[Tensor, " layer *unit"]]):
             raise DissectError(f"{HISTORY} must be rows of three numbers")
         for site, gates in tensors.items():
             get_site(site)
-            if gates.dtype != torch.float32 or not bool(((gates >= 0) & (gates <= 1)).all()):
+            if gates.dtype != torch.float32 or not bool((((gates >= 0) & (gates <= 1)) | gates.isnan()).all()):
                 raise DissectError(f"the gates of site {site!r} must be float32 in [0, 1]")
         return cls(tensors, history)
 
@@ -160,11 +160,14 @@ def learn_gates(
     shapes = {name: get_site(name).mask_shape(model.cfg) for name in points}
     gates = {name: torch.ones(shape, requires_grad=True) for name, shape in shapes.items()}
     hooks = [
-        (point, _gate(get_site(name), gates[name], layer)) for name in gates for layer, point in enumerate(points[name])
+        (point, _gate(get_site(name), gates[name], layer)) for name in gates for layer, point in points[name].items()
     ]
     training = _Training(model, gates, sides, float(retain_weight), batch_size)
     with hooked(hooks):
-        return training.run(updates, torch.Generator().manual_seed(seed), progress)
+        found = training.run(updates, torch.Generator().manual_seed(seed), progress)
+    for name, of_site in found.items():
+        of_site[[layer for layer in range(model.cfg.n_layers) if layer not in points[name]]] = torch.nan
+    return found
 
 
 def _gate(site: Site, gates: Float32[Tensor, " layer *unit"], layer: int) -> Hook:

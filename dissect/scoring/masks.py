@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from dissect.backend.sites import SITES, Site, get_site, get_sites
+from dissect.backend.sites import SITES, Site, get_site, get_sites, listed_layers, partial_layers
 from dissect.base.checks import as_list, check_kind, check_model, is_index
 from dissect.base.errors import DissectError, shown
 from dissect.base.ranks import shareable
 from dissect.base.tensor_file import TensorFile
+
+LAYERS = "/layers"  # after the name of a site in a file of a mask
 
 
 @shareable
@@ -24,9 +26,14 @@ class Mask(TensorFile):
 
     `a | b`, `a & b`, `a - b` and `a ^ b` are those of sets; a site that one side lacks counts as empty there.
     `len(mask)` is the number of units.
+
+    Attributes:
+        by_site: True where a unit is pruned.
+        layers: The layers that have a site, of those sites that some layers lack.
     """
 
     by_site: Mapping[str, Bool[Tensor, " layer *unit"]]
+    layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     _NOT_ONE: ClassVar[str] = "is not a mask"
 
@@ -36,13 +43,16 @@ class Mask(TensorFile):
             _check(get_site(name), pruned)
         # Copies: what the caller does to the originals later must not change what is pruned.
         object.__setattr__(self, "by_site", {site: pruned.clone() for site, pruned in self.by_site.items()})
+        object.__setattr__(self, "layers", {name: self.layers[name] for name in self.by_site if name in self.layers})
+        self._check_layers(self.layers, "the mask")
 
     @classmethod
     def none(cls, model: Any, sites: str | Iterable[str]) -> Mask:
         """The empty mask of `model` at `sites`."""
         check_model(model)
         shapes = {site.name: site.mask_shape(model.cfg) for site in get_sites(sites)}
-        return cls({name: torch.zeros(shape, dtype=torch.bool) for name, shape in shapes.items()})
+        none = {name: torch.zeros(shape, dtype=torch.bool) for name, shape in shapes.items()}
+        return cls(none, partial_layers(model, none))
 
     @classmethod
     def of(cls, model: Any, site: str, units: Iterable[tuple[int, ...]]) -> Mask:
@@ -62,6 +72,7 @@ class Mask(TensorFile):
                     "(layer first, counted from 0)"
                 )
             pruned[tuple(unit)] = True
+        mask._check_layers(mask.layers, repr(model.cfg.model_name))
         return mask
 
     def __getitem__(self, site: str) -> Bool[Tensor, " layer *unit"]:
@@ -83,7 +94,15 @@ class Mask(TensorFile):
     @property
     def total(self) -> int:
         """The number of units there are, pruned or not."""
-        return sum(pruned.numel() for pruned in self.by_site.values())
+        return sum(int(self.there(site).sum()) for site in self.by_site)
+
+    def there(self, site: str) -> Bool[Tensor, " layer *unit"]:
+        """True where there is a unit: everywhere but in layers that lack the site."""
+        there = torch.ones_like(self[site])
+        if site in self.layers:
+            there[:] = False
+            there[list(self.layers[site])] = True
+        return there
 
     def per_layer(self, site: str | None = None) -> list[int]:
         """The number of pruned units in each layer, of one site or of all together."""
@@ -124,7 +143,10 @@ class Mask(TensorFile):
                     f"masks of two models: site {site!r} has shape {tuple(mine.shape)} and {tuple(theirs.shape)}"
                 )
             combined[site] = operation(mine, theirs)
-        return Mask(combined)
+        layers = {**other.layers, **self.layers}
+        if any(layers[site] != found for site, found in other.layers.items()):
+            raise DissectError(f"masks of two models: their sites are in layers {self.layers} and {other.layers}")
+        return Mask(combined, layers)
 
     def as_pre_out(self, model: Any) -> Mask:
         """The `pre_out` units that the `value` units of this mask feed: one in each query head of the group.
@@ -137,10 +159,10 @@ class Mask(TensorFile):
         if self.sites != ("value",):
             raise DissectError(f"as_pre_out wants a mask of site 'value' alone, got {', '.join(self.sites)}")
         self.check(model)
-        return Mask({"pre_out": over_heads(self["value"], model.cfg.n_heads)})
+        return Mask({"pre_out": over_heads(self["value"], model.cfg.n_heads)}, partial_layers(model, ["pre_out"]))
 
     def check(self, model: Any) -> None:
-        """Raise `DissectError` unless the mask has the shape of `model`'s units."""
+        """Raise `DissectError` unless the mask has the shape of `model`'s units, and names none that it lacks."""
         check_model(model)
         for name, pruned in self.by_site.items():
             expected = SITES[name].mask_shape(model.cfg)
@@ -149,16 +171,37 @@ class Mask(TensorFile):
                     f"mask of another model: site {name!r} has shape {tuple(pruned.shape)}, "
                     f"{model.cfg.model_name!r} has {expected}; score the statistics of this model"
                 )
+        self._check_layers(partial_layers(model, self.sites), repr(model.cfg.model_name))
+
+    def _check_layers(self, layers: Mapping[str, tuple[int, ...]], owner: str) -> None:
+        """Raise `DissectError` where a unit is pruned in a layer that lacks its site."""
+        for site, having in layers.items():
+            counts = self.per_layer(site)
+            if not all(is_index(layer) and 0 <= layer < len(counts) for layer in having):
+                raise DissectError(
+                    f"the layers that have site {site!r} must be numbers below {len(counts)}, got {shown(having)}"
+                )
+            if absent := [layer for layer, count in enumerate(counts) if count and layer not in having]:
+                raise DissectError(
+                    f"the mask prunes units of site {site!r} in {listed_layers(absent)}, and {owner} has that site in "
+                    f"{listed_layers(having)} alone; take those out of the mask"
+                )
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {site: pruned.contiguous() for site, pruned in self.by_site.items()}
+        """A bool tensor a site, and beside it its `layers` where not all have it."""
+        layers = {site + LAYERS: torch.tensor(found) for site, found in self.layers.items()}
+        return {site: pruned.contiguous() for site, pruned in self.by_site.items()} | layers
 
     @classmethod
     def _of(cls, tensors: dict[str, Tensor]) -> Mask:
-        return cls(tensors)
+        layers = {key: value for key, value in tensors.items() if key.endswith(LAYERS)}
+        return cls(
+            {site: pruned for site, pruned in tensors.items() if site not in layers},
+            {key.removesuffix(LAYERS): tuple(value.flatten().tolist()) for key, value in layers.items()},
+        )
 
     def __repr__(self) -> str:
-        parts = (f"{site}: {int(pruned.sum()):,} of {pruned.numel():,}" for site, pruned in self.by_site.items())
+        parts = (f"{site}: {int(self[site].sum()):,} of {int(self.there(site).sum()):,}" for site in self.by_site)
         return f"Mask({', '.join(parts)} units pruned)"
 
 
@@ -172,6 +215,12 @@ def _check(site: Site, pruned: Any) -> None:
         )
     if pruned.dtype != torch.bool:
         raise DissectError(f"a mask is bool (True = pruned), got {pruned.dtype} for site {site.name!r}")
+
+
+def mask_of_units(site: str, pruned: Bool[Tensor, " layer *unit"], there: Bool[Tensor, " layer *unit"]) -> Mask:
+    """The mask of units of a site, of which there are those that are True in `there`: all in a layer, or none."""
+    having = there.flatten(1).any(1)
+    return Mask({site: pruned}, {} if having.all() else {site: tuple(having.nonzero().flatten().tolist())})
 
 
 def over_heads(value: Bool[Tensor, "layer value_head d_head"], n_heads: int) -> Bool[Tensor, "layer head d_head"]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from dissect.backend.sites import Site, get_site, get_sites
@@ -23,15 +23,15 @@ from dissect.base.options import HeadScore
 from dissect.scoring.combine import parse_combiner
 from dissect.scoring.importance import get_importance
 from dissect.scoring.learned import Gates
-from dissect.scoring.masks import Mask
-from dissect.scoring.stats import Stats
+from dissect.scoring.masks import Mask, mask_of_units
+from dissect.scoring.stats import Stats, UnitStats
 
 LEARNED = "learned"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SiteScores(Brief):
-    """The scores of one site's units, all `layer *unit` in float64.
+    """The scores of one site's units, all `layer *unit` in float64, NaN in layers that lack the site.
 
     Attributes:
         site: The site's name.
@@ -50,6 +50,16 @@ class SiteScores(Brief):
     forget: Float64[Tensor, " layer *unit"]
     retain: Float64[Tensor, " layer *unit"]
     combine: str = "ratio"
+
+    @property
+    def there(self) -> Bool[Tensor, " layer *unit"]:
+        """True where there is a unit: everywhere but in layers that lack the site."""
+        return ~self.values.isnan()
+
+    @property
+    def total(self) -> int:
+        """How many units there are."""
+        return int(self.there.sum())
 
     @property
     def logarithmic(self) -> bool:
@@ -74,10 +84,9 @@ class SiteScores(Brief):
             check_whole("count", count, 1)
             if fraction is not None:
                 raise DissectError(f"give fraction or count, not both, got {shown(fraction)} and count={count}")
-        total = self.values.numel()
+        total = free = self.total
         wanted = count if count is not None else count_of(fraction, total)
-        ranked = self.values.flatten().clone()
-        free = total
+        ranked = self.values.masked_fill(~self.there, -torch.inf).flatten()
         if exclude is not None and self.site in exclude.sites:
             check_same_shape(exclude, self)
             taken = exclude[self.site].flatten()
@@ -85,9 +94,9 @@ class SiteScores(Brief):
             free -= int(taken.sum())
         if not 0 < wanted <= free:
             raise DissectError(f"cannot take {wanted} units of site {self.site!r}: {free} of {total} are left to take")
-        chosen = torch.zeros(total, dtype=torch.bool)
+        chosen = torch.zeros(ranked.shape, dtype=torch.bool)
         chosen[torch.sort(ranked, descending=True, stable=True).indices[:wanted]] = True
-        return Mask({self.site: chosen.reshape(self.values.shape)})
+        return mask_of_units(self.site, chosen.reshape(self.values.shape), self.there)
 
 
 def count_of(fraction: float | None, total: int) -> int:
@@ -220,16 +229,12 @@ def _score_site(
     force: bool,
 ) -> SiteScores:
     check_importance(importance, site, force=force)
-    function = get_importance(importance).of
     eps = site.eps if eps is None else float(eps)
-    wanted, kept = function(forget[site.name]), function(retain[site.name])
-    check_finite(site, importance, {"forget": wanted, "retain": kept})
-    if wanted.shape != kept.shape:
-        raise DissectError(
-            f"forget and retain statistics are of two models: {tuple(wanted.shape)} and {tuple(kept.shape)}"
-        )
+    sides = {"forget": forget[site.name], "retain": retain[site.name]}
+    wanted, kept = importances_to(sides, site, importance).values()
     combiner, number = parse_combiner(combine)
-    values = combiner.of(wanted, kept, eps if number is None else number)
+    there, values = sides["forget"].there, torch.full_like(wanted, torch.nan)
+    values[there] = combiner.of(wanted[there], kept[there], eps if number is None else number)
     return SiteScores(
         site.name,
         importance,
@@ -241,15 +246,28 @@ def _score_site(
     )
 
 
-def check_finite(site: Site, importance: str, sides: Mapping[str, Tensor]) -> None:
-    """Raise `DissectError` unless the importances to every data set, by its name, are finite."""
-    for side, values in sides.items():
-        bad = (~values.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
-        if bad:
+def importances_to(
+    stats: Mapping[str, UnitStats], site: Site, importance: str
+) -> dict[str, Float64[Tensor, " layer *read"]]:
+    """The importance of every unit to every data set, by its name; NaN in layers that lack the site.
+
+    Raises:
+        DissectError: It is not finite, or the statistics are of two models.
+    """
+    found = {name: get_importance(importance).of(of_set) for name, of_set in stats.items()}
+    for name, values in found.items():
+        bad = (~values.isfinite()).flatten(1).any(1) & stats[name].there
+        if bad.any():
             raise DissectError(
-                f"importance {importance!r} to {side} is not finite in layer {bad[0]} of site {site.name!r}; "
-                "collect the statistics again, over at least one kept position, from a model in float32"
+                f"importance {importance!r} to {name} is not finite in layer {int(bad.int().argmax())} of site "
+                f"{site.name!r}; collect the statistics again, over at least one kept position, from a model in float32"
             )
+    shapes = sorted({tuple(values.shape) for values in found.values()})
+    if len(shapes) > 1:
+        raise DissectError(f"statistics of two models: {' and '.join(map(str, shapes))}")
+    if len({tuple(of_set.there.tolist()) for of_set in stats.values()}) > 1:
+        raise DissectError(f"statistics of two models: their layers that have site {site.name!r} are not the same")
+    return found
 
 
 def per_unit(site: Site, values: Tensor, head: HeadScore = "mean") -> Tensor:

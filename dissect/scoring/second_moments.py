@@ -34,7 +34,8 @@ class SecondMoments(Brief, TensorFile, Mapping[str, Float32[Tensor, "layer unit 
 
     Attributes:
         count: Number of positions.
-        by_site: The sums. For `pre_out` and `head` the units are all dimensions of all heads, in order.
+        by_site: The sums. For `pre_out` and `head` the units are all dimensions of all heads, in order. They are zero
+            in a layer that lacks the site.
     """
 
     count: int
@@ -100,9 +101,9 @@ def second_moments(
     counted = with_first(windows.keep)
 
     def measure(parts: list[Part]) -> dict[str, list[Tensor]]:
-        sums = {site.name: [_nothing(model, site) for _ in points[site.name]] for site in chosen}
+        sums = {site.name: [_nothing(model, site) for _ in range(model.cfg.n_layers)] for site in chosen}
         readers = [
-            (point, _adding(sums[name], layer, counted)) for name in sums for layer, point in enumerate(points[name])
+            (point, _adding(sums[name], layer, counted)) for name in sums for layer, point in points[name].items()
         ]
         read_all(model, windows, parts, readers, counted=counted, reporting=Reporting("second moments", progress))
         return sums

@@ -63,7 +63,9 @@ class Reading:
         """An empty builder of each hook point and signal."""
         return {
             (hook, signal): StatsBuilder(
-                (model.cfg.n_layers, *site.read_shape(model.cfg)), tuple(self.sums(signal).values())
+                (model.cfg.n_layers, *site.read_shape(model.cfg)),
+                tuple(self.sums(signal).values()),
+                tuple(hook_points(model, site)),
             )
             for hook, site in self.sites.items()
             for signal in signals
@@ -148,7 +150,7 @@ def _readers(model: Any, reading: Reading, builders: Builders) -> Iterator[tuple
     for (hook, signal), builder in builders.items():
         site = reading.sites[hook]
         points = gate_points(model, site) if signal == "gate" else hook_points(model, site)
-        for layer, point in enumerate(points):
+        for layer, point in points.items():
             yield point, partial(READERS[signal], reading, builder, layer)
 
 
@@ -220,9 +222,9 @@ def _kept(z: Float[Tensor, "window position *read"], keep: Tensor) -> Float[Tens
 def _check_reached(model: Any, reading: Reading, builders: Builders) -> None:
     """Raise `DissectError` where a gradient that is asked for never came: its sums would be zeros like any others."""
     for (hook, signal), builder in builders.items():
-        if signal in FORWARD or builder.counts.all() or not targets_of(model, reading.windows).at.any():
+        if signal in FORWARD or builder.counts[builder.there].all() or not targets_of(model, reading.windows).at.any():
             continue
-        layer, site = int((builder.counts == 0).int().argmax()), reading.sites[hook].name
+        layer, site = int(((builder.counts == 0) & builder.there).int().argmax()), reading.sites[hook].name
         raise DissectError(f"no gradient reaches site {site!r} in layer {layer}; take moments of activations alone")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from dissect.backend.sites import get_site
@@ -29,7 +29,7 @@ class UnitStats(Brief):
     Attributes:
         count: Number of kept positions, the same for every unit.
         moments: By name of `MOMENTS`, the sum at every unit, float64 `layer *unit`. For site `head` the units
-            are those of `pre_out`: scores are averaged over a head later.
+            are those of `pre_out`: scores are averaged over a head later. NaN in layers that lack the site.
     """
 
     count: int
@@ -56,6 +56,11 @@ class UnitStats(Brief):
         """The shape `layer *unit`."""
         return tuple(next(iter(self.moments.values())).shape)
 
+    @property
+    def there(self) -> Bool[Tensor, " layer"]:
+        """False of the layers that lack the site."""
+        return ~next(iter(self.moments.values())).isnan().flatten(1).all(1)
+
     def __add__(self, other: UnitStats) -> UnitStats:
         """Statistics of both data sets together.
 
@@ -63,7 +68,11 @@ class UnitStats(Brief):
             DissectError: The two are of different models, or hold different moments.
         """
         check_kind("what is added to statistics", other, UnitStats, "statistics of the same site")
-        if self.shape != other.shape or set(self.moments) != set(other.moments):
+        if (
+            self.shape != other.shape
+            or set(self.moments) != set(other.moments)
+            or not torch.equal(self.there, other.there)
+        ):
             raise DissectError(
                 f"cannot add statistics {list(self.moments)} of shape {self.shape} "
                 f"and {list(other.moments)} of shape {other.shape}: collect both from the same model alike"

@@ -53,8 +53,9 @@ def atlas_figure(result: Atlas, *, theme: str = "light") -> go.Figure:
     )
     _draw(figure, result)
     model = short(str(result.record["model"]["name"]))
+    total = int(result.spread.there.sum())
     note = (
-        f"{result.costs[0].units:,} of {result.modules.numel():,} {result.spread.site} units cut for each corpus, by "
+        f"{result.costs[0].units:,} of {total:,} {result.spread.site} units cut for each corpus, by "
         f"{plain(result.spread.importance)} · 95% intervals in brackets · agreement by chance {result.chance:.3f}"
     )
     styled(figure, title=f"{model}: how skills relate", note=note, theme=theme, height=height)

@@ -79,13 +79,14 @@ def importance(scores: SiteScores, *, fraction: float | None = 0.02, theme: str 
 
 
 def _units(scores: SiteScores, fraction: float | None) -> _Units:
-    scale, retain, forget = drawn_sides(*(side.numpy().flatten() for side in (scores.retain, scores.forget)))
+    there = scores.there.flatten().numpy()
+    scale, retain, forget = drawn_sides(*(side.numpy().flatten()[there] for side in (scores.retain, scores.forget)))
     chosen = np.zeros(retain.size, bool)
     if fraction is not None:
-        chosen = scores.top(fraction)[scores.site].numpy().flatten()
+        chosen = scores.top(fraction)[scores.site].numpy().flatten()[there]
     each = scores.values[0].numel()
-    place = np.stack(np.divmod(np.arange(retain.size), each), 1).astype(np.int32)
-    return _Units(scale, retain, forget, chosen, place, scores.values.numpy().flatten())
+    place = np.stack(np.divmod(np.flatnonzero(there), each), 1).astype(np.int32)
+    return _Units(scale, retain, forget, chosen, place, scores.values.numpy().flatten()[there])
 
 
 def importance_title(side: str, importance: str) -> str:

@@ -13,11 +13,12 @@ from dissect.style.ticks import log_ticks
 def log10_clipped(values: np.ndarray, lowest: float = 0.0005) -> np.ndarray:
     """log10 of values, clipped from the quantile `lowest` of the positive ones to the largest finite one.
 
-    Without the clip a few values near zero would squeeze all others together. All zeros where no value is positive.
+    Without the clip a few values near zero would squeeze all others together. All zeros where no value is positive. NaN
+    stays NaN.
     """
     usable = values[(values > 0) & np.isfinite(values)]
     if not usable.size:
-        return np.zeros(values.shape)
+        return np.where(np.isnan(values), np.nan, 0.0)
     return np.log10(np.clip(values, np.quantile(usable, lowest, method="lower"), usable.max()))
 
 

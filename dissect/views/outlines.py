@@ -35,16 +35,17 @@ def bin_layers(heights: np.ndarray, pruned_at: np.ndarray, steps: int, bins: int
     """Count units by layer, bin and step.
 
     Args:
-        heights: Of the scores, `layer unit` (`score_axis.heights`).
+        heights: Of the scores, `layer unit` (`score_axis.heights`); NaN where there is no unit.
         pruned_at: The step at which each unit is pruned, negative if kept, `layer unit`.
         steps: Number of steps, step 0 included.
         bins: Number of bins.
     """
-    edges = np.histogram_bin_edges(heights, bins)
+    there = ~np.isnan(heights)
+    edges = np.histogram_bin_edges(heights[there], bins)
     where = np.clip(np.searchsorted(edges, heights, side="right") - 1, 0, bins - 1)
     layer = np.broadcast_to(np.arange(len(heights))[:, None], heights.shape)
     units = np.zeros((len(heights), bins), np.int64)
-    np.add.at(units, (layer, where), 1)
+    np.add.at(units, (layer[there], where[there]), 1)
     pruned = np.zeros((steps, len(heights), bins), np.int64)
     cut = (pruned_at >= 0) & (pruned_at < steps)
     np.add.at(pruned, (pruned_at[cut], layer[cut], where[cut]), 1)
@@ -71,8 +72,9 @@ def outline_widths(bins: LayerBins, counts: np.ndarray) -> np.ndarray:
 
 
 def _used(bins: LayerBins, layer: int) -> slice:
+    """The bins of a layer from the first to the last that holds units; none of a layer that lacks the site."""
     filled = np.flatnonzero(bins.units[layer])
-    return slice(filled[0], filled[-1] + 1)
+    return slice(filled[0], filled[-1] + 1) if filled.size else slice(0, 0)
 
 
 def _span(bins: LayerBins, layer: int) -> np.ndarray:

@@ -140,8 +140,8 @@ class CountPanel:
         return [{"y": self.run.mask(step).per_layer(self.site)}]
 
     def title(self, step: int) -> str:
-        pruned = self.run.mask(step)[self.site]
-        return count_title(int(pruned.sum()), pruned.numel(), self.site)
+        mask = self.run.mask(step)
+        return count_title(int(mask[self.site].sum()), int(mask.there(self.site).sum()), self.site)
 
     def axes(self) -> tuple[dict[str, Any], dict[str, Any]]:
         pruned = self.run.mask().per_layer(self.site)

@@ -15,6 +15,8 @@ from dissect.views.notebook import NotebookFigure
 def pruned_by_layer(run: Run, *, theme: str = "light") -> go.Figure:
     """The percentage of each layer's units pruned up to each step, one row for each layer; one panel for each site.
 
+    A row is empty where the layer lacks the site.
+
     Raises:
         DissectError: The run has no step yet.
     """
@@ -38,11 +40,12 @@ def pruned_by_layer(run: Run, *, theme: str = "light") -> go.Figure:
 
 def _heat(run: Run, site: str) -> go.Heatmap:
     counts = _counts(run.pruned_at[site].flatten(1).numpy(), len(run.history))
-    units = run.pruned_at[site][0].numel()
+    units, there = run.pruned_at[site][0].numel(), run.mask().there(site).flatten(1).any(1, keepdim=True).numpy()
     return go.Heatmap(
-        z=(100 * counts / units).astype(np.float32),
+        z=np.where(there, 100 * counts / units, np.nan).astype(np.float32),
         customdata=counts,
         coloraxis="coloraxis",
+        hoverongaps=False,
         name=site,
         hovertemplate=(
             f"step %{{x}}, layer %{{y}}<br>%{{customdata:,}} of {units:,} units pruned (%{{z:.1f}}%)<extra></extra>"

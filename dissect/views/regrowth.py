@@ -57,7 +57,7 @@ def regrowth(result: Regrowth, *, count: int = 20, theme: str = "light") -> go.F
     figure.update_yaxes(title="growth of a unit", row=2)
     note = (
         f"{result.site} · importance: {plain(meaning_of(result.importance))} · {int(result.pruned.sum()):,} of "
-        f"{result.pruned.numel():,} units cut"
+        f"{result.total:,} units cut"
     )
     styled(figure, title="Which units took over", note=note, theme=theme, height=620)
     figure.update_layout(barmode="group", bargap=0.2)
@@ -78,11 +78,11 @@ def _bar(name: str, values: np.ndarray, colour: str) -> go.Bar:
 def _dots(result: Regrowth, count: int, colour: str) -> list[go.Scatter]:
     """Units that were kept, those of them that grew most, and those that were cut and came back."""
     growth, pruned = result.growth.flatten().numpy(), result.pruned.flatten().numpy()
-    drawn = np.sort(np.argsort(-np.abs(growth), kind="stable")[:DOTS])
+    drawn = np.sort(np.argsort(-np.abs(growth), kind="stable")[: min(DOTS, result.total)])
     grown = [np.ravel_multi_index(unit.place, tuple(result.growth.shape)) for unit in result.grown(count)]
     back = [place for place in drawn if pruned[place] and growth[place] != 0]
     rest = np.setdiff1d(drawn[~pruned[drawn]], grown)
-    kept = "kept units" if len(drawn) == growth.size else f"kept units ({DOTS:,} units that changed most)"
+    kept = "kept units" if len(drawn) == result.total else f"kept units ({DOTS:,} units that changed most)"
     groups = {
         kept: (rest, {"size": 4, "color": colour, "opacity": 0.6}),
         f"the {len(grown)} that grew most": (grown, {"size": 8, "color": RUNS[0]}),

@@ -20,7 +20,7 @@ def heights(scores: SiteScores) -> np.ndarray:
     """Where the scores are on their axis, `layer unit`: log10 of them, or as `signed_axis` has it, or themselves.
 
     On a logarithmic axis a unit that is never active on the forget set lies at the lower edge. On an axis of the scores
-    themselves a few extremes are left out.
+    themselves a few extremes are left out. NaN in layers that lack the site.
     """
     values = scores.values.flatten(1).numpy()
     if scores.logarithmic:
@@ -29,7 +29,7 @@ def heights(scores: SiteScores) -> np.ndarray:
         return signed_heights(values, _linear(scores))
     finite = values[np.isfinite(values)]
     if not finite.size:
-        return np.zeros(values.shape)
+        return np.where(np.isnan(values), np.nan, 0.0)
     return np.clip(values, *np.quantile(finite, [CLIPPED, 1 - CLIPPED], method="nearest"))
 
 

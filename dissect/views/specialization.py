@@ -24,7 +24,7 @@ def specialization(
     """The score of every unit, a row for each layer, and beside it the distribution of scores; sites below each other.
 
     In a layer of more than 480 units, a cell is the mean of neighbouring units (of log10, for ratios). Differences have
-    an axis and colours of both signs, about linear around zero.
+    an axis and colours of both signs, about linear around zero. A row is empty where the layer lacks the site.
 
     Args:
         scores: Scores of one site or several.
@@ -44,7 +44,7 @@ def specialization(
     figure = NotebookFigure().set_subplots(
         rows=len(sites), cols=2, column_widths=[0.66, 0.34], horizontal_spacing=0.15, vertical_spacing=0.3 / len(sites)
     )
-    limit = max(float(np.abs(np.quantile(heights(site), [0.002, 0.998])).max()) for site in sites) or 1.0
+    limit = max(float(np.abs(np.nanquantile(heights(site), [0.002, 0.998])).max()) for site in sites) or 1.0
     for row, site in enumerate(sites, 1):
         _add_map(figure, site, row, sort)
         _add_distribution(figure, site, mask, row, get_theme(theme).units)
@@ -82,6 +82,7 @@ def _add_map(figure: go.Figure, scores: SiteScores, row: int, sort: bool) -> Non
         customdata=first,
         text=[[score_at(scores, height) for height in line] for line in cells],
         coloraxis="coloraxis",
+        hoverongaps=False,
         name=scores.site,
         hovertemplate="layer %{y}, unit %{customdata}: score %{text}<extra></extra>",
     )
@@ -108,8 +109,9 @@ def _thinned(heights: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.nda
 def _add_distribution(figure: go.Figure, scores: SiteScores, mask: Mask | None, row: int, grey: str) -> None:
     """Histograms over all layers; counts are on a logarithmic axis, so that a few extreme units can be seen."""
     found = heights(scores)
-    edges = np.histogram_bin_edges(found, BINS)
-    groups = [("all units", grey, found.flatten())]
+    every = found[~np.isnan(found)]
+    edges = np.histogram_bin_edges(every, BINS)
+    groups = [("all units", grey, every)]
     if mask is not None and scores.site in mask.sites:
         groups.append(("pruned units", RUNS[0], found[mask[scores.site].flatten(1).numpy()]))
     for name, colour, values in groups:

@@ -109,6 +109,7 @@ def test_the_command_line_passes_every_option_on(tmp_path, monkeypatch):
     others |= {"combine": "threshold=4", "adapter": "a", "bridge": True, "quantization": "8bit", "device_map": "auto"}
     others |= {
         "revision": "r",
+        "skip_layers": True,
         "compensate": "retain",
         "ridge": 0.5,
         "updates": 7,

@@ -75,7 +75,7 @@ def test_the_sites_are_read_in_their_shape_and_cutting_a_unit_changes_the_logits
 
     with torch.no_grad():
         before = model(tokens())
-        for point in hook_points(model, site):
+        for point in hook_points(model, site).values():
             after = model.run_with_hooks(tokens(), fwd_hooks=[(point.name, cut_the_first)])
             assert (after - before).abs().max() > 1e-3
     assert set(read.values()) == {site.read_shape(model.cfg)}

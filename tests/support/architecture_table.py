@@ -17,14 +17,15 @@ from typing import Any
 import torch
 
 from dissect import DissectError, Mask, ablated, bake, export, load_model
-from dissect.backend.sites import SITES, sites_of
+from dissect.backend.sites import partial_layers, sites_of
 from dissect.models.architectures import ARCHITECTURES as HOOKED
 from tests.support import tiny
 from tests.support.architectures import ARCHITECTURES
 
 PAGE = Path(__file__).parents[2] / "docs" / "pages" / "architectures.md"
 OF_VERSION = {3: "bridge, TransformerLens 3", 4: "bridge, TransformerLens 4"}
-COLUMNS = ("architecture", "HookedTransformer", *OF_VERSION.values(), "sites")
+PARTIAL = "in some layers"  # a column: sites that `skip_layers=True` opens
+COLUMNS = ("architecture", "HookedTransformer", *OF_VERSION.values(), "sites", PARTIAL)
 INSTALLED = OF_VERSION[int(importlib.metadata.version("transformer-lens").partition(".")[0])]
 REASONS = {
     "logits differ from transformers'": "no: other logits",
@@ -49,12 +50,19 @@ def row_of(name: str, folder: Path) -> Row:
     kind = type(hf_model).__name__
     row = {"architecture": f"`{kind}`", "HookedTransformer": "yes" if kind in HOOKED else "no"}
     try:
-        model = load_model(hf_model, bridge=True)
+        model = load_model(hf_model, bridge=True, skip_layers=True)
     except DissectError as error:
         return row | {INSTALLED: _reason(error)}
     check_logits(model, hf_model)
     sites = check_cuts(model, type(hf_model), folder)
-    return row | {INSTALLED: "yes", "sites": ", ".join(f"`{site}`" for site in sites) or "none"}
+    partial = [site for site in sites if site in partial_layers(model, sites)]
+    model.skip_layers = False
+    assert sites_of(model) == [site for site in sites if site not in partial]  # what a model has by default
+    return row | {INSTALLED: "yes", "sites": _listed(sites_of(model)), PARTIAL: _listed(partial)}
+
+
+def _listed(sites: list[str]) -> str:
+    return ", ".join(f"`{site}`" for site in sites) or "none"
 
 
 def _reason(error: DissectError) -> str:
@@ -101,10 +109,12 @@ def check_cut(model: Any, mask: Mask, before: torch.Tensor) -> float:
 
 
 def some_units(model: Any, site: str) -> Mask:
-    """A fifth of a site's units, in all layers."""
-    pruned = torch.rand(SITES[site].mask_shape(model.cfg), generator=torch.Generator().manual_seed(1)) < 0.2
-    pruned[-1].flatten()[0] = True
-    return Mask({site: pruned})
+    """A fifth of a site's units, in all layers that have it."""
+    none = Mask.none(model, site)
+    pruned = torch.rand(none[site].shape, generator=torch.Generator().manual_seed(1)) < 0.2
+    last = int(none.there(site).flatten(1).any(1).nonzero().max())
+    pruned[last].flatten()[0] = True
+    return Mask({site: pruned & none.there(site)}, none.layers)
 
 
 @torch.no_grad()

@@ -50,6 +50,17 @@ LATENT = {
 XGLM = {"max_position_embeddings": 128, "d_model": 48, "ffn_dim": 80, "num_layers": 2, "attention_heads": 4}
 GPT_NEO = {"hidden_size": 48, "num_layers": 2, "num_heads": 4, "intermediate_size": 80, "window_size": WINDOW}
 ERNIE = {"moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 24, "moe_layer_start_index": 0}
+MAMBA_2 = {"mamba_n_heads": 4, "mamba_d_head": 24, "mamba_d_state": 8, "mamba_n_groups": 1, "mamba_chunk_size": 8}
+ALTERNATING = {  # attention and experts in every second layer
+    **GROUPED,
+    "num_hidden_layers": 4,
+    "attn_layer_period": 2,
+    "attn_layer_offset": 1,
+    "expert_layer_period": 2,
+    "expert_layer_offset": 1,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+}
 DELTA = {
     "layer_types": ["linear_attention", "full_attention"],
     "linear_num_value_heads": 4,
@@ -67,6 +78,7 @@ def _causal(name: str, **sizes: Any) -> Callable[[], Any]:
 BRIDGED: dict[str, Callable[[], Any]] = {
     "apertus": _causal("Apertus", **GROUPED),
     "arcee": _causal("Arcee", **GROUPED),
+    "bamba": _causal("Bamba", **{**GROUPED, "num_hidden_layers": 3}, **MAMBA_2, attn_layer_indices=[1]),
     "bert": partial(tiny._random, "BertForMaskedLM", "BertConfig", **ROTARY),
     "bloom": _causal("Bloom", **SPECIAL, hidden_size=48, n_layer=2, n_head=4),
     "codegen": _causal("CodeGen", **GPT, n_inner=80, rotary_dim=8),
@@ -78,10 +90,11 @@ BRIDGED: dict[str, Callable[[], Any]] = {
     "ernie4.5-moe": _causal("Ernie4_5_Moe", **GROUPED, **ERNIE),
     "exaone4": _causal("Exaone4", **GROUPED, **SLIDING),
     "falcon": _causal("Falcon", **ROTARY, ffn_hidden_size=96, multi_query=True, new_decoder_architecture=False),
+    "falcon-h1": _causal("FalconH1", **WIDE_HEADS, **MAMBA_2, mamba_d_ssm=96),
     "flex-olmo": _causal("FlexOlmo", **GROUPED, num_experts=4, num_experts_per_tok=2),
     "glm": _causal("Glm", **WIDE_HEADS),
     "glm4": _causal("Glm4", **WIDE_HEADS),
-    "glm4-moe": _causal("Glm4Moe", **WIDE_HEADS, **CHOSEN, first_k_dense_replace=0),
+    "glm4-moe": _causal("Glm4Moe", **WIDE_HEADS, **CHOSEN, first_k_dense_replace=1),
     "gpt-bigcode": _causal("GPTBigCode", **GPT, n_inner=80),
     "gpt-j": _causal("GPTJ", **GPT, n_inner=80, rotary_dim=8),
     "gpt-neo": _causal("GPTNeo", **SPECIAL, **GPT_NEO, attention_types=[[["global", "local"], 1]]),
@@ -89,8 +102,9 @@ BRIDGED: dict[str, Callable[[], Any]] = {
     "granite-moe": _causal("GraniteMoe", **GROUPED, **LOCAL),
     "hunyuan": _causal("HunYuanDenseV1", **WIDE_HEADS),
     "jais2": _causal("Jais2", **GROUPED),
+    "jamba": _causal("Jamba", **ALTERNATING, use_mamba_kernels=False, mamba_d_state=8, mamba_dt_rank=4),
     "lfm2": _causal("Lfm2", **HYBRID),
-    "lfm2-moe": _causal("Lfm2Moe", **HYBRID, **ROUTED, num_experts=4, num_dense_layers=0),
+    "lfm2-moe": _causal("Lfm2Moe", **HYBRID, **ROUTED, num_experts=4, num_dense_layers=1),
     "mamba": _causal("Mamba", **SPECIAL, hidden_size=48, num_hidden_layers=2, state_size=8),
     "minimax-m2": _causal("MiniMaxM2", **WIDE_HEADS, **LOCAL),
     "ministral3": _causal("Ministral3", **WIDE_HEADS),
@@ -100,9 +114,17 @@ BRIDGED: dict[str, Callable[[], Any]] = {
     "olmo": _causal("Olmo", **GROUPED),
     "olmo2": _causal("Olmo2", **GROUPED),
     "olmo3": _causal("Olmo3", **GROUPED, **SLIDING),
+    "olmo-hybrid": _causal("OlmoHybrid", **{**WIDE_HEADS, **DELTA}),
     "openai-gpt": partial(tiny._random, "OpenAIGPTLMHeadModel", "OpenAIGPTConfig", **GPT),
     "qwen3-next": _causal(
         "Qwen3Next", **WIDE_HEADS, **ROUTED, **DELTA, num_experts=4, shared_expert_intermediate_size=24
+    ),
+    "recurrent-gemma": _causal(
+        "RecurrentGemma",
+        **WIDE_HEADS,
+        lru_width=48,
+        block_types=["recurrent", "attention"],
+        attention_window_size=WINDOW,
     ),
     "seed-oss": _causal("SeedOss", **WIDE_HEADS),
     "smollm3": _causal("SmolLM3", **GROUPED),

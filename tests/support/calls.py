@@ -6,6 +6,7 @@ A new public name, parameter or command without an entry here makes `tests/test_
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import re
 import tempfile
@@ -23,7 +24,7 @@ from dissect.evidence.verdict import Finding
 from dissect.experiments.cost import cost_table
 from dissect.experiments.grid import Cluster, all_cells
 from dissect.experiments.paper import paper_grids
-from dissect.runs.config import LOADING
+from dissect.models.options import LoadOptions
 from tests.support import tiny
 from tests.support.bridges import OTHERS
 from tests.support.harness import write_task
@@ -51,6 +52,7 @@ RESULTS = (
 # A dict to add to; what is looked up in it is an argument of the functions.
 REGISTRIES = ("CORPORA", "IMPORTANCE", "METRICS", "MODELS", "SITES")
 # Raised, or a folder of names, or without an argument.
+LOADED = dataclasses.asdict(LoadOptions())
 WITHOUT_ARGUMENTS = ("DissectError", "distributed", "views")
 # The word of `demo` is a path: tests/base/test_paths.py.
 WITHOUT_GOOD_WORDS = ("demo",)
@@ -140,7 +142,7 @@ class Made:
         cut = {"model": model, "mask": mask, "value": "mean", "stats": self.stats[1], "gain": 0.5, "compensation": None}
         moments = dissect.second_moments(model, self.retain, progress=False)
         predicted = cut | {"value": "zero", "compensation": dissect.compensate(moments, mask)}
-        options = dict.fromkeys(("eps", "match", "eval_tokens", "dtype", "device", "batch_size", *LOADING))
+        options = dict.fromkeys(("eps", "match", "eval_tokens", "dtype", "device", "batch_size")) | LOADED
         flags = dict.fromkeys(("svd", "force", "kl", "first_position"), False) | {"iterative": True}
         choices = {
             "site": "mlp",
@@ -308,8 +310,7 @@ class Made:
             "units_of": (dissect.units_of, {"table": dissect.neurons(scores)}),
             "load_model": (
                 dissect.load_model,
-                {"model": self.llama, "dtype": "float32", "device": "cpu", "n_devices": 1, "tokenizer": None}
-                | dict.fromkeys(LOADING),
+                {"model": self.llama, "dtype": "float32", "device": "cpu", "n_devices": 1, "tokenizer": None} | LOADED,
             ),
             "Run.load": (Run.load, {"path": run.path}),
             "Run.mask": (run.mask, {"step": 1}),
@@ -354,7 +355,7 @@ class Made:
             "stability": (
                 functools.partial(dissect.stability, progress=False),
                 {"model": model, "batch_size": 2, "tokens": 9, "context": 9, "dtype": None, "device": None}
-                | dict.fromkeys(LOADING)
+                | LOADED
                 | self._halves(),
             ),
             "calibrate": (
@@ -410,7 +411,8 @@ class Made:
                 {"model": model, "corpora": pairs, "fraction": 0.1, "clusters": 2, "retain": None, "force": False}
                 | {"tokens": 9, "eval_tokens": None, "context": 9, "seed": 0, "batch_size": 2, "eps": 0.1}
                 | {name: choices[name] for name in ("site", "importance", "combine", "head")}
-                | dict.fromkeys(("dtype", "device", *LOADING)),
+                | dict.fromkeys(("dtype", "device"))
+                | LOADED,
             ),
             "atlas by name": (
                 functools.partial(dissect.atlas, progress=False, fraction=0.1, importance="rms"),
@@ -427,7 +429,8 @@ class Made:
                 self._tune,
                 {"model": model, "retain_drop": 0.05, "minutes": None, "eval_tokens": None, "tokens": 9, "seed": 0}
                 | {"validation_tokens": None, "context": 9, "batch_size": 4, "first_position": False}
-                | dict.fromkeys(("dtype", "device", *LOADING))
+                | dict.fromkeys(("dtype", "device"))
+                | LOADED
                 | self._small_search(),
             ),
             "tune by name": (

@@ -77,7 +77,7 @@ class ImportancePane:
 
     def _chosen(self, choice: Choice) -> dict[str, Any]:
         forget, retain = self._sides
-        which = choice.mask[choice.settings.site].flatten().numpy()
+        which = choice.mask[choice.settings.site][choice.scores.there].numpy()
         layer, unit = _places(choice)
         size = {"size": 6, "opacity": 0.8} if which.sum() < FEW else {"size": 3, "opacity": 0.5}
         return {
@@ -99,7 +99,7 @@ class ImportancePane:
 
 
 def _places(choice: Choice) -> tuple[np.ndarray, np.ndarray]:
-    """The layer of every unit, and its index in the layer."""
+    """The layer of every unit that there is, and its index in the layer."""
     each = np.int32(choice.scores.values[0].numel())
-    layer, unit = np.divmod(np.arange(choice.scores.values.numel(), dtype=np.int32), each)
+    layer, unit = np.divmod(np.flatnonzero(choice.scores.there).astype(np.int32), each)
     return layer, unit

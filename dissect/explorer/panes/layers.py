@@ -52,7 +52,7 @@ class LayersPane:
         for place, changes in self._chosen(bins, choice, chosen.shape[1]).items():
             traces[place] = traces.get(place, {}) | changes
         reached = sum(count > 0 for count in choice.per_layer)
-        note = f"{len(choice.mask):,} of {choice.mask.total:,} units, in {reached} of {len(chosen)} layers"
+        note = f"{len(choice.mask):,} of {choice.mask.total:,} units, in {reached} of {choice.n_layers} layers"
         integers = {"dtick": 1 if max(choice.per_layer) < 6 else None}  # no ticks at half units
         self.plot.draw(traces, layout | titled("Chosen units by layer", note) | {"yaxis": integers}, much=fresh)
         self._drawn = drawn
