@@ -56,7 +56,7 @@ def test_refuses_what_does_not_fit_together():
     sides = {"before": stats_of(BEFORE), "cut": stats_of(CUT), "relearned": stats_of(AFTER)}
     with pytest.raises(DissectError, match="different numbers of positions"):
         regrowth(**{**sides, "cut": stats_of(CUT, count=3)}, mask=PRUNED, importance="abs")
-    with pytest.raises(DissectError, match="of different models"):
+    with pytest.raises(DissectError, match="statistics of two models"):
         regrowth(**{**sides, "cut": stats_of(CUT[:1])}, mask=PRUNED, importance="abs")
     with pytest.raises(DissectError, match="hold sum_abs but not"):
         regrowth(**sides, mask=PRUNED)
