@@ -8,7 +8,7 @@ BIN = $(VENV)/bin
 
 VENV_4 = $(VENV)-4
 BRIDGED = tests/backend/test_bridged.py tests/backend/test_experts.py tests/runs/test_bridged_export.py \
-	tests/runs/test_mixtures.py tests/models/test_architecture_table.py tests/models/test_handed.py \
+	tests/runs/test_mixtures.py tests/runs/test_skipped_layers.py tests/models/test_architecture_table.py tests/models/test_handed.py \
 	tests/models/test_adapters.py tests/models/test_load_as_bridge.py tests/models/test_adopt.py \
 	tests/models/test_describe.py
 

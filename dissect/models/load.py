@@ -125,6 +125,8 @@ def _checked(source: ModelSource, hf_model: Any, n_devices: int, device: torch.d
         if source.options.bridge:
             # A bridge changes its transformers model, so the other logits are those of a second one.
             model = bridge_of(hf_model, source.architecture, name=source.shown_name, device=device)
+            if source.is_given_in(model.cfg.dtype):  # `load_model` compares it with that one, which takes no copy
+                return model
             hf_model = source.mapped_model(model.cfg.dtype, device)
         else:
             architecture = ARCHITECTURES[source.architecture]

@@ -13,6 +13,7 @@ import torch
 
 import dissect
 from dissect import Mask, Windows
+from dissect.base.checks import is_bridge
 from dissect.experiments.cost import forward_operations
 from tests.benchmarks import cases
 from tests.benchmarks.measure import Case, fastest, peak, resident
@@ -22,6 +23,7 @@ COLUMNS = (
     "tokens/s",
     "× transformers",
     "× TransformerLens",
+    "× HookedTransformer",
     "of the machine's product",
     "peak MiB over the model",
 )
@@ -36,6 +38,7 @@ def main() -> None:
     rows = [{"what": "load", "seconds": load}]
     for context in options.context:
         rows += measured(model, options, context)
+    rows += bridged(model, options)
     starts = {"import dissect": cases.fresh_import, "dissect --help": cases.fresh_help}
     rows += [{"what": what, "seconds": seconds} for what, seconds in fastest(starts, 3).items()]
     table = as_table(rows)
@@ -89,6 +92,30 @@ def measured(model: Any, options: argparse.Namespace, context: int) -> list[dict
         | {"peak": peaks.get(name)}
         for name in seconds
     ]
+
+
+def bridged(model: Any, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """`collect` and `evaluate` on a bridge to the same model, beside those on the HookedTransformer, in turns.
+
+    "× HookedTransformer" is how many times as fast the bridge is; it is meant to be at least 1 / 1.3.
+    """
+    if is_bridge(model):
+        return []
+    bridge, rows = dissect.load_model(options.model, bridge=True, dtype=model.cfg.dtype), []
+    for context in options.context:
+        train, test = cases.texts(model, options.tokens, context)["forget"]
+        both = {
+            name: cases.collect_and_evaluate(each, train, test) for name, each in (("", model), ("bridge, ", bridge))
+        }
+        work = {prefix + name: case for prefix, of_class in both.items() for name, case in of_class.items()}
+        seconds = fastest(work, options.repeats)
+        rows += [
+            {"what": f"bridge, {name} ({context})", "seconds": seconds[f"bridge, {name}"]}
+            | {"tokens/s": options.tokens / seconds[f"bridge, {name}"]}
+            | {"× HookedTransformer": seconds[name] / seconds[f"bridge, {name}"]}
+            for name in both[""]
+        ]
+    return rows
 
 
 def peaks_over_model(model: Any, train: Windows, test: Windows) -> dict[str, int | None]:

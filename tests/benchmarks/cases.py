@@ -64,8 +64,15 @@ def passes(model: Any, train: Windows, test: Windows) -> dict[str, Case]:
         "transformers, logits": lambda: [hf_model(tokens).logits for tokens in batches],
         "TransformerLens, blocks": plain,
         "dissect, blocks": forward,
-        "collect, three sites": lambda: dissect.collect(model, train, progress=False),
         "collect, mlp abs": lambda: dissect.collect(model, train, sites="mlp", moments=abs_moments, progress=False),
+        **collect_and_evaluate(model, train, test),
+    }
+
+
+def collect_and_evaluate(model: Any, train: Windows, test: Windows) -> dict[str, Case]:
+    """The two passes that a run is made of."""
+    return {
+        "collect, three sites": lambda: dissect.collect(model, train, progress=False),
         "evaluate": lambda: dissect.evaluate(model, test, progress=False),
     }
 
