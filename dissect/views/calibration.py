@@ -40,7 +40,7 @@ def calibration(result: Calibration, *, theme: str = "light") -> go.Figure:
         cols=columns,
         shared_yaxes=True,
         horizontal_spacing=0.04,
-        vertical_spacing=0.24 / rows,
+        vertical_spacing=0.3 / rows,
         subplot_titles=[_title(row) for row in found],
     )
     linear = linear_part(result.table["rise"].to_numpy())
@@ -71,8 +71,8 @@ def _colours(last: int) -> dict:
 def _title(row: dict[Hashable, Any]) -> str:
     name, found = plain(row["importance"]), row["correlation"]
     if np.isnan(found):
-        return f"{name}: no correlation"
-    return f"{name}: ρ {found:.2f}" + ("" if np.isnan(row["low"]) else f" [{row['low']:.2f}, {row['high']:.2f}]")
+        return f"{name}<br>no correlation"
+    return f"{name}<br>ρ {found:.2f}" + ("" if np.isnan(row["low"]) else f" [{row['low']:.2f}, {row['high']:.2f}]")
 
 
 def _add_panel(figure: go.Figure, result: Calibration, name: str, linear: float, row: int, column: int) -> None:

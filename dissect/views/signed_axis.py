@@ -12,6 +12,8 @@ import numpy as np
 
 from dissect.style.ticks import ticks
 
+FEWEST = 3  # numbers on an axis, where there is room
+
 
 def linear_part(values: np.ndarray) -> float:
     """The size up to which the axis is about linear: the median size of the numbers that are not 0; 1 without any."""
@@ -27,17 +29,20 @@ def signed_heights(values: np.ndarray, linear: float) -> np.ndarray:
 def signed_axis(low: float, high: float, linear: float, *, most: int = 6) -> dict[str, Any]:
     """Tick settings for an axis of heights from `low` to `high`, labelled with the numbers.
 
-    They are 0 and at most `most` powers of ten of each sign; where fewer than two fit, numbers at equal distances.
+    They are 0 and at most `most` powers of ten of each sign; where too few numbers fit, some at equal distances.
     """
     least, largest = linear * math.sinh(low), linear * math.sinh(high)
-    shown = [number for number in _shown(least, largest, linear, most) if least <= number <= largest]
+    shown = _powers(least, largest, linear, most) if low < high else [least]
+    fewest = min(FEWEST, most)
+    if low < high and len(shown) < fewest:
+        finer = (ticks(least, largest, most=parts) for parts in (4, 6, 10))
+        shown = next((numbers for numbers in finer if len(numbers) >= fewest), ticks(least, largest))
     return {"tickvals": [math.asinh(number / linear) for number in shown], "ticktext": [f"{n:.3g}" for n in shown]}
 
 
-def _shown(low: float, high: float, linear: float, most: int) -> list[float]:
-    if low == high:
-        return [low]
+def _powers(low: float, high: float, linear: float, most: int) -> list[float]:
+    """0 and powers of ten of each sign, from `low` to `high`: the largest, since small ones stand close to 0."""
     first, last = (math.floor(math.log10(size)) for size in (linear, max(abs(low), abs(high))))
     step = 1 + max(0, last - first) // (most + 1)
-    sizes = [10.0**power for power in range(last, first, -step)]  # from the largest: small ones stand close to 0
-    return [-size for size in sizes] + [0.0] + sizes[::-1] if len(sizes) > 1 else ticks(low, high)
+    sizes = [10.0**power for power in range(last, first, -step)]
+    return [number for number in (*(-size for size in sizes), 0.0, *sizes[::-1]) if low <= number <= high]

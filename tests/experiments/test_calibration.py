@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 
 from dissect import Calibration, DissectError, Mask, ablated, calibrate, collect, evaluate, views
 from dissect.experiments.calibration import EVERY
+from dissect.views.signed_axis import linear_part, signed_axis, signed_heights
 from tests.support.models import D_MLP, N_LAYERS, tiny_transformer
 from tests.support.windows import random_windows
 
@@ -138,7 +139,7 @@ def test_the_figure_shows_every_group_and_the_correlation(result):
     figure = views.calibration(result)
     titles = [each.text for each in figure.layout.annotations]
     rows = all_layers(result)
-    assert titles == [f"{n}: ρ {r.correlation:.2f} [{r.low:.2f}, {r.high:.2f}]" for n, r in rows.iterrows()]
+    assert titles == [f"{n}<br>ρ {r.correlation:.2f} [{r.low:.2f}, {r.high:.2f}]" for n, r in rows.iterrows()]
     for name in ("attribution", "abs"):
         points = result.table[result.table["importance"].eq(name)]
         dots = next(trace for trace in figure.data if trace.name == name)
@@ -156,4 +157,16 @@ def test_units_without_an_effect_can_be_drawn():
         block.mlp.W_out.data = torch.zeros_like(block.mlp.W_out)
     result = calibrate(model, WINDOWS[:2], units=6, importances=("attribution", "abs"))
     assert all_layers(result)["correlation"].isna().all()
-    assert views.calibration(result).layout.annotations[0].text == "attribution: no correlation"
+    assert views.calibration(result).layout.annotations[0].text == "attribution<br>no correlation"
+
+
+@pytest.mark.parametrize("size", [1e-9, 0.0015, 0.003, 0.006, 0.05, 1.0, 3e4])
+@pytest.mark.parametrize("seed", range(5))
+def test_an_axis_of_both_signs_has_numbers_to_read(size, seed):
+    values = np.random.default_rng(seed).normal(size=20) * size
+    linear = linear_part(values)
+    heights = signed_heights(values, linear)
+    axis = signed_axis(heights.min(), heights.max(), linear)
+    assert 3 <= len(axis["tickvals"]) <= 13
+    assert len(set(axis["ticktext"])) == len(axis["ticktext"])
+    assert all(heights.min() <= at <= heights.max() for at in axis["tickvals"])
