@@ -178,11 +178,11 @@ def read_pairs(
     Raises:
         DissectError: As `read_documents`; or one corpus has more rows than the other.
     """
-    sources = [find_source(corpus) for corpus in (first, second)]
+    one, other = (find_source(corpus) for corpus in (first, second))
     if not isinstance(split, str) or split not in SPLITS:
         raise unknown("split", split, SPLITS)
     names = [shown(os.fspath(corpus)) for corpus in (first, second)]
-    rows = _aligned(*(_naming_offline(source.documents(None)) for source in sources), names)
+    rows = _aligned(_naming_offline(one.documents(None)), _naming_offline(other.documents(None)), names)
     pairs = one_side(buffer_shuffled(rows, seed, LOCAL_BUFFER), split, Counter() if tally is None else tally)
     return (pair for pair in pairs if isinstance(pair, Pair))
 
