@@ -81,7 +81,8 @@ def as_text(column: str, value: object) -> str | None:
         DissectError: It is something else.
     """
     if not isinstance(value, str | None):
-        raise DissectError(f"column {column!r} must hold text, got {type(value).__name__} {value!r:.40}")
+        hint = "; if it holds chats, write chat: before the corpus" if isinstance(value, list) else ""
+        raise DissectError(f"column {column!r} must hold text, got {type(value).__name__} {value!r:.40}{hint}")
     return value
 
 

@@ -80,22 +80,22 @@ def render(messages: Sequence[Message], tokenizer: Any, *, answers: bool = True)
     check_messages(messages)
     template = template_of(tokenizer)
     ready = messages[-1]["role"] != "assistant"
-    if answers and GENERATION.search(template):
-        found = _apply(tokenizer, messages, ready, return_assistant_tokens_mask=True)
-        return Rendered(list(found["input_ids"]), [bool(part) for part in found["assistant_masks"]], ready)
     if not answers:
         ids = list(_apply(tokenizer, messages, ready)["input_ids"])
         return Rendered(ids, [False] * len(ids), ready)
+    if not getattr(tokenizer, "is_fast", False):
+        raise DissectError(
+            f"{type(tokenizer).__name__} is not a fast tokenizer and does not say which text a token is of, so that "
+            "answers cannot be found; count all positions (chat:...), or load the model with its fast tokenizer"
+        )
+    if GENERATION.search(template):
+        found = _apply(tokenizer, messages, ready, return_assistant_tokens_mask=True)
+        return Rendered(list(found["input_ids"]), [bool(part) for part in found["assistant_masks"]], ready)
     return _by_prefixes(messages, tokenizer, ready)
 
 
 def _by_prefixes(messages: Sequence[Message], tokenizer: Any, ready: bool) -> Rendered:
     """As `render`; an answer is what its message adds to the text of the chat before it, made ready for an answer."""
-    if not getattr(tokenizer, "is_fast", False):
-        raise DissectError(
-            "a tokenizer that is not a fast one does not say which text its tokens are of, so that answers are not "
-            "found; count all positions (chat:...), or load the model with a fast tokenizer"
-        )
     text = _text(tokenizer, messages, ready)
     spans = [
         _span(tokenizer, messages[:place], turn, text)

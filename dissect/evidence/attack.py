@@ -11,7 +11,7 @@ from dissect.base.checks import check_kind, check_seed
 from dissect.base.errors import look_up
 from dissect.data.splits import SIDES
 from dissect.evidence.curves import Curve
-from dissect.evidence.in_context import InContext, in_context, train_texts
+from dissect.evidence.in_context import InContext, TooFewExamples, in_context, train_texts
 from dissect.evidence.inside import inside
 from dissect.evidence.inside_result import LENS, PROBES, Inside
 from dissect.evidence.quantize import quantize
@@ -104,7 +104,11 @@ def attack(
     out = run.path.with_name(f"{run.path.name}-attack-step-{step}-{budget}-seed-{seed}")
     left_out: list[str] = []
     examples = _examples(run, allowed, left_out)
-    shown = in_context(run, examples=examples, tokens=allowed.tokens, **shared) if any(examples) else None
+    shown = None
+    try:
+        shown = in_context(run, examples=examples, tokens=allowed.tokens, **shared) if any(examples) else None
+    except TooFewExamples as error:  # chats, which are not cut to fit
+        left_out.append(f"examples in the prompt: {error}")
     has_probes = importlib.util.find_spec("sklearn") is not None
     looked = inside(run, tokens=allowed.tokens, probe_tokens=allowed.tokens * has_probes, **shared)
     if not has_probes:

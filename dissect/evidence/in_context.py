@@ -96,6 +96,10 @@ class InContext:
         return f"{title}\n{self.table().round(3).to_string(index=False)}"
 
 
+class TooFewExamples(DissectError):
+    """A corpus has fewer train documents that can stand before a window than examples are asked for."""
+
+
 @dataclass(frozen=True)
 class _How:
     bos: dict[str, int | None]  # what stands before each example of a side
@@ -218,7 +222,7 @@ def _examples(run: Run, side: str, model: Any, windows: int, most: int, length: 
         found = _beginnings(texts, model.tokenizer, length)
     if len(found) < most:
         short = f" of at most {length} tokens" if is_chat(corpus) else ""
-        raise DissectError(
+        raise TooFewExamples(
             f"{corpus!r} has {len(found)} train documents{short}, fewer than {most} examples; "
             f"give at most examples=({len(found)},)"
         )

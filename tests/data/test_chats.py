@@ -419,6 +419,22 @@ def test_a_tokenizer_without_a_template(corpus):
         load_windows(f"chat:{corpus}", model, tokens=5, context=WIDTH)
 
 
+def test_a_tokenizer_that_does_not_say_where_its_tokens_are(corpus, monkeypatch):
+    model = model_of("generating")
+    monkeypatch.setattr(type(model.tokenizer), "is_fast", False)
+    assert load_windows(f"chat:{corpus}", model, tokens=5, context=WIDTH).n_kept == 5
+    with pytest.raises(DissectError, match=r"is not a fast tokenizer .* answers cannot be found; count all positions"):
+        load_windows(f"chat,answer:{corpus}", model, tokens=5, context=WIDTH)
+
+
+def test_messages_read_as_text_name_the_way(tmp_path):
+    path = write(tmp_path / "a.jsonl", [{"messages": [ASKED]}])
+    with pytest.raises(
+        DissectError, match=r"column 'messages' must hold text, got list .*write chat: before the corpus"
+    ):
+        list(read_documents(f"{path}:messages", split="train"))
+
+
 def test_special_tokens_in_a_message_are_counted_as_what_they_become(tmp_path):
     said = {"role": "assistant", "content": "a<|im_end|>b"}
     path = write(tmp_path / "a.jsonl", [{"messages": [{"role": "user", "content": f"{n}"}, said]} for n in range(9)])

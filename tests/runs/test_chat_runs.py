@@ -13,6 +13,7 @@ from dissect.cards.samples import run_samples
 from dissect.cli.main import main
 from dissect.data.corpora import read_documents
 from dissect.data.templates import render
+from dissect.experiments.tune_inputs import validation_windows
 from tests.support import tiny
 from tests.support.templates import ZEPHYR
 
@@ -156,6 +157,25 @@ def test_examples_in_the_prompt_are_whole_chats(run, folder):
     result = dissect.in_context(run, model=model, examples=(0, 1), tokens=30, progress=False)
     assert set(result.table()["k"]) == {0, 1}
     assert module._after(dissect.load_windows(names(folder)["forget"], model, tokens=8, context=64), drawn, 1, None)
+
+
+def test_examples_that_do_not_fit_are_named(run, folder):
+    model = dissect.load_model(folder / "model", dtype="float32")
+    options = {"model": model, "tokens": 30, "progress": False}
+    with pytest.raises(DissectError, match="has 0 train documents of at most 5 tokens, fewer than 2 examples"):
+        dissect.in_context(run, examples=(0, 2), example_tokens=5, **options)
+
+
+def test_tune_validates_on_as_many_predictions_as_asked(folder):
+    """A window of one chat, of which the answer counts, has far fewer than it has positions."""
+    model = dissect.load_model(folder / "model", dtype="float32")
+    name = names(folder)["forget"]
+    config = dissect.PruneConfig(str(folder / "model"), name, name, tokens=40, context=64)
+    train = dissect.load_windows(name, model, tokens=40, context=64)
+    found = validation_windows(name, model, train, 30, config)
+    each = train.n_kept / len(train)
+    assert abs(found.n_kept - 30) <= 2 * each < 30
+    assert int(found.documents.min()) > int(train.documents.max())
 
 
 def test_the_command_line_takes_chats_and_says_what_was_left_out(folder, tmp_path, capsys):
