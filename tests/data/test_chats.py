@@ -193,6 +193,7 @@ def test_windows_hold_whole_chats_and_what_counts_of_them(corpus, rows, shape, p
     assert len(windows) == found or packed
     assert len(windows) < found or not packed
     assert windows.attention_mask.any(0).all()  # no wider than the longest
+    assert windows.tokens.shape[1] <= WIDTH
 
 
 def test_positions_share_a_chat_between_them(corpus):
