@@ -23,6 +23,7 @@ from .cards.samples import run_samples as run_samples
 from .cards.table import neurons as neurons
 from .cards.table import units_of as units_of
 from .data.corpora import CORPORA as CORPORA
+from .data.pairs import load_pairs as load_pairs
 from .data.windows import Windows as Windows
 from .data.windows import load_windows as load_windows
 from .evaluation.documents import DocumentSums as DocumentSums

@@ -15,12 +15,14 @@ class DissectError(ValueError):
     """Bad input, or a model or data set that cannot be had. The message names the value and the fix."""
 
 
-def unknown(kind: str, value: object, known: Iterable[str]) -> DissectError:
-    """The error for a name that is not in a registry: lists the known names and the closest one."""
+def unknown(kind: str, value: object, known: Iterable[str], listed: Iterable[str] | None = None) -> DissectError:
+    """The error for a name that is not in a registry: lists the known names (or what stands for them), the closest."""
     names = list(known)
     close = difflib.get_close_matches(str(value)[:LONGEST], names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    return DissectError(f"unknown {kind} {shown(value)}{hint} (known: {', '.join(names)})")
+    return DissectError(
+        f"unknown {kind} {shown(value)}{hint} (known: {', '.join(names if listed is None else listed)})"
+    )
 
 
 def look_up(kind: str, name: object, registry: Mapping[str, Entry]) -> Entry:

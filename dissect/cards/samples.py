@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -12,9 +13,13 @@ from dissect.ablation.svd import rotate_to_svd
 from dissect.ablation.weight_edit import WeightEdit
 from dissect.base.checks import check_kind, check_model, check_whole
 from dissect.base.progress import hidden
+from dissect.data.chat_windows import reader_of
+from dissect.data.chats import Conversation
+from dissect.data.corpora import is_chat
 from dissect.data.windows import Windows
 from dissect.evaluation.continuation import Reading, read_on, why_not
 from dissect.runs.again import check_named, check_pruned, same_model, same_windows
+from dissect.runs.inputs import documents_of
 from dissect.runs.run import SIDES, Run
 
 
@@ -43,6 +48,7 @@ class Samples:
         units: How many units that are.
         samples: Those of forget, then those of retain.
         why_none: Why there are none; empty where there are.
+        chats: The sides whose samples are chats up to an answer, rendered by the model's chat template.
     """
 
     run: str
@@ -50,6 +56,7 @@ class Samples:
     units: int
     samples: tuple[Sample, ...]
     why_none: str = ""
+    chats: tuple[str, ...] = ()
 
 
 def run_samples(
@@ -65,6 +72,7 @@ def run_samples(
     """Continue the beginnings of `n` test documents of each side with the likeliest tokens, unpruned and pruned.
 
     The documents are the first that the run was evaluated on; those that reach `prompt_tokens` go before shorter ones.
+    Of chats it is the prompt, rendered by the model's chat template, up to the last answer, which the model then gives.
     A masked model continues nothing: there are no samples of it, and `why_none` says so.
 
     Args:
@@ -72,7 +80,7 @@ def run_samples(
         n: Documents of each side; fewer where there are fewer.
         model: The run's model; loaded again by its name if not given. It is left as it was.
         step: The step whose mask is pruned; that of the largest difference if not given, as the report shows.
-        prompt_tokens: The length of a beginning.
+        prompt_tokens: The length of a beginning; prompts of chats are whole.
         new_tokens: How far it is continued.
         progress: Show a progress bar.
 
@@ -93,14 +101,15 @@ def run_samples(
     model = same_model(run, model)
     if reason := why_not(model):
         return Samples(run.label, step, units, (), reason)
+    chats = tuple(side for side in SIDES if is_chat(getattr(run.config, side)))
     prompts = [
         (side, prompt)
         for side in SIDES
-        for prompt in beginnings(same_windows(run, side, model, "test"), n, prompt_tokens)
+        for prompt in _prompts(run, side, model, n, None if side in chats else prompt_tokens)
     ]
     rotation = rotate_to_svd(model) if run.config.svd else WeightEdit()
     try:
-        return Samples(run.label, step, units, _samples(model, cut, prompts, new_tokens, progress))
+        return Samples(run.label, step, units, _samples(model, cut, prompts, new_tokens, progress), chats=chats)
     finally:
         rotation.restore()
 
@@ -115,6 +124,17 @@ def _samples(
         with ablated(model, **cut):
             samples.append(Sample(side, unpruned, read_on(model, prompt, tokens)))
     return tuple(samples)
+
+
+def _prompts(run: Run, side: str, model: Any, n: int, tokens: int | None) -> list[list[int]]:
+    """The beginnings of `n` test documents of the run, of `tokens`; of chats (None) up to the last answer."""
+    windows = same_windows(run, side, model, "test")
+    if tokens is not None:
+        return beginnings(windows, n, tokens)
+    reader = reader_of(getattr(run.config, side), model.tokenizer, run.config.context)
+    chats = (chat for chat in documents_of(run.config, side, "test") if isinstance(chat, Conversation))
+    evaluated = (chat for number, chat in enumerate(chats) if reader.read(chat, number) is not None)
+    return [reader.prompt(chat) for chat in islice(evaluated, n)]
 
 
 def beginnings(windows: Windows, n: int, tokens: int) -> list[list[int]]:

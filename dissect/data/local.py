@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from dissect.base.errors import DissectError
+from dissect.data.chats import ChatColumns
 from dissect.data.decoding import COMPRESSIONS
 from dissect.data.rows import Rows
 from dissect.data.sources import Paragraphs, Source, TextFiles
@@ -21,8 +22,8 @@ DESCRIPTION = ".json"  # beside other files in a folder it is their metadata
 PATH_AND_COLUMN = re.compile(r"(?P<path>..+):(?P<column>[^:/\\]+)", re.DOTALL)
 
 
-def local_source(spec: str) -> Source | None:
-    """The files that `path` or `path:column` names, or None if there is no such file.
+def local_source(spec: str, *, chat: bool = False) -> Source | None:
+    """The files that `path` or `path:column` names, or None if there is no such file; of a `chat`, `path:columns`.
 
     Raises:
         DissectError: The files are of a kind that is not read, of several kinds, or text with a column.
@@ -38,7 +39,8 @@ def local_source(spec: str) -> Source | None:
     kind = one_format(spec, files)
     if kind == "text":
         return _text_source(spec, files, column)
-    return Rows(kind, tuple(files[name] for name in sorted(files)), column or "text")
+    paths = tuple(files[name] for name in sorted(files))
+    return Rows(kind, paths, chat=ChatColumns.parse(column)) if chat else Rows(kind, paths, column or "text")
 
 
 def find_files(path: str) -> dict[str, Path]:

@@ -32,10 +32,15 @@ def noted(documents: Iterator[str], tokenizer: Any, readings: list[Reading]) -> 
     """The same documents; `readings` gets one of each."""
     special = written_out(tokenizer)
     for document in documents:
-        file, replaced = (document.file, document.replaced) if isinstance(document, Repaired) else ("", 0)
-        found = special is not None and special.search(document) is not None
-        readings.append(Reading(digest(document)[:16], len(document), replaced, file, found))
+        readings.append(reading_of(document, special))
         yield document
+
+
+def reading_of(document: str, special: re.Pattern[str] | None) -> Reading:
+    """The notes on a document; `special` is what `written_out` gives."""
+    file, replaced = (document.file, document.replaced) if isinstance(document, Repaired) else ("", 0)
+    found = special is not None and special.search(document) is not None
+    return Reading(digest(document)[:16], len(document), replaced, file, found)
 
 
 def written_out(tokenizer: Any) -> re.Pattern[str] | None:

@@ -1,4 +1,4 @@
-"""A column of local JSON and parquet files, row by row, without a cache, a network or a library's settings."""
+"""Columns of local JSON and parquet files, row by row, without a cache, a network or a library's settings."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from dissect.base.errors import DissectError, summary
+from dissect.data.chats import ChatColumns
 from dissect.data.decoding import MARKED, read_pieces, repaired
 from dissect.data.json_array import Broken, array_values, joined_lines
 from dissect.data.sources import LOCAL_BUFFER, as_text, buffer_shuffled, no_column, shuffled
+
+Values = tuple[Any, ...]  # of one row, in the order of the columns that are asked for
 
 AT_ONCE = 1_000
 """Rows of a parquet file that are in memory at once; and rows of a JSON file of which one must have the column."""
@@ -25,41 +28,46 @@ class Rows:
         format: `json` (an object a line, or one array of objects) or `parquet`.
         files: The files.
         column: The column that holds the text.
+        chat: The columns of a chat, in place of `column`, where a document is one.
     """
 
     format: str
     files: tuple[Path, ...]
     column: str = "text"
+    chat: ChatColumns | None = None
 
-    def documents(self, seed: int) -> Iterator[str | None]:
-        """The texts of all rows; None for a row without text.
+    def documents(self, seed: int | None) -> Iterator[str | None]:
+        """The texts of all rows, or their chats; None for a row without.
 
         Raises:
             DissectError: A file cannot be read, is damaged, or has no such column of text.
         """
-        read = {"json": _json_column, "parquet": _parquet_column}[self.format]
-        values = ((file, value) for file in shuffled(self.files, seed) for value in read(file, self.column))
-        texts = (self._text(file, value) for file, value in values)
+        read = {"json": _json_columns, "parquet": _parquet_columns}[self.format]
+        names = (self.column,) if self.chat is None else self.chat.names
+        rows = ((file, values) for file in shuffled(self.files, seed) for values in read(file, names))
+        texts = (self._text(file, values) for file, values in rows)
         yield from buffer_shuffled(texts, seed, LOCAL_BUFFER)
 
-    def _text(self, file: Path, value: object) -> str | None:
-        text = as_text(self.column, value)
+    def _text(self, file: Path, values: Values) -> str | None:
+        if self.chat is not None:
+            return self.chat.document(values, file)
+        text = as_text(self.column, values[0])
         return None if text is None else repaired(text, file)
 
 
-def _json_column(file: Path, column: str) -> Iterator[object]:
-    """The column's value of each row; None where a row lacks it, but an error if all of the first rows lack it."""
+def _json_columns(file: Path, columns: tuple[str, ...]) -> Iterator[Values]:
+    """The columns' values of each row; None where a row lacks one, but an error if all of the first rows lack it."""
     names: dict[str, None] = {}
-    found = False
+    missing = dict.fromkeys(columns)
     for number, row in enumerate(_json_rows(file), start=1):
-        found = found or column in row
-        if not found:
+        if missing:
+            missing = {column: None for column in missing if column not in row}
             names |= dict.fromkeys(row)
-            if number == AT_ONCE:
+            if missing and number == AT_ONCE:
                 break
-        yield row.get(column)
-    if names and not found:
-        raise no_column(str(file), column, names)
+        yield tuple(row.get(column) for column in columns)
+    if names and missing:
+        raise no_column(str(file), next(iter(missing)), names)
 
 
 def _json_rows(file: Path) -> Iterator[dict[str, Any]]:
@@ -101,11 +109,11 @@ def _values_of_lines(first: str, pieces: Iterator[str], line: int) -> Iterator[t
             raise Broken(number, f"is not JSON ({error})") from error
 
 
-def _parquet_column(file: Path, column: str) -> Iterator[object]:
-    """The column's value of each row.
+def _parquet_columns(file: Path, columns: tuple[str, ...]) -> Iterator[Values]:
+    """The columns' values of each row.
 
     Raises:
-        DissectError: The file cannot be read, is damaged or has no such column.
+        DissectError: The file cannot be read, is damaged or lacks a column.
     """
     import pyarrow
     import pyarrow.parquet
@@ -113,10 +121,11 @@ def _parquet_column(file: Path, column: str) -> Iterator[object]:
     try:
         with pyarrow.parquet.ParquetFile(file, buffer_size=1 << 20) as table:
             names = table.schema_arrow.names
-            if column not in names:
-                raise no_column(str(file), column, names)
-            for batch in table.iter_batches(AT_ONCE, columns=[column]):
-                yield from _values(batch.column(0))
+            for column in columns:
+                if column not in names:
+                    raise no_column(str(file), column, names)
+            for batch in table.iter_batches(AT_ONCE, columns=list(columns)):
+                yield from zip(*(_values(batch.column(column)) for column in columns), strict=True)
     except (OSError, pyarrow.ArrowException) as error:
         raise DissectError(f"cannot read {file}: {summary(error)}") from error
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dissect.base.errors import shown
+from dissect.data.chat_windows import LEFT_OUT
 from dissect.data.splits import SPLITS
 from dissect.data.windows import Windows
 
@@ -13,6 +15,8 @@ Parts = dict[str, tuple[Windows, ...]]  # of each side train and test, of a furt
 KINDS = {
     "replaced": "characters are not UTF-8 and were read as U+FFFD",
     "special_tokens": "documents have special tokens of the model written out, read as plain text, in pieces",
+    "special_in_chats": "chats have special tokens of the model written out in a message, which are read as such",
+    **{reason: f"documents {words} were left out" for reason, words in LEFT_OUT.items()},
 }
 
 
@@ -39,7 +43,21 @@ def text_notes(windows: Mapping[str, Windows]) -> list[str]:
         kind: {name: part.provenance[kind] for name, part in windows.items() if part.provenance.get(kind)}
         for kind in KINDS
     }
-    return [f"{_listed(counts)} {KINDS[kind]}" for kind, counts in found.items() if counts]
+    lines = [f"{_listed(counts)} {KINDS[kind]}" for kind, counts in found.items() if counts]
+    return [*lines, *_template_notes(windows)]
+
+
+def _template_notes(windows: Mapping[str, Windows]) -> list[str]:
+    """What chat templates add that no message asked for, a line for each such text."""
+    added: dict[str, list[str]] = {}
+    for name, part in windows.items():
+        if "template_adds" in part.provenance:
+            added.setdefault(part.provenance["template_adds"], []).append(name)
+    return [
+        f"the chat template begins with a system turn that no message gave ({', '.join(names)}): {shown(text)}; "
+        "chat,no-system:CORPUS makes it empty"
+        for text, names in added.items()
+    ]
 
 
 def _listed(counts: Mapping[str, int]) -> str:

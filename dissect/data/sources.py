@@ -22,9 +22,9 @@ Item = TypeVar("Item")
 
 @runtime_checkable
 class Source(Protocol):
-    """Documents in an order that `seed` decides; None stands for a document without text."""
+    """Documents in an order that `seed` decides, or for None in their own; None stands for one without text."""
 
-    def documents(self, seed: int) -> Iterator[str | None]: ...
+    def documents(self, seed: int | None) -> Iterator[str | None]: ...
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class TextFiles:
 
     find: Callable[[], Mapping[str, Path]]
 
-    def documents(self, seed: int) -> Iterator[str | None]:
+    def documents(self, seed: int | None) -> Iterator[str | None]:
         files = self.find()
         for name in shuffled(sorted(files), seed):
             yield repaired("".join(read_pieces(files[name])), files[name])
@@ -45,7 +45,7 @@ class Texts:
 
     find: Callable[[], Mapping[str, str]]
 
-    def documents(self, seed: int) -> Iterator[str | None]:
+    def documents(self, seed: int | None) -> Iterator[str | None]:
         texts = self.find()
         yield from (texts[name] for name in shuffled(sorted(texts), seed))
 
@@ -56,7 +56,7 @@ class Paragraphs:
 
     path: Path
 
-    def documents(self, seed: int) -> Iterator[str | None]:
+    def documents(self, seed: int | None) -> Iterator[str | None]:
         found = (repaired(text, self.path) for text in paragraphs(read_pieces(self.path)))
         yield from buffer_shuffled(found, seed, LOCAL_BUFFER)
 
@@ -81,7 +81,8 @@ def as_text(column: str, value: object) -> str | None:
         DissectError: It is something else.
     """
     if not isinstance(value, str | None):
-        raise DissectError(f"column {column!r} must hold text, got {type(value).__name__} {value!r:.40}")
+        hint = "; if it holds chats, write chat: before the corpus" if isinstance(value, list) else ""
+        raise DissectError(f"column {column!r} must hold text, got {type(value).__name__} {value!r:.40}{hint}")
     return value
 
 
@@ -90,18 +91,24 @@ def no_column(where: str, column: str, names: Iterable[str]) -> DissectError:
     return DissectError(f"{where} has no column {column!r}; name one of its columns after a colon: {', '.join(names)}")
 
 
-def shuffled(items: Iterable[Item], seed: int) -> list[Item]:
-    """All items in an order that `seed` decides."""
+def shuffled(items: Iterable[Item], seed: int | None) -> list[Item]:
+    """All items in an order that `seed` decides; in their own where it is None."""
     order = list(items)
+    if seed is None:
+        return order
     random.Random(str(seed)).shuffle(order)  # as text, since Random(-1) and Random(1) are the same
     return order
 
 
-def buffer_shuffled(items: Iterable[Item], seed: int, size: int) -> Iterator[Item]:
+def buffer_shuffled(items: Iterable[Item], seed: int | None, size: int) -> Iterator[Item]:
     """A stream in an order that `seed` decides, with `size` items in memory; complete if there are no more.
 
-    An item leaves the buffer at random to make room for the next, so none comes out `size` or more places early.
+    An item leaves the buffer at random to make room for the next, so none comes out `size` or more places early. Where
+    `seed` is None they keep their order.
     """
+    if seed is None:
+        yield from items
+        return
     rng, buffer = random.Random(str(seed)), []
     for item in items:
         if len(buffer) < size:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dissect.base.errors import DissectError, summary
+from dissect.data.chats import ChatColumns
 from dissect.data.sources import as_text, buffer_shuffled, no_column, shuffled
 
 HUB_BUFFER = 1_000
@@ -37,6 +38,9 @@ class Table:
         keep: True for rows that count, if not all do.
         group: Makes one row of several, if a document spans them.
         buffer: How many rows are in memory to be shuffled.
+        chat: The columns of a chat, in place of `column`, where a document is one.
+        split: Which of the data set's own splits is read; `train` if not given, or else the first. It has nothing to do
+            with `dissect.data.splits`.
     """
 
     path: str
@@ -46,6 +50,8 @@ class Table:
     keep: Callable[[Row], bool] | None = None
     group: Callable[[Iterable[Row]], Iterator[Row]] | None = None
     buffer: int = HUB_BUFFER
+    chat: ChatColumns | None = None
+    split: str | None = None
 
     @property
     def repo(self) -> str | None:
@@ -55,8 +61,8 @@ class Table:
         match = HUB_FILES.match(self.data_files) if isinstance(self.data_files, str) else None
         return match["repo"] if match else None
 
-    def documents(self, seed: int) -> Iterator[str | None]:
-        """The texts of the rows that count.
+    def documents(self, seed: int | None) -> Iterator[str | None]:
+        """The texts of the rows that count, or their chats.
 
         Rows are shuffled before they are chosen, so that the wait for the first document does not grow with
         the rarity of what is kept.
@@ -71,7 +77,7 @@ class Table:
         choices = ((self._keeps(row), self._text(row)) for row in rows)
         yield from (text for keeps, text in buffer_shuffled(choices, seed, self.buffer) if keeps)
 
-    def _rows(self, seed: int) -> Iterator[Row]:
+    def _rows(self, seed: int | None) -> Iterator[Row]:
         """All rows, file by file, the files in an order that `seed` decides."""
         if self.repo is not None:
             reach_hub(self.repo)
@@ -84,11 +90,13 @@ class Table:
             raise kind(f"cannot read {self.repo or self.data_files}: {summary(error)}") from error
 
     def _open(self) -> Any:
-        """The stream: the data set's `train` split, or its first one where it has none of that name."""
+        """The stream: the split that is named, else the data set's `train` split or its first one."""
         import datasets
 
         files = list(self.data_files) if isinstance(self.data_files, tuple) else self.data_files
         splits = datasets.load_dataset(self.path, self.config, data_files=files, streaming=True)
+        if self.split is not None:
+            return splits[self.split]
         return splits["train"] if "train" in splits else next(iter(splits.values()))
 
     def _keeps(self, row: Row) -> bool:
@@ -101,8 +109,12 @@ class Table:
             ) from error
 
     def _text(self, row: Row) -> str | None:
-        if self.column not in row:
-            raise no_column(str(self.repo or self.data_files), self.column, row)
+        columns = (self.column,) if self.chat is None else self.chat.names
+        for column in columns:
+            if column not in row:
+                raise no_column(str(self.repo or self.data_files), column, row)
+        if self.chat is not None:
+            return self.chat.document([row[column] for column in columns])
         return as_text(self.column, row[self.column])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -12,17 +13,27 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from dissect.base.checks import as_text_or_path, check_adopted, check_kind, check_seed, check_whole
+from dissect.base.checks import as_text_or_path, check_seed, check_whole
 from dissect.base.checksums import checksum
 from dissect.base.errors import DissectError
-from dissect.base.progress import hidden
-from dissect.base.tokenizer_files import TOKENIZER_FILES
+from dissect.data.chat_options import ChatOptions, check_positions
+from dissect.data.chat_windows import WholeReader, chat_fields
+from dissect.data.chats import Conversation
 from dissect.data.corpora import read_documents
-from dissect.data.packing import Piece, Row, as_tensors, beginning, encode, pack
 from dissect.data.padding import as_mask, at_first, check_is_after, to_front
-from dissect.data.readings import Reading, check_text, counts, noted
+from dissect.data.readings import Reading, noted
+from dissect.data.text_windows import text_fields
+from dissect.data.window_checks import (
+    check_documents,
+    check_is_bool,
+    check_keep,
+    check_request,
+    check_tokens,
+    check_vocabulary,
+    in_front,
+    one_a_window,
+)
 
 TENSORS = ("tokens", "keep", "documents", "attention_mask")
 
@@ -56,18 +67,18 @@ class Windows:
     attention_mask: Bool[Tensor, "window position"] | None = None
 
     def __post_init__(self) -> None:
-        _check_tokens(self.tokens)
-        _check_keep(self.keep, self.tokens)
+        check_tokens(self.tokens)
+        check_keep(self.keep, self.tokens)
         if self.attention_mask is not None:
             check_is_after(self.attention_mask, self.keep)
         if self.documents is not None:
-            _check_documents(self.documents, self.tokens)
+            check_documents(self.documents, self.tokens)
         # Copies: what the caller does to the originals later must not change the fingerprint.
         for name in TENSORS:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, getattr(self, name).detach().clone())
         if self.documents is None:
-            object.__setattr__(self, "documents", _one_a_window(self.tokens))
+            object.__setattr__(self, "documents", one_a_window(self.tokens))
 
     @classmethod
     def from_tokens(
@@ -92,14 +103,14 @@ class Windows:
         Raises:
             DissectError: They are not of these types, shapes and ranges.
         """
-        _check_tokens(tokens)
+        check_tokens(tokens)
         mask = torch.ones(tokens.shape, dtype=torch.bool)
         if attention_mask is not None:
             mask = as_mask(attention_mask, tokens)
         if keep is None:
             keep = mask & ~at_first(mask)
-        _check_is_bool(keep, tokens)
-        given: dict[str, Any] = {} if documents is None else {"documents": _in_front(documents, tokens, mask)}
+        check_is_bool(keep, tokens)
+        given: dict[str, Any] = {} if documents is None else {"documents": in_front(documents, tokens, mask)}
         return cls(
             to_front(tokens.to("cpu", torch.int64), mask),
             to_front(keep.to("cpu"), mask),
@@ -139,6 +150,21 @@ class Windows:
     def _fingerprints(self) -> dict[str, str]:
         return {"fingerprint": self.fingerprint, "tokens_fingerprint": self.tokens_fingerprint}
 
+    def preview(self) -> str:
+        """The first chat as the model reads it, and below it what of it counts.
+
+        Raises:
+            DissectError: These are no windows of chats.
+        """
+        example = self.provenance.get("example")
+        if not example:
+            raise DissectError(
+                "windows of plain text or of your own tokens have no rendered example; "
+                "model.tokenizer.decode(windows.tokens[0]) shows a window"
+            )
+        counts = example["counts"]
+        return f"{example['text']}\n\nwhat counts: {'all but the first token' if counts is None else repr(counts)}"
+
     def __len__(self) -> int:
         return len(self.tokens)
 
@@ -173,6 +199,7 @@ def load_windows(
     context: int = 512,
     split: str = "train",
     seed: int = 0,
+    positions: str | None = None,
 ) -> Windows:
     """Windows of a corpus in which exactly `tokens` positions count.
 
@@ -184,6 +211,12 @@ def load_windows(
     are any, `provenance["special_tokens"]` counts the documents that have some. Characters that are not UTF-8 are read
     as U+FFFD, and `provenance["replaced"]` counts them where there are any.
 
+    Chats (`chat:corpus`) are rendered by the tokenizer's chat template, to which nothing is added. Each has a window of
+    its own, padded on the right, or shares one with others as far as they fit (`chat,packed:corpus`). None is cut:
+    those that are longer than `context`, or cannot be read, are left out, and `provenance` counts them by the reason
+    (`too_long`, `no_answer`, `unknown_role`, `not_messages`, `refused`). A chat's first position never counts. Of the
+    last chat only as many positions count as are missing. `preview()` shows the first one.
+
     Args:
         corpus: A name in `CORPORA`, local files or a hub data set, see `dissect.data.corpora.read_documents`.
         model: Its `tokenizer`, `cfg.n_ctx` and `cfg.d_vocab` are used.
@@ -191,130 +224,34 @@ def load_windows(
         context: Positions in a window; all windows have `tokens + 1` if that is less.
         split: "train" or "test"; they never share a document, whatever the seed.
         seed: Decides which documents, in which order.
+        positions: Of chats, which positions count: `all`, those of each `answer`, of the `prompt`, or the `last` before
+            the answer; by default what the corpus's name says (`chat,answer:corpus`), or else all.
 
     Raises:
         DissectError: The corpus is not known, cannot be read, is no text for more than 1 character in 1,000, or is
-            too small (the message says how many tokens
-            it has); `context` does not fit the model; the model has no tokenizer, or one that does not fit it.
+            too small (the message says how many tokens it has); `context` does not fit the model; the model has no
+            tokenizer, one that does not fit it, or for chats one without a chat template.
     """
-    _check_request(model, tokens, context)
+    check_request(model, tokens, context)
     check_seed(seed)
     name = as_text_or_path("corpus", corpus)
-    bos, width = beginning(model.tokenizer), min(context, tokens + 1)
+    options = check_positions(name, positions)
     tally: Counter[str] = Counter()
     readings: list[Reading] = []
-    documents = noted(read_documents(name, split=split, seed=seed, tally=tally), model.tokenizer, readings)
-    pieces = _counted(encode(documents, model.tokenizer), tally)
-    rows = _collect(pack(pieces, bos, width), tokens, f"{name} {split}")
-    used = readings[: tally["last"] + 1]
-    check_text(name, used)
-    found = sum(len(row.ids) - 1 for row in rows)
-    if found < tokens:
-        raise DissectError(
-            f"corpus {name!r} has {found} tokens in its {split} split, fewer than tokens={tokens}; "
-            + (f"ask for at most {found}, or take a larger corpus" if found else "take a larger corpus")
-        )
-    ids, keep, documents, mask = as_tensors(rows, bos, tokens)
-    _check_vocabulary(ids, model)
     request = {"corpus": os.fspath(corpus), "split": split, "seed": seed, "context": context, "tokens": tokens}
-    read = {"documents": tally["used"], "empty": tally["empty"], "duplicates": tally["duplicate"], **counts(used)}
-    return Windows(ids, keep, request | read, documents, frozenset(reading.digest for reading in used), mask)
-
-
-def _check_request(model: Any, tokens: int, context: int) -> None:
-    """The errors that can be known before anything is read."""
-    check_adopted(model)
-    if getattr(model, "tokenizer", None) is None:
+    documents = noted(read_documents(name, split=split, seed=seed, tally=tally), model.tokenizer, readings)
+    first = next(documents, None)
+    documents = itertools.chain([] if first is None else [first], documents)
+    if isinstance(first, Conversation):
+        reader = WholeReader(model.tokenizer, options or ChatOptions(), context)
+        fields = chat_fields(documents, reader, request, readings)
+    elif options is not None and options.positions != "all" and first is not None:
         raise DissectError(
-            f"the model has no tokenizer: its folder has no file called like {', '.join(TOKENIZER_FILES)}; "
-            "save one there, or make windows of your own ids with Windows.from_tokens(ids)"
+            f"positions={options.positions!r} is for chats, and {name!r} is text; chat:{name} makes chats of it"
         )
-    check_whole("tokens", tokens, 1)
-    check_whole("context", context, 2)  # BOS and one token to predict
-    if context > model.cfg.n_ctx:
-        raise DissectError(
-            f"context={context} is more than the {model.cfg.n_ctx} positions of the model (n_ctx); "
-            f"give context={model.cfg.n_ctx} or less"
-        )
-
-
-def _counted(pieces: Iterator[Piece], tally: Counter[str]) -> Iterator[Piece]:
-    """The same pieces; `tally["used"]` counts the documents they are of, `tally["last"]` is the last one's number."""
-    document = None
-    for piece in pieces:
-        tally["used"] += piece.document != document
-        document = tally["last"] = piece.document
-        yield piece
-
-
-def _collect(windows: Iterator[Row], tokens: int, label: str) -> list[Row]:
-    """The first windows that together have `tokens` positions after their BOS, or all of them."""
-    rows: list[Row] = []
-    missing = tokens
-    with tqdm(total=tokens, unit="tok", unit_scale=True, desc=label, leave=False, delay=1, disable=hidden()) as bar:
-        while missing and (row := next(windows, None)):
-            rows.append(row)
-            found = min(len(row.ids) - 1, missing)
-            missing -= found
-            bar.update(found)
-    return rows
-
-
-def _check_vocabulary(ids: Int64[Tensor, "window position"], model: Any) -> None:
-    if int(ids.max()) >= model.cfg.d_vocab:
-        raise DissectError(
-            f"the tokenizer gave token {int(ids.max())}, but the model's vocabulary has {model.cfg.d_vocab} (d_vocab); "
-            "load the model with its own tokenizer"
-        )
-
-
-def _check_tokens(tokens: Tensor) -> None:
-    check_kind("tokens", tokens, Tensor, "a tensor of token ids, `window position`")
-    if tokens.is_meta or tokens.layout != torch.strided:
-        raise DissectError(f"tokens must be a plain tensor with values, got {tokens.layout} on {tokens.device}")
-    integer = not (tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool)
-    if tokens.ndim != 2 or not integer:
-        raise DissectError(
-            f"tokens must be integers of shape `window position`, got {tokens.dtype} of shape {tuple(tokens.shape)}; "
-            "one window is tokens[None]"
-        )
-    if tokens.shape[0] < 1 or tokens.shape[1] < 2:
-        raise DissectError(f"tokens needs at least 1 window of 2 positions, got shape {tuple(tokens.shape)}")
-    lowest = int(tokens.to(torch.int64).min())
-    if lowest < 0:
-        raise DissectError(f"token ids must be 0 or more, got {lowest}; mark padding in `attention_mask` instead")
-
-
-def _one_a_window(tokens: Tensor) -> Int64[Tensor, "window position"]:
-    return torch.arange(len(tokens))[:, None].expand(tokens.shape)
-
-
-def _in_front(documents: Tensor, tokens: Tensor, mask: Tensor) -> Int64[Tensor, "window position"]:
-    check_kind("documents", documents, Tensor, "a tensor of the shape of tokens")
-    _check_documents(documents, tokens)
-    return to_front(documents.to("cpu", torch.int64), mask)
-
-
-def _check_documents(documents: Tensor, tokens: Tensor) -> None:
-    integer = not (documents.is_floating_point() or documents.is_complex() or documents.dtype == torch.bool)
-    if not integer or documents.shape != tokens.shape:
-        raise DissectError(
-            f"documents must be integers of tokens' shape {tuple(tokens.shape)}, "
-            f"got {documents.dtype} of shape {tuple(documents.shape)}; a document a window is the default"
-        )
-    if int(documents.min()) < 0:
-        raise DissectError(f"documents must be numbered from 0 on, got {int(documents.min())}")
-
-
-def _check_is_bool(keep: Any, tokens: Tensor) -> None:
-    check_kind("keep", keep, Tensor, "a bool tensor of tokens' shape")
-    if keep.dtype != torch.bool or keep.shape != tokens.shape:
-        raise DissectError(
-            f"keep must be bool of tokens' shape {tuple(tokens.shape)}, got {keep.dtype} of shape {tuple(keep.shape)}"
-        )
-
-
-def _check_keep(keep: Any, tokens: Tensor) -> None:
-    _check_is_bool(keep, tokens)
-    if bool(keep[:, 0].any()):
-        raise DissectError("keep must be False at position 0, a window's first token, which nothing predicts")
+    else:
+        fields = text_fields(documents, model.tokenizer, request, readings)
+    check_vocabulary(fields["tokens"], model)
+    found = fields["provenance"]
+    read = {"documents": found["documents"], "empty": tally["empty"], "duplicates": tally["duplicate"]}
+    return Windows(**fields | {"provenance": request | read | found})

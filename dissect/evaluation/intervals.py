@@ -2,9 +2,9 @@
 
 Documents are drawn anew, with all predictions of theirs, since predictions in one document resemble each other. The
 accuracy is then the ratio of two sums, and so on; drops are paired, the pruned and the unpruned model on the same
-documents; forget and retain documents are drawn independently. The interval is the percentile one (Efron, 1981): with
-documents of unequal length it covered the truth more often than the basic and the BCa interval did, and it is also
-defined where nothing varies.
+documents; forget and retain documents are drawn independently, unless they are pairs. The interval is the percentile
+one (Efron, 1981): with documents of unequal length it covered the truth more often than the basic and the BCa interval
+did, and it is also defined where nothing varies.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ AT_ONCE = 2_000_000  # documents drawn at a time, which bounds the memory
 Interval = tuple[float, float] | None  # lower and upper end
 
 
-def intervals(now: Mapping[str, DocumentSums], base: Mapping[str, DocumentSums]) -> dict[str, Any]:
+def intervals(
+    now: Mapping[str, DocumentSums], base: Mapping[str, DocumentSums], *, paired: bool = False
+) -> dict[str, Any]:
     """Intervals of what a model predicts `now`, and of what it lost since it was unpruned (`base`).
 
     Args:
         now: Of each side, its documents' sums.
         base: The unpruned model's, of the same documents.
+        paired: Document n of one side and document n of the other are a pair, and are drawn together.
 
     Returns:
         For each side None where it has fewer than 10 documents, else the lower and upper ends for `top1`, `top10`,
@@ -46,7 +49,7 @@ def intervals(now: Mapping[str, DocumentSums], base: Mapping[str, DocumentSums])
         rows = [row for each in estimates for row in each.values()]
         return np.stack([*rows, estimates[0]["drop"] - estimates[-1]["drop"]])
 
-    low, high = _bootstrap(statistic, [len(table) for table in tables])
+    low, high = _bootstrap(statistic, [len(table) for table in tables], paired=paired and len(known) > 1)
     ends = [list(pair) for pair in zip(low.tolist(), high.tolist(), strict=True)]
     for place, side in enumerate(known):
         found[side] = dict(zip(NAMES, ends[place * len(NAMES) :], strict=False))
@@ -84,14 +87,18 @@ def in_brackets(interval: Interval) -> str:
 NAMES = ("top1", "top10", "loss", "drop", "loss_rise")
 
 
-def _bootstrap(statistic: Any, sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper ends of a statistic of documents' numbers, drawn from each of several sets by itself."""
+def _bootstrap(statistic: Any, sizes: Sequence[int], *, paired: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper ends of a statistic of documents' numbers, drawn from each of several sets by itself.
+
+    Or of all sets together, where they are `paired`.
+    """
     from scipy.stats import bootstrap  # takes half a second to import
 
     result = bootstrap(
         [np.arange(size) for size in sizes],
         statistic,
         vectorized=True,
+        paired=paired,
         n_resamples=RESAMPLES,
         batch=max(1, AT_ONCE // sum(sizes)),
         confidence_level=LEVEL,

@@ -13,7 +13,7 @@ from dissect.base.storage import locked
 from dissect.data.splits import SIDES
 from dissect.evidence.attack_parts import kept
 from dissect.evidence.findings import of_context, of_lens, of_probes, of_quantization, of_relearning
-from dissect.evidence.in_context import in_context, train_texts
+from dissect.evidence.in_context import TooFewExamples, in_context, train_texts
 from dissect.evidence.in_context_result import InContext
 from dissect.evidence.inside import inside
 from dissect.evidence.inside_result import Inside
@@ -174,13 +174,17 @@ def _in_context(run: Run, allowed: Budget, shared: _Shared, left_out: list[str])
     if not any(examples):
         return None
     options: dict[str, Any] = shared.options | {"tokens": allowed.tokens}
-    arguments = _arguments(run, options | {"examples": list(examples)})
-    return kept(
-        InContext,
-        run.path / FOLDER / "in_context",
-        arguments,
-        lambda: in_context(run, examples=examples, **options, progress=shared.progress),
-    )
+    arguments, folder = _arguments(run, options | {"examples": list(examples)}), run.path / FOLDER / "in_context"
+    try:
+        return kept(
+            InContext,
+            folder,
+            arguments,
+            lambda: in_context(run, examples=examples, **options, progress=shared.progress),
+        )
+    except TooFewExamples as error:  # chats, which are not cut to fit
+        left_out.append(f"examples in the prompt: {error}")
+        return None
 
 
 def _inside(run: Run, allowed: Budget, shared: _Shared, left_out: list[str]) -> Inside:

@@ -20,7 +20,8 @@ from dissect.backend.anatomy import is_masked
 from dissect.base.checks import as_list, check_batch_size, check_model, check_seed, check_whole
 from dissect.base.errors import DissectError
 from dissect.base.progress import hidden
-from dissect.data.corpora import read_documents
+from dissect.data.chat_windows import WholeReader, reader_of
+from dissect.data.corpora import is_chat
 from dissect.data.packing import beginning, encode
 from dissect.data.splits import SIDES
 from dissect.data.windows import Windows
@@ -28,6 +29,7 @@ from dissect.evaluation.documents import DocumentSums
 from dissect.evaluation.evaluate import evaluate_documents
 from dissect.evidence.in_context_result import MODELS, InContext
 from dissect.runs.again import check_named, check_pruned, model_of, same_windows
+from dissect.runs.inputs import documents_of
 from dissect.runs.run import Run
 
 FOLDER = "in_context"  # of a run folder
@@ -35,11 +37,16 @@ LENGTH = 64  # tokens of an example, where that fits
 DRAWN_FROM = 4  # times as many documents as stand before a window
 
 Examples = list[list[list[int]]]
-"""For each window its examples, token ids without BOS."""
+"""For each window its examples, token ids without BOS; of chats all that their template gives."""
+
+
+class TooFewExamples(DissectError):
+    """A corpus has fewer train documents that can stand before a window than examples are asked for."""
 
 
 @dataclass(frozen=True)
 class _How:
+    bos: dict[str, int | None]  # what stands before each example of a side
     batch_size: int | None
     progress: bool
 
@@ -65,7 +72,8 @@ def in_context(
         run: A run that has pruned something.
         examples: The numbers of examples, k; 0 is always among them.
         example_tokens: How many tokens of a document's beginning an example has, at most; by default 64, or as many
-            as fit beside a window.
+            as fit beside a window. Chats are not cut: only those of at most so many tokens are examples, by default
+            all that fit.
         tokens: About how many predictions, of the first windows of the run's forget test text.
         step: The step whose mask is pruned; by default the last.
         model: The run's model; loaded again by its name if not given. It is left as it was.
@@ -90,9 +98,10 @@ def in_context(
     with model_of(run, model) as model:
         example_tokens = _length(model, run, counts[-1], example_tokens)
         tested = same_windows(run, "forget", model, "test")
-        tested = tested[: max(1, round(tokens / max(1, int(tested.keep[0].sum()))))]
+        tested = tested[: max(1, round(tokens / _predictions(tested)))]
         drawn = {side: _examples(run, side, model, len(tested), counts[-1], example_tokens, seed) for side in SIDES}
-        measured = _measure(model, tested, drawn, counts, cut, _How(batch_size, progress))
+        bos = {side: None if is_chat(getattr(run.config, side)) else beginning(model.tokenizer) for side in SIDES}
+        measured = _measure(model, tested, drawn, counts, cut, _How(bos, batch_size, progress))
         return InContext(run.label, step, example_tokens, dict(measured))
 
 
@@ -114,7 +123,13 @@ def _measure(
                 for side in SIDES:
                     yield (name, side, 0), alone
                     for k in counts[1:]:
-                        yield (name, side, k), measure(_after(tested, drawn[side], k, beginning(model.tokenizer)))
+                        yield (name, side, k), measure(_after(tested, drawn[side], k, how.bos[side]))
+
+
+def _predictions(windows: Windows) -> float:
+    """How many predictions a window has: packed text fills all but the last, chats differ."""
+    chats = "positions" in windows.provenance
+    return max(1.0, windows.n_kept / len(windows) if chats else float(windows.keep[0].sum()))
 
 
 def _counts(examples: Any) -> list[int]:
@@ -131,7 +146,8 @@ def _length(model: Any, run: Run, most: int, given: int | None) -> int:
     if is_masked(model):
         raise DissectError(f"{model.cfg.model_name} is a masked model, which continues no prompt")
     context, room = model.cfg.n_ctx, (model.cfg.n_ctx - run.config.context) // most - 1
-    length = min(LENGTH, room) if given is None else given
+    whole = any(is_chat(getattr(run.config, side)) for side in SIDES)  # a chat is not cut
+    length = (room if whole else min(LENGTH, room)) if given is None else given
     if length > room or length < 1:
         raise DissectError(
             f"{most} examples of {max(1, length)} tokens do not fit before windows of {run.config.context} into the "
@@ -143,10 +159,15 @@ def _length(model: Any, run: Run, most: int, given: int | None) -> int:
 
 def _examples(run: Run, side: str, model: Any, windows: int, most: int, length: int, seed: int) -> Examples:
     """For each window `most` examples of a side: beginnings of train documents, no document twice before one window."""
-    found = _beginnings(train_texts(run, side, DRAWN_FROM * most), model.tokenizer, length)
+    texts, corpus = train_texts(run, side, DRAWN_FROM * most), getattr(run.config, side)
+    if is_chat(corpus):
+        found = _chats(texts, reader_of(corpus, model.tokenizer, length))
+    else:
+        found = _beginnings(texts, model.tokenizer, length)
     if len(found) < most:
-        raise DissectError(
-            f"{getattr(run.config, side)!r} has {len(found)} train documents, fewer than {most} examples; "
+        short = f" of at most {length} tokens" if is_chat(corpus) else ""
+        raise TooFewExamples(
+            f"{corpus!r} has {len(found)} train documents{short}, fewer than {most} examples; "
             f"give at most examples=({len(found)},)"
         )
     generator = torch.Generator().manual_seed(seed)
@@ -158,8 +179,7 @@ def _examples(run: Run, side: str, model: Any, windows: int, most: int, length: 
 
 def train_texts(run: Run, side: str, most: int) -> list[str]:
     """The first train documents of a side, in the run's order; fewer than `most` where there are fewer."""
-    documents = read_documents(getattr(run.config, side), split="train", seed=run.config.seed)
-    return list(islice(documents, most))
+    return list(islice(documents_of(run.config, side, "train"), most))
 
 
 def _beginnings(texts: list[str], tokenizer: Any, length: int) -> list[list[int]]:
@@ -170,12 +190,21 @@ def _beginnings(texts: list[str], tokenizer: Any, length: int) -> list[list[int]
     return list(found.values())
 
 
-def _after(tested: Windows, drawn: Examples, k: int, bos: int) -> Windows:
+def _chats(texts: list[str], reader: WholeReader) -> list[list[int]]:
+    """The tokens of those chats that can be read and are short enough."""
+    read = (reader.read(text, number) for number, text in enumerate(texts))
+    return [whole.ids for whole in read if whole is not None]
+
+
+def _after(tested: Windows, drawn: Examples, k: int, bos: int | None) -> Windows:
     """The test windows after k examples each, each example after BOS; only the windows' own predictions count.
+
+    Chats are whole as they are, without one (None).
 
     Examples have different lengths: what is missing stands as padding after the window.
     """
-    return _padded(tested, [[token for ids in examples[:k] for token in (bos, *ids)] for examples in drawn])
+    start = [] if bos is None else [bos]
+    return _padded(tested, [[token for ids in examples[:k] for token in (*start, *ids)] for examples in drawn])
 
 
 def _padded(tested: Windows, before: list[list[int]]) -> Windows:

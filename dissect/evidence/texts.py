@@ -67,7 +67,8 @@ def _windows(corpus: Corpus, side: str, model: Any, run: Any, config: RelearnCon
     """Train and test windows of a side, the first only where they are trained on."""
     if isinstance(corpus, tuple):
         return corpus
-    return read(corpus, model, run.config, SPLITS if side == config.on else SPLITS[1:])
+    own = side if corpus == getattr(run.config, side) else None
+    return read(corpus, model, run.config, SPLITS if side == config.on else SPLITS[1:], side=own)
 
 
 def corpora_of(run_or_model: Any, given: Mapping[str, Any]) -> dict[str, Corpus]:

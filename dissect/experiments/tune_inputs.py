@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -46,12 +47,14 @@ def validation_windows(corpus: str, model: Any, train: Windows, tokens: int, con
     Raises:
         DissectError: The corpus has too few of them.
     """
-    count = max(FEWEST, -(-tokens // (config.context - 1)))
+    chats = "positions" in train.provenance  # of which a window has fewer predictions than its positions
+    each = train.n_kept / len(train) if chats else config.context - 1
+    count = max(FEWEST, math.ceil(tokens / each))
     wanted = len(train) + POOL * count
     while True:
         how: dict[str, Any] = {"context": config.context, "split": "train", "seed": config.seed}
         try:
-            read = load_windows(corpus, model, tokens=wanted * (config.context - 1), **how)
+            read = load_windows(corpus, model, tokens=math.ceil(wanted * each), **how)
         except DissectError as error:
             raise DissectError(
                 f"{error} (tune reads {config.tokens} tokens to rank by, and then the documents after them to choose "

@@ -72,7 +72,7 @@ def same_windows(run: Run, name: str, model: Any, split: str, fix: str = "give b
             `fix`.
     """
     corpus, recorded = run.config.corpora[name], run.record["data"][name][split]
-    windows = read(corpus, model, run.config, (split,))[0]
+    windows = read(corpus, model, run.config, (split,), side=name)[0]
     found = windows.fingerprint if "tokens_fingerprint" in recorded else windows.tokens_fingerprint
     if found != recorded["fingerprint"]:
         raise DissectError(

@@ -35,6 +35,7 @@ LATER = {
     "updates": 60,
     "retain_weight": 10.0,
     "also": (),
+    "paired": False,
     **dataclasses.asdict(LoadOptions()),
 }
 MOST_STEPS = 32_767  # the step that pruned a unit is an int16
@@ -46,7 +47,8 @@ class PruneConfig:
 
     Attributes:
         model: A known name (`dissect models`), a hub id or a local transformers folder.
-        forget: The corpus whose units are pruned: a known name, a local path or `hf:owner/name:column`.
+        forget: The corpus whose units are pruned: a known name, a local path or `hf:owner/name:column`; of chats,
+            chat:CORPUS, or chat,answer:CORPUS where only answers count.
         retain: The corpus whose units are kept.
         site: Where units are pruned: mlp, value, pre_out or head; or several, each with its own fraction and ranked by
             itself: mlp=0.02,pre_out=0.01.
@@ -76,6 +78,8 @@ class PruneConfig:
         svd: First rotate attention to the singular basis of each value head, for value and pre_out units.
         force: Allow the importance freq on attention sites.
         also: Further corpora to measure at every step, each as for forget, or NAME=CORPUS to give it a name.
+        paired: Row n of forget and row n of retain are a pair, such as a question with two answers: they are on the
+            same side of the split, are left out together, and are drawn together for the interval of the difference.
         kl: Also measure the KL divergence from the unpruned model on the retain corpus; takes d_model numbers of memory
             for each prediction.
         tokens: Predictions for statistics, from each corpus.
@@ -118,6 +122,7 @@ class PruneConfig:
     svd: bool = False
     force: bool = False
     also: tuple[str, ...] = ()
+    paired: bool = False
     kl: bool = False
     tokens: int = 100_000
     eval_tokens: int | None = None
@@ -215,6 +220,7 @@ class PruneOptions(TypedDict, total=False):
     svd: bool
     force: bool
     also: Iterable[str] | Mapping[str, Any]  # Any: also Windows, which no configuration holds
+    paired: bool
     kl: bool
     tokens: int
     eval_tokens: int | None

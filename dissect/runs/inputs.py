@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dissect.backend.anatomy import is_masked
 from dissect.backend.sites import count_units, get_site, partial_layers
 from dissect.base.errors import DissectError, check_name, shown
+from dissect.data.corpora import read_documents, read_pairs
+from dissect.data.pairs import check_paired, load_pairs
 from dissect.data.shared import by_split, shared_documents
 from dissect.data.splits import SIDES, SPLITS
 from dissect.data.tables import HubError
@@ -69,10 +72,12 @@ class LastModel:
             DissectError: It cannot be read.
         """
         corpus, splits = config.corpora[name], splits_of(name)
-        key = (self.checksum(config), corpus, splits, config.tokens, config.eval_tokens, config.context, config.seed)
+        partner = (name, config.forget, config.retain) if config.paired else ()
+        sizes = (config.tokens, config.eval_tokens, config.context, config.seed)
+        key = (self.checksum(config), corpus, splits, *sizes, *partner)
         if key not in self._texts:
             try:
-                self._texts[key] = describe(read(corpus, self._read_with(config), config, splits))
+                self._texts[key] = describe(read(corpus, self._read_with(config), config, splits, side=name))
             except HubError as error:
                 self._texts[key] = error  # so that the next run does not wait for the hub again
         found = self._texts[key]
@@ -101,7 +106,7 @@ class InMemory:
 
     def describe(self, config: PruneConfig, name: str) -> dict[str, Any]:
         """As `LastModel.describe`."""
-        return describe(read(config.corpora[name], self.model, config, splits_of(name)))
+        return describe(read(config.corpora[name], self.model, config, splits_of(name), side=name))
 
 
 Load = LastModel | InMemory
@@ -159,15 +164,31 @@ def splits_of(name: str) -> tuple[str, ...]:
     return SPLITS if name in SIDES else SPLITS[1:]
 
 
-def read(corpus: Corpus, model: Any, config: PruneConfig, splits: tuple[str, ...] = SPLITS) -> tuple[Windows, ...]:
-    """The windows of a corpus, of each split; those that were given as they are."""
+def read(
+    corpus: Corpus, model: Any, config: PruneConfig, splits: tuple[str, ...] = SPLITS, *, side: str | None = None
+) -> tuple[Windows, ...]:
+    """The windows of a corpus, of each split; those that were given as they are.
+
+    `side` is its name in the run, if it is the run's own: where sides are paired, they are read as pairs.
+    """
     if not isinstance(corpus, str):
         return corpus
     tokens = {"train": config.tokens, "test": config.eval_tokens or config.tokens}
-    return tuple(
-        load_windows(corpus, model, tokens=tokens[split], context=config.context, split=split, seed=config.seed)
-        for split in splits
-    )
+    how: dict[str, Any] = {"context": config.context, "seed": config.seed}
+    if config.paired and side in SIDES:
+        place, names = SIDES.index(side), (config.forget, config.retain)
+        if any(name.startswith(WINDOWS) for name in names):
+            raise DissectError("paired: name both corpora, or give both as windows, as dissect.load_pairs makes them")
+        return tuple(load_pairs(*names, model, tokens=tokens[part], split=part, **how)[place] for part in splits)
+    return tuple(load_windows(corpus, model, tokens=tokens[part], split=part, **how) for part in splits)
+
+
+def documents_of(config: PruneConfig, side: str, split: str) -> Iterator[str]:
+    """The documents of `forget` or `retain` in the order in which a run reads them, those that it leaves out too."""
+    if not config.paired:
+        return read_documents(getattr(config, side), split=split, seed=config.seed)
+    pairs = read_pairs(config.forget, config.retain, split=split, seed=config.seed)
+    return (pair.first if side == SIDES[0] else pair.second for pair in pairs)
 
 
 def describe(windows: tuple[Windows, ...]) -> dict[str, Any]:
@@ -191,8 +212,18 @@ def reading(
         corpora[name] = corpora[name] if corpus is None else corpus
     for side in SIDES:
         label(corpora[side])  # raises where it is neither a name nor two Windows
-    windows = {name: read(corpus, model, config, splits_of(name)) for name, corpus in corpora.items()}
+    windows = {name: read(corpus, model, config, splits_of(name), side=name) for name, corpus in corpora.items()}
+    if config.paired:
+        _check_paired(model, windows)
     return windows, record_of(config, model, windows)
+
+
+def _check_paired(model: Any, windows: Mapping[str, tuple[Windows, ...]]) -> None:
+    """Raise `DissectError` unless the two sides can be pairs."""
+    if is_masked(model):
+        raise DissectError("paired is for causal models: a masked one predicts other tokens of each of a pair")
+    for split, forget, retain in zip(SPLITS, *(windows[side] for side in SIDES), strict=True):
+        check_paired(forget, retain, split)
 
 
 def record_of(config: PruneConfig, model: Any, windows: Mapping[str, tuple[Windows, ...]]) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def take_step(work: Work, number: int) -> None:
     if number == 0:
         for name, base in sums.items():
             save_base(work.run, name, base)
-    ends = _intervals(sums, base_documents(work.run) or sums) if is_main() else {}
+    ends = _intervals(sums, base_documents(work.run) or sums, paired=work.config.paired) if is_main() else {}
     step = Step(
         step=number,
         pruned=len(mask) / mask.total,
@@ -114,9 +114,9 @@ def take_step(work: Work, number: int) -> None:
         say(describe_step(work.run, number))
 
 
-def _intervals(now: Mapping[str, DocumentSums], base: Mapping[str, DocumentSums]) -> dict[str, Any]:
+def _intervals(now: Mapping[str, DocumentSums], base: Mapping[str, DocumentSums], *, paired: bool) -> dict[str, Any]:
     """Those of the two sides together, then of each further corpus by itself, which changes none of the sides'."""
-    found = intervals({side: now[side] for side in SIDES}, base)
+    found = intervals({side: now[side] for side in SIDES}, base, paired=paired)
     return found | {name: intervals({name: now[name]}, base)[name] for name in now if name not in SIDES}
 
 

@@ -27,6 +27,7 @@ from dissect.data import tables
 from dissect.data.corpora import CORPORA, find_source, hub_source, read_documents
 from dissect.data.local import local_source
 from dissect.data.offline import python_stdlib, torch_headers
+from dissect.data.ready_sets import READY_SETS
 from dissect.data.rows import Rows
 from dissect.data.sources import Paragraphs, TextFiles, Texts, buffer_shuffled, paragraphs, shuffled
 from dissect.data.splits import SPLITS, digest, one_side, side
@@ -44,6 +45,12 @@ def write_jsonl(path: Path, rows: list[dict]) -> Path:
 def write_parquet(path: Path, rows: list[dict], schema: pa.Schema | None = None) -> Path:
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
     return path
+
+
+def chat(prompt: str, answer: str | None = None) -> str:
+    """A question as a document, with its answer if it has one."""
+    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    return json.dumps(turns if answer is not None else turns[:1])
 
 
 def everything(corpus: str, seed: int = 0) -> list[str]:
@@ -385,16 +392,41 @@ HUB_CASES = {
         [" = One = \n a \n = = Part = = \n", " = Two = \n b \n"],
     ),
 }
+# The columns that the hub shows of each; one more in a row where the data set has more.
+QUESTION_ROWS = [{"question": text, "answer": f"answer {i}"} for i, text in enumerate(TEXTS)]
+CHOICE_ROWS = [{"question": text, "choices": ["a", "b", f"c{i}", "d"], "answer": 2} for i, text in enumerate(TEXTS)]
+ARTICLE_ROWS = [{"id": "1", "url": "u", "title": "t", "text": text} for text in TEXTS]
+READY_CASES = {
+    "tofu-": (QUESTION_ROWS, [chat(text, f"answer {i}") for i, text in enumerate(TEXTS)]),
+    "wmdp-bio-retain": ([{"text": text} for text in TEXTS], TEXTS),
+    "wmdp-cyber-": ([{"text": text} for text in TEXTS], TEXTS),
+    "wmdp-": (CHOICE_ROWS, [chat(f"{text}\nA. a\nB. b\nC. c{i}\nD. d", f"C. c{i}") for i, text in enumerate(TEXTS)]),
+    "mmlu-": (
+        [row | {"subject": "s"} for row in CHOICE_ROWS],
+        [chat(f"{text}\nA. a\nB. b\nC. c{i}\nD. d", f"C. c{i}") for i, text in enumerate(TEXTS)],
+    ),
+    "harm": ([{"text": text} for text in TEXTS], [chat(text) for text in TEXTS]),
+    "wikipedia-": (ARTICLE_ROWS, TEXTS),
+}
+
+
+def case_of(name: str) -> tuple[list[dict], pa.Schema | None, list[str]]:
+    if name in HUB_CASES:
+        return HUB_CASES[name]
+    rows, expected = READY_CASES[
+        "wmdp-" if name == "wmdp-cyber" else next(k for k in READY_CASES if name.startswith(k))
+    ]
+    return rows, None, expected
 
 
 @pytest.mark.parametrize("name", [name for name in CORPORA if name not in OFFLINE])
 def test_hub_corpora_choose_their_rows(tmp_path, monkeypatch, name):
-    rows, schema, expected = HUB_CASES[name]
+    rows, schema, expected = case_of(name)
     path = write_parquet(tmp_path / "a.parquet", rows, schema)
     source = CORPORA[name].source
     assert isinstance(source, Table)
     assert source.repo is not None
-    local = replace(source, path="parquet", config=None, data_files=str(path))
+    local = replace(source, path="parquet", config=None, data_files=str(path), split=None)
     monkeypatch.setitem(CORPORA, name, replace(CORPORA[name], source=local))
     assert sorted(everything(name)) == sorted(expected)
 
@@ -438,6 +470,45 @@ def test_hub_specs():
     assert hub_source("hf:owner/name") == Table("owner/name", "text")
     assert hub_source("hf:owner/name/part:body") == Table("owner/name", "body", config="part")
     assert find_source("hf:owner/name:body") == Table("owner/name", "body")
+
+
+def test_ready_sets_ask_the_hub_for_what_it_has():
+    """Names, configurations and splits as the data sets' cards list them."""
+    asked = {
+        name: (c.source.repo, c.source.config, c.source.split) for name, c in CORPORA.items() if name in READY_SETS
+    }
+    assert asked["tofu-forget10"] == ("locuslab/TOFU", "forget10", None)
+    assert asked["tofu-retain90"] == ("locuslab/TOFU", "retain90", None)
+    assert asked["tofu-real-authors"] == ("locuslab/TOFU", "real_authors", None)
+    assert asked["tofu-world-facts"] == ("locuslab/TOFU", "world_facts", None)
+    assert asked["wmdp-cyber-forget"] == ("cais/wmdp-corpora", "cyber-forget-corpus", None)
+    assert asked["wmdp-cyber"] == ("cais/wmdp", "wmdp-cyber", "test")
+    assert asked["mmlu-virology"] == ("cais/mmlu", "virology", "test")
+    assert asked["harmful"] == ("mlabonne/harmful_behaviors", None, None)
+    assert asked["harmless"] == ("mlabonne/harmless_alpaca", None, None)
+    assert asked["wikipedia-de"] == ("wikimedia/wikipedia", "20231101.de", None)
+    assert sum(name.startswith("mmlu-") for name in asked) == 57
+    assert len(asked) == 4 + 3 + 3 + 57 + 2 + 18
+
+
+def test_the_list_of_names_is_short_and_the_closest_is_found_among_all():
+    with pytest.raises(
+        DissectError, match=r"did you mean 'mmlu-virology'\?.*mmlu-SUBJECT, .*wikipedia-LANGUAGE"
+    ) as error:
+        find_source("mmlu-virologie")
+    assert "mmlu-anatomy" not in str(error.value)
+
+
+def test_the_split_that_is_named_is_read(monkeypatch):
+    import datasets
+
+    rows = {name: datasets.Dataset.from_list([{"text": name}]).to_iterable_dataset() for name in ("train", "test")}
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: rows)
+    monkeypatch.setattr(tables, "reach_hub", lambda repo: None)
+    assert list(Table("a/b").documents(0)) == ["train"]
+    assert list(Table("a/b", split="test").documents(0)) == ["test"]
+    with pytest.raises(DissectError, match="cannot read a/b: KeyError: 'dev'"):
+        list(Table("a/b", split="dev").documents(0))
 
 
 @pytest.mark.parametrize("spec", ["hf:", "hf:name", "hf:/name", "hf:a/b/c/d", "hf::text"])

@@ -25,6 +25,7 @@ from dissect.data.sources import Texts
 from dissect.models.architectures import ARCHITECTURES
 from tests.docs.pages import NOT_RUN, PAGES, ROOT, examples, name_of
 from tests.support import tiny
+from tests.support.templates import ZEPHYR
 
 REGISTRIES = (
     dissect.CORPORA,
@@ -57,7 +58,9 @@ def tiny_model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("examples") / "model"
     torch.manual_seed(0)
     LlamaForCausalLM(LlamaConfig(**TINY, initializer_range=0.2)).save_pretrained(folder)
-    tiny.tiny_tokenizer(folder)
+    tokenizer = tiny.tiny_tokenizer(folder)
+    tokenizer.chat_template = ZEPHYR
+    tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -115,6 +115,7 @@ def test_the_command_line_passes_every_option_on(tmp_path, monkeypatch):
         "updates": 7,
         "retain_weight": 2.0,
         "also": ("c", "d=e"),
+        "paired": True,
     }
     varied = {"model", "forget", "retain", "site", "importance", "selector", "seed"}
     assert set(others) | varied == {field.name for field in dataclasses.fields(PruneConfig)}

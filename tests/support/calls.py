@@ -31,6 +31,8 @@ from tests.support.harness import write_task
 from tests.support.models import SITES as DENSE_SITES
 from tests.support.models import tiny_transformer
 from tests.support.runs import guessable_sides, small_run
+from tests.support.templates import chat_tokenizer
+from tests.support.tokenizers import stand_in
 
 # What a user reads and never makes, with no method that takes an argument of a user's own.
 RESULTS = (
@@ -90,6 +92,8 @@ class Made:
         dissect.second_moments(self.model, self.retain, progress=False).save(folder / "good-moments")
         self.gates = dissect.learn_gates(self.model, self.forget, self.retain, updates=1, progress=False)
         self.gates.save(folder / "good-gates")
+        self.chatting = stand_in(chat_tokenizer("chatml"), n_ctx=200, d_vocab=400)
+        self.chats = dissect.load_windows(f"chat:{self.text}", self.chatting, tokens=50, context=160)
         self.for_loaded = dissect.load_windows(self.text, self.loaded, tokens=50, context=16)
         self.for_relearning = Mask.of(self.loaded, "mlp", [(0, 1)])
         self.relearning = dissect.relearn(
@@ -143,7 +147,7 @@ class Made:
         moments = dissect.second_moments(model, self.retain, progress=False)
         predicted = cut | {"value": "zero", "compensation": dissect.compensate(moments, mask)}
         options = dict.fromkeys(("eps", "match", "eval_tokens", "dtype", "device", "batch_size")) | LOADED
-        flags = dict.fromkeys(("svd", "force", "kl", "first_position"), False) | {"iterative": True}
+        flags = dict.fromkeys(("svd", "force", "kl", "first_position", "paired"), False) | {"iterative": True}
         choices = {
             "site": "mlp",
             "importance": "abs",
@@ -161,8 +165,19 @@ class Made:
         return {
             "load_windows": (
                 dissect.load_windows,
-                {"corpus": text, "model": self.loaded, "tokens": 50, "context": 16, "split": "train", "seed": 0},
+                {"corpus": text, "model": self.loaded, "tokens": 50, "context": 16, "split": "train", "seed": 0}
+                | {"positions": None},
             ),
+            "load_pairs": (
+                dissect.load_pairs,
+                {"first": text, "second": text, "model": self.loaded, "tokens": 50, "context": 64, "split": "train"}
+                | {"seed": 0, "positions": None},
+            ),
+            "load_windows of chats": (
+                dissect.load_windows,
+                {"corpus": f"chat:{text}", "model": self.chatting, "tokens": 50, "context": 160, "positions": "prompt"},
+            ),
+            "Windows.preview": (lambda: self.chats.preview(), {}),
             "Windows.from_tokens": (
                 Windows.from_tokens,
                 {"tokens": self.forget.tokens, "keep": self.forget.keep} | {"documents": None, "attention_mask": None},
