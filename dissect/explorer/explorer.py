@@ -1,20 +1,32 @@
-"""The explorer: what the controls choose is drawn at once; the buttons run the model."""
+"""The explorer: what the controls choose is shown at once; measuring, cards and prompts run the model.
+
+Python holds the truth, and any number of pages show it: each is told what changes, and asks for what it wants.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
-from uuid import uuid4
 
+from dissect.backend.units import Unit
+from dissect.base.checks import as_list
 from dissect.base.errors import DissectError, shown
 from dissect.base.undo import undoing
+from dissect.cards.stack import Card
 from dissect.evaluation.continuation import why_not
 from dissect.evaluation.intervals import in_brackets
+from dissect.explorer import messages, texts
 from dissect.explorer.agreement import Agreement, agreement
-from dissect.explorer.choice import Choice, Settings, choose, describe
+from dissect.explorer.choice import NO_EDITS, Choice, Edits, Settings, choose, describe
+from dissect.explorer.controls import Controls
+from dissect.explorer.curves import curves
+from dissect.explorer.desk import Desk
 from dissect.explorer.evaluator import Evaluator, Point
+from dissect.explorer.link import Message, message
+from dissect.explorer.material import Material
+from dissect.explorer.stand_in import stand_in
 from dissect.explorer.trial import Trial, try_prompt
 from dissect.scoring.masks import Mask
 from dissect.scoring.scores import SiteScores
@@ -23,7 +35,7 @@ CONTROLS = tuple(field.name for field in fields(Settings))
 
 
 class Explorer:
-    """A widget for notebooks; everything that it does can also be done from code.
+    """An explorer, for notebooks and as a page of its own; everything that it does can also be done from code.
 
     Attributes:
         site, importance, eps, fraction, value, direction, strength: The controls; set `explorer.fraction.value = 0.05`.
@@ -31,32 +43,25 @@ class Explorer:
         trials: All trials, in order.
     """
 
-    def __init__(self, evaluator: Evaluator, names: Mapping[str, str], *, about: str, theme: str, new_tokens: int):
-        from dissect.explorer import board, controls, texts  # these need the extra `notebook`
-        from dissect.explorer.panes import Panes
-
-        self._evaluator, self._new_tokens, self._texts = evaluator, new_tokens, texts
-        self._controls = controls.Controls(evaluator.evidence.sites, evaluator.evidence.importances, names)
-        self.site, self.fraction, self.importance = (self._controls.widgets[place] for place in (0, 1, 2))
-        self.eps, self.direction, self.value, self.strength = self._controls.widgets[3:]
+    def __init__(self, material: Material, *, theme: str = "auto", new_tokens: int = 40):
+        self._material, self._new_tokens = material, new_tokens
+        evidence = material.evidence
+        self._controls = Controls(evidence.sites, evidence.importances, material.names)
+        of = self._controls.by_name
+        self.site, self.importance, self.eps, self.fraction = (of[name] for name in CONTROLS[:4])
+        self.value, self.direction, self.strength = (of[name] for name in CONTROLS[4:])
         self.trials: list[Trial] = []
-        self._panes = Panes(evaluator.model.cfg.n_layers, theme)
-        self._actions = board.Actions(why_not(evaluator.model))
-        self._summary = board.w.HTML()
+        self._edits: dict[str, Edits] = {}
         self._choice: Choice | DissectError = DissectError("nothing is chosen yet")
-        self._shown: Settings | None = None
-        self._closed = self._displayed = False
-        self._refusal = ""
+        self._shown: tuple[Settings, Edits] | None = None
+        self._said, self._refusal = ("", ""), ""
+        self._closed, self._widget = False, None
+        self._cannot_try = material.lacks if material.evaluator is None else why_not(material.evaluator.model)
+        self._setup = messages.setup(material, self._controls, theme, self._cannot_try)
+        self._desk = Desk(self)
         self._moved()
-        self._panes.renew()
-        lines = [self._summary, board.w.HTML(texts.paragraph(about, "faint"))]
-        self._stand_in = f"dissect-explorer-{uuid4().hex}"
-        style = texts.style(theme, self._stand_in)
-        self.widget = board.board(self._controls, self._panes.widgets, self._actions, lines, style)
         self._controls.on_change(self._moved)
         self._controls.on_refusal(self._refuse)
-        self._actions.measure.on_click(lambda button: self._report(self.measure))
-        self._actions.try_it.on_click(lambda button: self._report(self._try))
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute.
@@ -74,8 +79,13 @@ class Explorer:
         return self._controls.settings
 
     @property
+    def edits(self) -> Edits:
+        """What was added to the site's cut and removed from it by hand."""
+        return self._edits.get(self.site.value, NO_EDITS)
+
+    @property
     def choice(self) -> Choice:
-        """The units that the controls choose.
+        """The units that the controls choose, edited by hand.
 
         Raises:
             DissectError: They choose nothing; the explorer shows the same message.
@@ -97,32 +107,79 @@ class Explorer:
 
     @property
     def agreement(self) -> Agreement:
-        """How far the `value` and the `pre_out` choices of these settings agree.
+        """How far the `value` and the `pre_out` choices of these settings agree, without what was edited by hand.
 
         Raises:
             DissectError: They cannot be compared.
         """
-        return agreement(self._evaluator.evidence, self.settings)
+        return agreement(self._material.evidence, self.settings)
 
     @property
     def points(self) -> list[Point]:
         """All measured points, in order; points of a model that has changed since differ in `Point.contents`."""
-        return self._evaluator.points
+        return [] if self._material.evaluator is None else self._material.evaluator.points
 
     @property
     def unpruned(self) -> dict[str, dict[str, float]]:
         """Metrics of the unpruned model by side, as it was when last measured; empty before the first measurement."""
-        return self._evaluator.unpruned
+        return {} if self._material.evaluator is None else self._material.evaluator.unpruned
+
+    @property
+    def widget(self) -> Any:
+        """The explorer as an anywidget; made when first used.
+
+        Raises:
+            DissectError: The extra `notebook` is not installed.
+        """
+        if self._widget is None:
+            from dissect.explorer.widget import ExplorerWidget  # needs the extra `notebook`
+
+            self._widget = ExplorerWidget(self._desk)
+        return self._widget
+
+    def add(self, units: Iterable[Unit | tuple]) -> None:
+        """Add units to the cut, whatever their score: `explorer.add([("mlp", 24, 157)])`.
+
+        Raises:
+            DissectError: A unit does not exist, or there are no statistics of its site.
+        """
+        self._edit(units, Edits.add)
+
+    def remove(self, units: Iterable[Unit | tuple]) -> None:
+        """Remove units from the cut, whatever their score.
+
+        Raises:
+            DissectError: As in `add`.
+        """
+        self._edit(units, Edits.remove)
+
+    def reset(self) -> None:
+        """Undo what was added to the site's cut and removed from it by hand."""
+        self._edits.pop(self.site.value, None)
+        self._moved()
+
+    def card(self, unit: Unit | tuple) -> Card:
+        """The card of a unit, made once and kept.
+
+        Raises:
+            DissectError: There is no such unit, no model, or the explorer is closed.
+        """
+        unit, _ = self._material.place(unit)
+        if self._material.cards is None:
+            raise DissectError(self._material.lacks)
+        with self._busy():
+            return self._material.cards.card(unit)
 
     def measure(self) -> Point:
         """Evaluate the pruned model on both sides and add the point to the curve; no hook is left in the model.
 
         Raises:
-            DissectError: The controls choose nothing, the model cannot be evaluated, or the explorer is closed.
+            DissectError: The controls choose nothing, there is no model, it cannot be evaluated, or the explorer is
+                closed.
         """
         with self._busy() as tick:
             point = self._evaluator.measure(self.choice, tick)
-            self._panes.curve.show(self.points, self.unpruned, self._evaluator.now)
+            self._tell(self._curves())
             cut = f"at {point.settings.gain:.0%}" if point.settings.gain else "pruned"
             self._say(
                 f"{point.units:,} of {point.total:,} {point.settings.site} units {cut}: top-1 accuracy drops by "
@@ -136,69 +193,68 @@ class Explorer:
         """Continue a prompt with the unpruned and the pruned model, and show both; no hook is left in the model.
 
         Raises:
-            DissectError: The controls choose nothing, the model cannot continue a text (`why_not`), the prompt is
-                no text, empty or too long, or the explorer is closed.
+            DissectError: The controls choose nothing, there is no model, it cannot continue a text, the prompt is no
+                text, empty or too long, or the explorer is closed.
         """
         if not isinstance(prompt, str):
             raise DissectError(f"prompt must be text, got {shown(prompt)}")
         with self._busy() as tick:
             trial = try_prompt(self._evaluator, self.choice, prompt, self._new_tokens, tick)
             self.trials.append(trial)
-            settings = self.choice.settings
-            removed = f"{100 * settings.fraction:.3g}% of the {settings.site} units"
-            pruned = f"{removed} at {settings.gain:.0%}" if settings.gain else f"Without {removed}"
-            self._actions.unpruned.value = self._texts.reading("Unpruned model", trial.unpruned)
-            self._actions.pruned.value = self._texts.reading(pruned, trial.pruned)
-            self._actions.key.value = self._texts.key(trial)
+            self._tell(self._trial())
             self._evaluator.update()
             self._say(self._changed().strip())
         return trial
 
     def close(self) -> None:
-        """Remove the widget from the page. What was measured can still be read."""
+        """Remove the explorer from its pages. What was measured can still be read."""
         self._closed = True
-        self.widget.close()  # not its children: plots that are being removed still use theirs
+        self._tell(message("closed"))
+        if self._widget is not None:
+            self._widget.close()
 
-    def _try(self) -> Trial:
-        return self.try_prompt(self._actions.prompt.value)
+    @property
+    def _evaluator(self) -> Evaluator:
+        if self._material.evaluator is None:
+            raise DissectError(self._material.lacks)
+        return self._material.evaluator
+
+    def _edit(self, units: Iterable[Unit | tuple], how: Callable[[Edits, Iterable[int]], Edits]) -> None:
+        places = [self._material.place(unit) for unit in as_list("units", units, "units such as ('mlp', 3, 17)")]
+        for site in {unit.site for unit, _ in places}:
+            self._edit_site(site, [number for unit, number in places if unit.site == site], how)
+
+    def _edit_site(self, site: str, numbers: Iterable[int], how: Callable[[Edits, Iterable[int]], Edits]) -> None:
+        self._edits[site] = how(self._edits.get(site, NO_EDITS), numbers)
+        self._moved()
 
     def _moved(self) -> None:
-        """Choose again and draw it, from statistics alone; if Ctrl-C interrupts this, the next call does it again."""
-        settings = self.settings
-        if settings == self._shown:
+        """Choose again and show it, from statistics alone; if Ctrl-C interrupts this, the next call does it again."""
+        settings, edits = self.settings, self.edits
+        if (settings, edits) == self._shown:
             return
         self._shown = None
-        if self._actions.message.value == self._refusal:
+        if self._refusal and self._said[0] == self._refusal:
             self._say("")
         try:
-            self._choice = choose(self._evaluator.evidence, settings)
+            choice = choose(self._material.evidence, settings, edits)
         except DissectError as error:
-            self._choice = error
-            self._summary.value = self._texts.paragraph(f"{error}. The plots show the previous choice.", "refused")
-        else:
-            self._draw(self._choice)
-        self._actions.enable(True, chosen=isinstance(self._choice, Choice))
-        self._shown = settings
-
-    def _draw(self, choice: Choice) -> None:
-        self._summary.value = self._texts.paragraph(describe(choice), "chosen")
-        try:
-            found = self.agreement
-        except DissectError as error:
-            found = str(error)
-        self._panes.show(choice, found)
+            choice = error
+        self._choice = choice
+        for each in self._desk.about_the_choice(choice):
+            self._tell(each)
+        self._shown = settings, edits
 
     @contextmanager
     def _busy(self) -> Iterator[Callable[[float], None]]:
-        """Disable controls and buttons and show progress inside; yields a function that moves the bar."""
+        """Let pages wait and show progress inside; yields a function that moves the bar."""
         if self._closed:
             raise DissectError("this explorer is closed; open another with dissect.explore(model, forget, retain)")
         self._moved()
-        with undoing(lambda: self._enable(True)):
-            self._actions.bar.value = 0
+        with undoing(lambda: self._tell(message("busy", fraction=None))):
             self._say("")
-            self._enable(False)
-            yield lambda fraction: setattr(self._actions.bar, "value", fraction)
+            self._tell(message("busy", fraction=0.0))
+            yield lambda fraction: self._tell(message("busy", fraction=fraction))
 
     def _changed(self) -> str:
         """A note if some points, or the scores, are of the model before a change; else empty."""
@@ -210,45 +266,42 @@ class Explorer:
             f"{said} The model has changed since this explorer was opened; choices still use its statistics from then."
         )
 
-    def _enable(self, enabled: bool) -> None:
-        self._controls.enable(enabled)
-        self._actions.enable(enabled, chosen=isinstance(self._choice, Choice))
+    def _curves(self) -> Message:
+        evaluator = self._material.evaluator
+        return curves(self.points, self.unpruned, evaluator.now if evaluator else "", self._material.curves)
 
-    def _report(self, action: Callable[[], Any]) -> None:
-        """Run the action of a button; an error becomes a message, since a notebook hides tracebacks of callbacks."""
-        try:
-            action()
-        except KeyboardInterrupt:
-            self._say("Interrupted; the model is unchanged.", "refused")
-        except Exception as error:
-            self._say(f"{type(error).__name__}: {error}", "refused")
+    def _trial(self) -> Message:
+        return message("trial", html=texts.trial(self.trials[-1]))
 
-    def _refuse(self, message: str) -> None:
+    def _tell(self, told: Message) -> None:
+        self._desk.link.tell(told)
+
+    def _refuse(self, text: str) -> None:
         """Show why a control refused a value, until a control changes."""
-        self._say(message, "refused")
-        self._refusal = self._actions.message.value
+        self._say(text, "refused")
+        self._refusal = text
 
-    def _say(self, text: str, kind: str = "") -> None:
-        self._actions.message.value = self._texts.paragraph(text, kind) if text else ""
+    def _say(self, text: str, tone: str = "") -> None:
+        self._said = text, tone
+        self._tell(message("said", text=text, tone=tone))
+
+    def _describe(self) -> str:
+        return str(self._choice) if isinstance(self._choice, DissectError) else describe(self._choice)
 
     def _ipython_display_(self) -> None:
-        """Show the widget, and a text for readers of the notebook without a kernel.
+        """Show the widget, and a figure for readers of the notebook without a kernel.
 
         They are two outputs, since a page that has a widget's state shows no other form of the same output.
         """
         from IPython.display import display
 
-        said = str(self._choice) if isinstance(self._choice, DissectError) else describe(self._choice)
-        html = self._texts.stand_in(f"{said}; {len(self.points)} choices measured.", self._stand_in)
-        display({"text/html": html}, raw=True)
+        choice = None if isinstance(self._choice, DissectError) else self._choice
+        said = f"{self._describe()}; {len(self.points)} choices measured."
+        display({"text/html": stand_in(choice, said, self._desk.name)}, raw=True)
         display(self._repr_mimebundle_(), raw=True)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        if self._displayed:
-            self._panes.renew()
-        self._displayed = True
-        self._panes.catch_up()
-        shown: Any = self.widget._repr_mimebundle_(**kwargs)
+        shown, _ = self.widget._repr_mimebundle_(**kwargs)
         return shown | {"text/plain": repr(self)}
 
     def __repr__(self) -> str:
