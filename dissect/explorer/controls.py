@@ -53,7 +53,7 @@ class Control:
         return self._labels[self._index]
 
     @label.setter
-    def label(self, label: str) -> None:
+    def label(self, label: Any) -> None:
         self._choose(self._place("label", label, self._labels))
 
     @property
@@ -72,7 +72,7 @@ class Control:
         return self._index
 
     @index.setter
-    def index(self, index: int) -> None:
+    def index(self, index: Any) -> None:
         self._choose(self._place("index", index, range(len(self._values))))
 
     def observe(self, call: Callable[[dict[str, Any]], None], names: Any = "value") -> None:

@@ -64,10 +64,11 @@ def unpack(data: bytes) -> tuple[dict[str, Any], list[bytes]]:
         raise ValueError("too short for a message")
     end = 4 + struct.unpack("<I", data[:4])[0]
     content = json.loads(data[4:end])
-    if not isinstance(content, dict):
-        raise ValueError("a message is an object")
+    lengths = content.pop("lengths", None) if isinstance(content, dict) else None
+    if not isinstance(lengths, list) or end + sum(lengths) != len(data) or min(lengths, default=0) < 0:
+        raise ValueError("what it holds is not as long as it says")
     buffers = []
-    for length in content.pop("lengths", ()):
+    for length in lengths:
         buffers.append(data[end : end + length])
         end += length
     return content, buffers

@@ -32,30 +32,38 @@ export class Cloud {
     this.canvas.width = Math.max(1, Math.round(width * ratio));
     this.canvas.height = Math.max(1, Math.round(height * ratio));
     const { x, y, px, py } = this;
-    const inView = new Uint32Array(x.length);
+    const inView = new Uint32Array(x.length), pixels = new Int32Array(x.length);
+    const { width: columns, height: rows } = this.canvas;
     let n = 0;
     for (let i = 0; i < x.length; i++) {
       const across = (px[i] = (x[i] - x0) * ax);
       const down = (py[i] = height - (y[i] - y0) * ay);
-      if (across >= -5 && across <= width + 5 && down >= -5 && down <= height + 5) inView[n++] = i;
+      if (!(across >= 0 && across <= width && down >= 0 && down <= height)) continue;
+      pixels[n] = clamp(Math.floor(down * ratio), rows) * columns + clamp(Math.floor(across * ratio), columns);
+      inView[n++] = i;
     }
     this.inView = inView.subarray(0, n);
+    this.pixels = pixels.subarray(0, n);
+    this.planes = [1, 2, 3].map(() => ({ counts: new Uint32Array(columns * rows), ink: new Float32Array(columns * rows) }));
   }
 
   /** Draw each dot as its flag says; `colours` are of kept, cut and selected ones, as [red, green, blue]. */
   paint(flags, colours) {
     this.flags = flags;
     this.cells = null;
-    const { canvas: { width, height }, inView, px, py, ratio } = this;
+    const { canvas: { width, height }, inView, pixels, planes, ratio } = this;
+    planes.forEach(({ counts }) => counts.fill(0));
+    const of = [null, ...planes.map(({ counts }) => counts)];
     let shown = 0;
-    for (const i of inView) shown += flags[i] !== HIDDEN;
-    const stamp = disc(RADII.find(([most]) => shown <= most)[1] * ratio);
-    const layers = [1, 2, 3].map(() => new Float32Array(width * height));
-    for (const i of inView) {
-      if (flags[i] === HIDDEN) continue;
-      put(stamp, layers[flags[i] - 1], Math.round(px[i] * ratio), Math.round(py[i] * ratio), width, height);
+    for (let at = 0; at < inView.length; at++) {
+      const flag = flags[inView[at]];
+      if (flag === HIDDEN) continue;
+      of[flag][pixels[at]] += 1;
+      shown += 1;
     }
-    this.context.putImageData(blended(layers, colours, width, height, shown > 8_000 ? 0.3 : 0.7), 0, 0);
+    const stamp = disc(RADII.find(([most]) => shown <= most)[1] * ratio);
+    const largest = planes.map((plane) => spread(plane, stamp, width, height));
+    this.context.putImageData(blended(planes, largest, colours, width, height, shown > 8_000 ? 0.3 : 0.7), 0, 0);
     this.shown = shown;
   }
 
@@ -137,42 +145,57 @@ function disc(radius) {
   return pixels;
 }
 
-function put(stamp, layer, x, y, width, height) {
-  for (let at = 0; at < stamp.length; at++) {
-    const pixel = stamp[at];
-    const left = x + pixel[0], top = y + pixel[1];
-    if (left >= 0 && left < width && top >= 0 && top < height) layer[top * width + left] += pixel[2];
-  }
-}
-
-/** The layers over each other; a single dot has the opacity `single`, many the more of it, by the logarithm. */
-function blended(layers, colours, width, height, single) {
-  const image = new ImageData(width, height);
-  const { data } = image;
-  const scales = layers.map((layer) => (0.96 - single) / Math.log1p(Math.max(8, largest(layer) - 1)));
-  for (let at = 0; at < width * height; at++) {
-    let red = 0, green = 0, blue = 0, alpha = 0;
-    for (let which = 0; which < layers.length; which++) {
-      const dots = layers[which][at];
-      if (dots === 0) continue;
-      const over = Math.min(1, dots) * (single + scales[which] * Math.log1p(Math.max(0, dots - 1)));
-      const under = alpha * (1 - over);
-      const colour = colours[which];
-      alpha = over + under;
-      red = (colour[0] * over + red * under) / alpha;
-      green = (colour[1] * over + green * under) / alpha;
-      blue = (colour[2] * over + blue * under) / alpha;
+/** Turn the dots that each pixel counts into ink on and around it; gives the most ink of a pixel. */
+function spread({ counts, ink }, stamp, width, height) {
+  ink.fill(0);
+  let most = 0;
+  for (let at = 0; at < counts.length; at++) {
+    const dots = counts[at];
+    if (dots === 0) continue;
+    const x = at % width, y = (at - x) / width;
+    for (let k = 0; k < stamp.length; k++) {
+      const pixel = stamp[k], left = x + pixel[0], top = y + pixel[1];
+      if (left < 0 || left >= width || top < 0 || top >= height) continue;
+      const there = (ink[top * width + left] += dots * pixel[2]);
+      if (there > most) most = there;
     }
-    data[4 * at] = red;
-    data[4 * at + 1] = green;
-    data[4 * at + 2] = blue;
-    data[4 * at + 3] = 255 * alpha;
   }
-  return image;
+  return most;
 }
 
-function largest(values) {
-  let found = 0;
-  for (let i = 0; i < values.length; i++) if (values[i] > found) found = values[i];
-  return found;
+const STEPS = 8; // entries of the table of opacities for each dot of ink
+const ENTRIES = 4_096; // ink of more has the last one's
+
+/** The opacity of ink: of a single dot `single`, of many dots the more of it, by the logarithm of their number. */
+function opacities(most, single) {
+  const scale = (0.96 - single) / Math.log1p(Math.max(8, Math.min(most, ENTRIES / STEPS) - 1));
+  return Float32Array.from({ length: ENTRIES }, (_, at) => {
+    const dots = at / STEPS;
+    return Math.min(1, dots) * (single + scale * Math.log1p(Math.max(0, dots - 1)));
+  });
+}
+
+/** The planes over each other. */
+function blended(planes, most, colours, width, height, single) {
+  const image = new ImageData(width, height);
+  const pixels = new Uint32Array(image.data.buffer); // ABGR: all browsers' machines are little-endian
+  planes.forEach(({ ink }, which) => {
+    if (most[which] === 0) return;
+    const opacity = opacities(most[which], single);
+    const [red, green, blue] = colours[which];
+    for (let at = 0; at < ink.length; at++) {
+      if (ink[at] === 0) continue;
+      const over = opacity[Math.min(ENTRIES - 1, (ink[at] * STEPS + 0.5) | 0)];
+      const below = pixels[at], under = ((below >>> 24) / 255) * (1 - over), alpha = over + under;
+      if (alpha === 0) continue;
+      const [a, b] = [over / alpha, under / alpha];
+      pixels[at] =
+        ((Math.round(255 * alpha) << 24) |
+          ((blue * a + ((below >> 16) & 255) * b) << 16) |
+          ((green * a + ((below >> 8) & 255) * b) << 8) |
+          (red * a + (below & 255) * b)) >>>
+        0;
+    }
+  });
+  return image;
 }

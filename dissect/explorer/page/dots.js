@@ -18,7 +18,7 @@ export class Dots {
     this.plot = make("div", { class: "axes" });
     this.tip = make("div", { class: "tip", hidden: true });
     this.stage = make("div", { class: "stage" }, this.canvas, this.plot, this.tip);
-    this.legend = make("ul", { class: "legend" });
+    this.legend = make("ul", { class: "key" });
     this.element = make("section", { class: "dots", "aria-label": "Dots" }, this.title(), this.tools(), this.stage, this.legend);
     state.on("units", () => this.begin());
     state.on("cut shown selected focus", () => this.soon());

@@ -31,6 +31,8 @@ class ExplorerPage {
     this.patience = setTimeout(() => this.unanswered(), PATIENCE);
     this.ending = [link.listen((message, buffers) => this.told(message, buffers))];
     this.ask({ do: "hello" });
+    this.loading = plotly(() => link.plotly());
+    this.loading.catch(() => {}); // it is said where it is used
   }
 
   ask(content, buffers = []) {
@@ -67,11 +69,10 @@ class ExplorerPage {
     };
     state.on("cut selected units busy", () => this.count());
     this.build(message);
-    plotly(() => this.link.plotly())
-      .then((Plotly) => {
-        if (this.closed) return;
+    this.loading
+      .then(async (Plotly) => {
         const { dots, curves, agreement } = this.parts;
-        [dots, curves, agreement].forEach((part) => part.open(Plotly));
+        for (const part of [dots, curves, agreement]) if (!this.closed) await part.open(Plotly);
       })
       .catch((error) => this.say(`Plotly does not load here: ${error.message}. The table and the cards work without it.`, "refused"));
   }

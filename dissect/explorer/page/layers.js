@@ -10,7 +10,7 @@ export class Layers {
     this.state = state;
     this.look = look;
     this.note = make("p", { class: "faint" });
-    this.bars = make("div", { class: "bars", role: "toolbar", "aria-label": "Layers" });
+    this.bars = make("div", { class: "layer-bars", role: "toolbar", "aria-label": "Layers" });
     this.bars.addEventListener("keydown", (event) => this.step(event));
     this.element = make("section", { class: "layers", "aria-label": "Layers" }, make("h3", {}, "Cut units by layer"), this.bars, this.note);
     state.on("units", () => this.begin());

@@ -1,8 +1,9 @@
 /** The units of a site, as columns: one typed array for each number, one entry for each unit. */
 
-/** A typed array of what was sent; its bytes need not begin at a multiple of the type's size. */
+/** A typed array of what was sent; copied where its bytes do not begin at a multiple of the type's size. */
 export function typed(Kind, bytes) {
-  return new Kind(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
+  const { buffer, byteOffset: from, byteLength: length } = bytes;
+  return from % Kind.BYTES_PER_ELEMENT ? new Kind(buffer.slice(from, from + length)) : new Kind(buffer, from, length / Kind.BYTES_PER_ELEMENT);
 }
 
 export class Units {
@@ -72,5 +73,7 @@ export class Units {
 }
 
 function logarithms(values, floor) {
-  return values.map((value) => Math.max(floor, Math.log10(value)));
+  const found = new Float32Array(values.length);
+  for (let i = 0; i < found.length; i++) found[i] = Math.max(floor, Math.log10(values[i]));
+  return found;
 }
