@@ -44,8 +44,18 @@ class Desk:
         """Do what a page asks; an error becomes a message in the page."""
         self._report(lambda: look_up("request", asked.get("do"), self._actions)(asked, arrays))
 
-    def about_the_choice(self, choice: Choice | DissectError, *, anew: bool = False) -> list[Message]:
-        """What pages have to know of a choice, or why there is none; of its units only what they were not told."""
+    def tell_choice(self, choice: Choice | DissectError) -> None:
+        """Tell pages of a choice, or why there is none; of its units only if they were not told.
+
+        If Ctrl-C interrupts this, the next call tells the units again.
+        """
+        known = not isinstance(choice, DissectError) and messages.units_key(choice) == self._units_told
+        for told in self._about(choice, with_units=not known):
+            self.link.tell(told)
+        if not isinstance(choice, DissectError):
+            self._units_told = messages.units_key(choice)
+
+    def _about(self, choice: Choice | DissectError, *, with_units: bool) -> list[Message]:
         explorer = self._explorer
         if isinstance(choice, DissectError):
             reason = f"{choice}. What is drawn is the previous choice."
@@ -55,11 +65,8 @@ class Desk:
         except DissectError as error:
             found = str(error)
         told = [messages.cut(choice, explorer._controls, found, self._answers)]
-        key = messages.units_key(choice)
-        if anew or key != self._units_told:
-            told.insert(0, messages.units(choice, explorer._material, explorer._controls))
-        self._units_told = key
-        return told
+        units = [messages.units(choice, explorer._material, explorer._controls)] if with_units else []
+        return [*units, *told]
 
     def everything(self) -> list[Message]:
         """What a new page has to know."""
@@ -67,7 +74,7 @@ class Desk:
         content, buffers = explorer._setup
         told = [
             (content | {"stand_in": self.name}, buffers),
-            *self.about_the_choice(explorer._choice, anew=True),
+            *self._about(explorer._choice, with_units=True),
             explorer._curves(),
             message("said", text=text, tone=tone),
         ]
@@ -75,6 +82,8 @@ class Desk:
 
     def _hello(self, asked: dict[str, Any], arrays: Sequence[bytes]) -> None:
         self._explorer._moved()
+        if isinstance(self._explorer._choice, DissectError):
+            self._units_told = ""  # this page has none yet
         for told in self.everything():
             self.link.tell(told)
 
@@ -89,8 +98,7 @@ class Desk:
             look_up("control", asked.get("name"), explorer._controls.by_name).index = asked.get("index")
         finally:
             if explorer._shown is before:  # nothing changed: the page is told what is
-                for told in self.about_the_choice(explorer._choice):
-                    self.link.tell(told)
+                self.tell_choice(explorer._choice)
 
     def _edit(self, asked: dict[str, Any], arrays: Sequence[bytes]) -> None:
         explorer = self._explorer

@@ -241,8 +241,7 @@ class Explorer:
         except DissectError as error:
             choice = error
         self._choice = choice
-        for each in self._desk.about_the_choice(choice):
-            self._tell(each)
+        self._desk.tell_choice(choice)
         self._shown = settings, edits
 
     @contextmanager

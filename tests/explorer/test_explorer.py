@@ -244,6 +244,15 @@ def test_a_new_page_knows_what_an_open_one_does(explorer):
     assert "busy" not in new.told
 
 
+def test_a_page_that_opens_while_nothing_is_chosen_is_told_the_units_later(explorer):
+    explorer.fraction.value = 0.001
+    page = Page(explorer)
+    assert "selects no unit" in page.told["cut"]["refused"]
+    assert "units" not in page.told
+    explorer.fraction.value = 0.2
+    assert page.cut().tolist() == explorer.mask["mlp"].flatten().tolist()
+
+
 def test_a_page_that_is_gone_is_told_nothing(explorer):
     page = Page(explorer)
     explorer._desk.link.disconnect(page.hear)
@@ -682,16 +691,16 @@ def interrupt_once(function):
     return call
 
 
-@pytest.mark.parametrize("place", ["about_the_choice", "link"])
+@pytest.mark.parametrize("place", ["tell_choice", "tell"])
 def test_ctrl_c_while_pages_are_told_of_a_move(explorer, monkeypatch, place):
     """What is chosen and shown then is where the controls stand, not where they stood."""
-    page, of = Page(explorer), explorer._desk if place == "about_the_choice" else explorer._desk.link
-    name = place if place == "about_the_choice" else "tell"
-    monkeypatch.setattr(of, name, interrupt_once(getattr(of, name)))
+    page, of = Page(explorer), explorer._desk if place == "tell_choice" else explorer._desk.link
+    monkeypatch.setattr(of, place, interrupt_once(getattr(of, place)))
     with pytest.raises(KeyboardInterrupt):
-        explorer.fraction.value = 0.5
-    assert page.told["cut"]["count"] == 6
+        explorer.eps.value = 1.0
+    explorer.fraction.value = 0.5
     assert explorer.measure().units == len(explorer.mask) == 30
+    assert page.cut().tolist() == explorer.mask["mlp"].flatten().tolist()
     assert page.told["cut"]["per_layer"] == explorer.mask.per_layer()
 
 

@@ -69,6 +69,8 @@ class ExplorerPage {
     };
     state.on("cut selected units busy", () => this.count());
     this.build(message);
+    // It stays hidden when the explorer is closed: whoever closes it does not want a picture in its place.
+    document.head.append(make("style", {}, `.${CSS.escape(message.stand_in)} { display: none; }`));
     this.loading
       .then(async (Plotly) => {
         const { dots, curves, agreement } = this.parts;
@@ -86,7 +88,6 @@ class ExplorerPage {
     style.innerHTML = message.card_style;
     this.root.replaceChildren(
       style,
-      make("style", {}, `.${CSS.escape(message.stand_in)} { display: none; }`),
       this.controls.element,
       this.summary,
       make("div", { class: "tools" }, this.measure, this.bar, this.said),
