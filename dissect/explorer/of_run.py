@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from dissect.base.checks import check_batch_size
 from dissect.base.errors import DissectError
 from dissect.explorer.card_shelf import CardShelf
 from dissect.explorer.choice import Evidence
@@ -35,6 +36,7 @@ def explorer_of_run(run: Run, model: str | None = None, batch_size: int | None =
     Raises:
         DissectError: The run has no statistics, or its model or its text cannot be had again as they were.
     """
+    check_batch_size(batch_size)
     if not run.has_stats:
         raise DissectError(f"{run.path} kept no statistics, so there is nothing to explore; open a run that scores")
     evidence = checked(Evidence(run.stats("forget"), run.stats("retain")))

@@ -112,7 +112,7 @@ def page(shared_page, opened):
     page.locator(".units thead button >> text=unit").click()
     page.locator(".units thead button >> text=rank").click()
     page.locator("text=First").click()
-    page.locator(".dots >> text=All").last.click()
+    page.locator(".dots >> text=Reset").click()
     if page.locator("text=Select none").is_enabled():
         page.locator("text=Select none").click()
     chosen(page, f"{len(opened.explorer.mask)} of {opened.explorer.mask.total} mlp units chosen (10")
@@ -379,7 +379,7 @@ def test_a_layer_alone(page, opened):
     page.wait_for_selector(f".key >> text={explorer.mask.total} of {explorer.mask.total} units in view")
 
 
-@pytest.mark.parametrize("mode", ["Select box", "Select lasso"])
+@pytest.mark.parametrize("mode", ["Box select", "Lasso select"])
 def test_a_box_and_a_lasso_add_to_the_cut_and_remove_from_it(page, opened, mode):
     explorer = opened.explorer
     before = explorer.mask
@@ -390,7 +390,7 @@ def test_a_box_and_a_lasso_add_to_the_cut_and_remove_from_it(page, opened, mode)
     draw(
         page,
         [(left, top), (right, top), (right, bottom), (left, bottom)]
-        if "lasso" in mode
+        if "Lasso" in mode
         else [(left, top), (right, bottom)],
     )
     page.wait_for_selector("text=/^[0-9]+ units selected/")
@@ -587,7 +587,7 @@ def test_among_450_000_dots_each_is_reached_by_zooming(browser, opened):
     page.keyboard.press("Enter")
     page.wait_for_selector(".one > h3 >> text='mlp 17.1234'")
     for _ in range(9):
-        page.locator("text=Closer").click()
+        page.locator("text=Zoom in").click()
     ready(page)
     number = 17 * shape[1] + 1234
     page.get_by_label("Unit", exact=True).fill("0.0")

@@ -88,7 +88,7 @@ export class CardPanel {
     if (focus < 0) return;
     const key = `${units.site} ${focus}`;
     if (this.lacks) {
-      this.say(`Its card needs the model. ${this.lacks}`);
+      this.say(this.lacks);
     } else if (this.cards.has(key)) {
       this.show(this.cards.get(key));
     } else {

@@ -7,7 +7,8 @@
 
 import { HIDDEN, CUT } from "./state.js";
 
-const RADII = [[300, 4.5], [2_000, 3.2], [8_000, 2.2], [40_000, 1.5], [Infinity, 1]]; // by dots in view, CSS pixels
+const RADII = [[300, 4.5], [2_000, 3], [8_000, 2.2], [40_000, 1.5], [Infinity, 1]]; // by dots of a colour, CSS pixels
+const CROWD = 8_000; // of more dots a single one is fainter
 const CELL = 12; // CSS pixels of a cell in which dots are looked for
 
 export class Cloud {
@@ -54,17 +55,19 @@ export class Cloud {
     const { canvas: { width, height }, inView, pixels, planes, ratio } = this;
     planes.forEach(({ counts }) => counts.fill(0));
     const of = [null, ...planes.map(({ counts }) => counts)];
-    let shown = 0;
+    const shown = [0, 0, 0];
     for (let at = 0; at < inView.length; at++) {
       const flag = flags[inView[at]];
       if (flag === HIDDEN) continue;
       of[flag][pixels[at]] += 1;
-      shown += 1;
+      shown[flag - 1] += 1;
     }
-    const stamp = disc(RADII.find(([most]) => shown <= most)[1] * ratio);
-    const largest = planes.map((plane) => spread(plane, stamp, width, height));
-    this.context.putImageData(blended(planes, largest, colours, width, height, shown > 8_000 ? 0.3 : 0.7), 0, 0);
-    this.shown = shown;
+    planes.forEach((plane, which) => {
+      const stamp = disc(RADII.find(([most]) => shown[which] <= most)[1] * ratio);
+      plane.opacity = opacities(spread(plane, stamp, width, height), shown[which] > CROWD ? 0.3 : 0.7);
+    });
+    this.context.putImageData(blended(planes, colours, width, height), 0, 0);
+    this.shown = shown.reduce((sum, count) => sum + count);
   }
 
   /** A dashed line through places, over what is painted. */
@@ -176,12 +179,10 @@ function opacities(most, single) {
 }
 
 /** The planes over each other. */
-function blended(planes, most, colours, width, height, single) {
+function blended(planes, colours, width, height) {
   const image = new ImageData(width, height);
   const pixels = new Uint32Array(image.data.buffer); // ABGR: all browsers' machines are little-endian
-  planes.forEach(({ ink }, which) => {
-    if (most[which] === 0) return;
-    const opacity = opacities(most[which], single);
+  planes.forEach(({ ink, opacity }, which) => {
     const [red, green, blue] = colours[which];
     for (let at = 0; at < ink.length; at++) {
       if (ink[at] === 0) continue;

@@ -6,7 +6,7 @@ import { short, whole } from "./numbers.js";
 import { layout } from "./plotly.js";
 import { channels } from "./theme.js";
 
-const MODES = { zoom: "Zoom", pan: "Move", select: "Select box", lasso: "Select lasso" };
+const MODES = { zoom: "Zoom", pan: "Pan", select: "Box select", lasso: "Lasso select" };
 const HEIGHT = 430;
 
 export class Dots {
@@ -39,10 +39,10 @@ export class Dots {
       { class: "tools", role: "toolbar", "aria-label": "How the dots are looked at" },
       ...this.modes,
       make("span", { class: "gap" }),
-      button("Closer", () => this.scale(0.5)),
-      button("Farther", () => this.scale(2)),
-      button("The cut", () => this.zoomTo((i) => this.state.chosen[i])),
-      button("All", () => this.zoomTo(() => true)),
+      button("Zoom in", () => this.scale(0.5)),
+      button("Zoom out", () => this.scale(2)),
+      button("Zoom to the cut", () => this.zoomTo((i) => this.state.chosen[i])),
+      button("Reset", () => this.zoomTo(() => true)),
     );
   }
 
@@ -89,6 +89,7 @@ export class Dots {
         hovermode: false,
         dragmode: this.mode ?? "zoom",
         selections: [],
+        newselection: { line: { color: theme.text, width: 1.5, dash: "dot" } },
         xaxis: axis("xaxis", "retain"),
         yaxis: axis("yaxis", "forget"),
       },
@@ -213,11 +214,12 @@ export class Dots {
     const { state, ready } = this;
     if (!ready || this.closed || !state.cut?.added) return;
     const { colours, theme } = this.look();
-    const lost = state.units.forward ? colours.forget : colours.retain;
-    this.cloud.paint(state.flags(), [theme.faint, lost, theme.text].map(channels));
+    const { forward } = state.units;
+    const [lost, selected] = forward ? [colours.forget, colours.runs[3]] : [colours.retain, colours.runs[2]];
+    this.cloud.paint(state.flags(), [theme.faint, lost, selected].map(channels));
     this.cloud.line(this.threshold(), theme.text);
     if (state.focus >= 0) this.cloud.ring(state.focus, theme.text);
-    this.label(lost);
+    this.label(lost, selected);
   }
 
   /** The line on which the score is the lowest of those chosen. */
@@ -232,7 +234,7 @@ export class Dots {
     });
   }
 
-  label(lost) {
+  label(lost, selected) {
     const { units, cut, nSelected } = this.state;
     const { theme } = this.look();
     const item = (colour, text) => {
@@ -245,7 +247,7 @@ export class Dots {
     this.legend.replaceChildren(
       item(theme.faint, "kept"),
       item(lost, "cut"),
-      ...(nSelected ? [item(theme.text, "selected")] : []),
+      ...(nSelected ? [item(selected, "selected")] : []),
       make("li", {}, dash, line),
       make("li", { class: "faint" }, `${whole(this.cloud.shown)} of ${whole(units.total)} units in view`),
     );

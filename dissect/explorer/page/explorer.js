@@ -21,12 +21,17 @@ export function openExplorer(link, element) {
   return () => page.close();
 }
 
+/** Keys are the page's own: a notebook would take arrows, Enter and letters for commands. */
+function keepKeys(event) {
+  if (!event.ctrlKey && !event.metaKey && !event.altKey && event.key !== "Escape") event.stopPropagation();
+}
+
 class ExplorerPage {
   constructor(link, element) {
     this.link = link;
     this.state = new State();
     this.said = make("p", { class: "said", role: "status" }, "Waiting for Python …");
-    this.root = make("div", { class: "dissect-explorer" }, this.said);
+    this.root = make("div", { class: "dissect-explorer", onkeydown: keepKeys }, this.said);
     element.append(this.root);
     this.patience = setTimeout(() => this.unanswered(), PATIENCE);
     this.ending = [link.listen((message, buffers) => this.told(message, buffers))];
