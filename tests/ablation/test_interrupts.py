@@ -174,7 +174,7 @@ def test_an_explorer_goes_on_after_ctrl_c(watched, files, long):
     """The same one then chooses, draws, measures and tries what an undisturbed one does."""
     model, fired = watched
     fingerprint, undisturbed = model_fingerprint(model), open_explorer(model)
-    stats = (undisturbed._evaluator.evidence.forget, undisturbed._evaluator.evidence.retain)
+    stats = (undisturbed._session.material.evidence.forget, undisturbed._session.material.evidence.retain)
     with Interrupt(files) as counted:
         use(undisturbed)
     for n in counted.some(100 if long else 5, random.Random(0)):

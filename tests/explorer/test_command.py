@@ -50,7 +50,7 @@ def test_a_folder_alone_is_enough_to_choose_and_look(run):
 
 def test_with_its_model_it_measures_what_the_run_did(run):
     with explorer_of_run(run, run.config.model) as explorer:
-        model = explorer._evaluator.model
+        model = explorer._session.evaluator.model
         for corpus in ("forget", "retain"):
             explorer.measure()
             assert explorer.unpruned[corpus]["top1"] == run.history[0].metrics[corpus]["top1"]

@@ -151,13 +151,13 @@ def test_moving_a_control_runs_no_model(explorer, model, monkeypatch):
     explorer.strength.value = 0.3
     expected = Settings("pre_out", "std", 1.0, 0.2, "mean", "retain", 0.3)
     assert explorer.settings == expected
-    assert explorer.mask == choose(explorer._evaluator.evidence, expected).mask
+    assert explorer.mask == choose(explorer._session.material.evidence, expected).mask
     with pytest.raises(AssertionError, match="a forward pass"):
         explorer.measure()
 
 
 def said(explorer):
-    return explorer._said[0]
+    return explorer._session.said[0]
 
 
 TYPES = {"units": ("<f4", "<f4", "<f4", "<u4", "<i2"), "cut": ("<u4", "<u4")}
@@ -299,7 +299,7 @@ def test_units_are_added_and_removed_by_hand(explorer, model):
     explorer.fraction.value = 0.2
     whole = explorer.mask
     ranked = np.argsort(explorer.choice.ranking.ranks)
-    first, last = (explorer._material.unit("mlp", int(ranked[place])) for place in (0, -1))
+    first, last = (explorer._session.material.unit("mlp", int(ranked[place])) for place in (0, -1))
     explorer.add([last, ("mlp", 0, 1)])
     explorer.remove([first])
     expected = whole | Mask.of(model, "mlp", [last.place, (0, 1)])
@@ -691,11 +691,11 @@ def interrupt_once(function):
     return call
 
 
-@pytest.mark.parametrize("place", ["tell_choice", "tell"])
+@pytest.mark.parametrize("place", ["told", "link"])
 def test_ctrl_c_while_pages_are_told_of_a_move(explorer, monkeypatch, place):
     """What is chosen and shown then is where the controls stand, not where they stood."""
-    page, of = Page(explorer), explorer._desk if place == "tell_choice" else explorer._desk.link
-    monkeypatch.setattr(of, place, interrupt_once(getattr(of, place)))
+    page, of = Page(explorer), getattr(explorer._session, place)
+    monkeypatch.setattr(of, "tell", interrupt_once(of.tell))
     with pytest.raises(KeyboardInterrupt):
         explorer.eps.value = 1.0
     explorer.fraction.value = 0.5
@@ -707,7 +707,7 @@ def test_ctrl_c_while_pages_are_told_of_a_move(explorer, monkeypatch, place):
 def test_ctrl_c_while_pages_are_told_of_a_point(explorer, monkeypatch):
     """Measuring again shows it, and others."""
     page = Page(explorer)
-    monkeypatch.setattr(explorer, "_curves", interrupt_once(explorer._curves))
+    monkeypatch.setattr(explorer._session, "curves", interrupt_once(explorer._session.curves))
     with pytest.raises(KeyboardInterrupt):
         explorer.measure()
     explorer.measure()

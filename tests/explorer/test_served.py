@@ -46,7 +46,7 @@ class Opened:
 
     def __init__(self, explorer):
         self.explorer, self.served = explorer, Served(explorer._desk)
-        self.first = explorer._controls.indices
+        self.first = explorer._session.controls.indices
         self.thread = threading.Thread(target=self.served.work, daemon=True)
         self.thread.start()
 
@@ -76,7 +76,7 @@ def shared(model):
 def opened(shared, model):
     """The explorer as it was in the beginning, but for what was measured."""
     explorer = shared.explorer
-    for name, control in explorer._controls.by_name.items():
+    for name, control in explorer._session.controls.by_name.items():
         control.index = shared.first[name]
     explorer.fraction.value = 0.1
     explorer.reset()
@@ -152,7 +152,7 @@ def rows(page):
 
 
 def named(explorer, numbers):
-    units = [explorer._material.unit(explorer.site.value, int(number)) for number in numbers]
+    units = [explorer._session.material.unit(explorer.site.value, int(number)) for number in numbers]
     return [".".join(map(str, unit.place)) for unit in units]
 
 
@@ -194,7 +194,7 @@ def test_it_shows_the_choice(page, opened):
 
 def test_every_control_moves_the_choice(page, opened):
     explorer = opened.explorer
-    for name, control in explorer._controls.by_name.items():
+    for name, control in explorer._session.controls.by_name.items():
         element = page.locator(f"[data-control={name}]")
         before = explorer.settings
         if control.is_slider:
@@ -493,7 +493,7 @@ def test_a_hostile_prompt_and_name_run_nothing(page):
 
 
 def test_without_a_model_what_needs_it_is_greyed_and_says_so(browser, opened):
-    whole = opened.explorer._material
+    whole = opened.explorer._session.material
     bare = Material(whole.evidence, whole.names, whole.about, lacks="no model here: give one")
     other = Opened(dissect.Explorer(bare))
     page = watched(browser)
@@ -577,7 +577,7 @@ def test_among_450_000_dots_each_is_reached_by_zooming(browser, opened):
         Stats({"mlp": UnitStats(100, dict.fromkeys(SUMS, torch.rand(shape, generator=generator).double() + 0.1))})
         for _ in range(2)
     ]
-    whole = opened.explorer._material
+    whole = opened.explorer._session.material
     many = Opened(dissect.Explorer(Material(type(whole.evidence)(*sides), whole.names, "", lacks="none")))
     page = watched(browser)
     page.goto(many.served.address)

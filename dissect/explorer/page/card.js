@@ -8,7 +8,13 @@ const KEPT = 40; // cards
 export class CardPanel {
   constructor(state, ask, lacks) {
     Object.assign(this, { state, ask, lacks, cards: new Map(), asked: null });
-    this.search = make("input", { type: "search", id: newId("search"), placeholder: "24.157", autocomplete: "off", size: 12 });
+    this.search = make("input", {
+      type: "search",
+      id: newId("search"),
+      placeholder: "24.157",
+      autocomplete: "off",
+      size: 12,
+    });
     this.wrong = make("p", { class: "refused", role: "alert", hidden: true });
     const form = make(
       "form",
@@ -25,7 +31,16 @@ export class CardPanel {
     this.numbers = make("dl", { class: "numbers" });
     this.tools = make("div", { class: "tools" });
     this.place = make("div", { class: "card" });
-    this.element = make("section", { class: "one", "aria-label": "One unit" }, this.heading, form, this.wrong, this.numbers, this.tools, this.place);
+    this.element = make(
+      "section",
+      { class: "one", "aria-label": "One unit" },
+      this.heading,
+      form,
+      this.wrong,
+      this.numbers,
+      this.tools,
+      this.place,
+    );
     state.on("focus", () => this.draw());
     state.on("cut units", () => this.count());
     state.on("busy", () => this.want());
@@ -47,7 +62,13 @@ export class CardPanel {
     this.count();
     if (focus < 0) {
       this.heading.textContent = "One unit";
-      this.place.replaceChildren(make("p", { class: "faint" }, "Click a dot or a row of the table, or find a unit by its name, to see what it does."));
+      this.place.replaceChildren(
+        make(
+          "p",
+          { class: "faint" },
+          "Click a dot or a row of the table, or find a unit by its name, to see what it does.",
+        ),
+      );
       return;
     }
     this.heading.textContent = `${this.state.units.site} ${this.state.units.name(focus)}`;
@@ -69,9 +90,13 @@ export class CardPanel {
       ["forget", short(units.forget[focus])],
       ["retain", short(units.retain[focus])],
       ["now", (chosen[focus] ? "cut" : "kept") + by_hand],
-      ...(units.steps ? [["the run", units.steps[focus] < 0 ? "kept it" : `cut it in step ${units.steps[focus]}`]] : []),
+      ...(units.steps
+        ? [["the run", units.steps[focus] < 0 ? "kept it" : `cut it in step ${units.steps[focus]}`]]
+        : []),
     ];
-    this.numbers.replaceChildren(...told.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
+    this.numbers.replaceChildren(
+      ...told.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))),
+    );
     const how = chosen[focus] ? "remove" : "add";
     const label = chosen[focus] ? "Remove this unit from the cut" : "Add this unit to the cut";
     const held = this.tools.contains(document.activeElement);

@@ -7,7 +7,13 @@
 
 import { HIDDEN, CUT } from "./state.js";
 
-const RADII = [[300, 4.5], [2_000, 3], [8_000, 2.2], [40_000, 1.5], [Infinity, 1]]; // by dots of a colour, CSS pixels
+const RADII = [
+  [300, 4.5],
+  [2_000, 3],
+  [8_000, 2.2],
+  [40_000, 1.5],
+  [Infinity, 1],
+]; // by dots of a colour, CSS pixels
 const CROWD = 8_000; // of more dots a single one is fainter
 const CELL = 12; // CSS pixels of a cell in which dots are looked for
 
@@ -21,7 +27,14 @@ export class Cloud {
 
   /** Where the dots are, in the coordinates of the axes. */
   setPoints(x, y) {
-    Object.assign(this, { x, y, px: new Float32Array(x.length), py: new Float32Array(x.length), inView: [], cells: null });
+    Object.assign(this, {
+      x,
+      y,
+      px: new Float32Array(x.length),
+      py: new Float32Array(x.length),
+      inView: [],
+      cells: null,
+    });
   }
 
   /** Look at a part of the plane, on a canvas of `width` times `height` CSS pixels. */
@@ -33,7 +46,8 @@ export class Cloud {
     this.canvas.width = Math.max(1, Math.round(width * ratio));
     this.canvas.height = Math.max(1, Math.round(height * ratio));
     const { x, y, px, py } = this;
-    const inView = new Uint32Array(x.length), pixels = new Int32Array(x.length);
+    const inView = new Uint32Array(x.length),
+      pixels = new Int32Array(x.length);
     const { width: columns, height: rows } = this.canvas;
     let n = 0;
     for (let i = 0; i < x.length; i++) {
@@ -45,14 +59,23 @@ export class Cloud {
     }
     this.inView = inView.subarray(0, n);
     this.pixels = pixels.subarray(0, n);
-    this.planes = [1, 2, 3].map(() => ({ counts: new Uint32Array(columns * rows), ink: new Float32Array(columns * rows) }));
+    this.planes = [1, 2, 3].map(() => ({
+      counts: new Uint32Array(columns * rows),
+      ink: new Float32Array(columns * rows),
+    }));
   }
 
   /** Draw each dot as its flag says; `colours` are of kept, cut and selected ones, as [red, green, blue]. */
   paint(flags, colours) {
     this.flags = flags;
     this.cells = null;
-    const { canvas: { width, height }, inView, pixels, planes, ratio } = this;
+    const {
+      canvas: { width, height },
+      inView,
+      pixels,
+      planes,
+      ratio,
+    } = this;
     planes.forEach(({ counts }) => counts.fill(0));
     const of = [null, ...planes.map(({ counts }) => counts)];
     const shown = [0, 0, 0];
@@ -95,7 +118,8 @@ export class Cloud {
     this.cells ??= this.intoCells();
     const { starts, members, columns, rows } = this.cells;
     const [column, row] = [Math.floor(left / CELL), Math.floor(top / CELL)];
-    let best = -1, least = within * within;
+    let best = -1,
+      least = within * within;
     for (let r = Math.max(0, row - 1); r <= Math.min(rows - 1, row + 1); r++) {
       for (let c = Math.max(0, column - 1); c <= Math.min(columns - 1, column + 1); c++) {
         for (let at = starts[r * columns + c]; at < starts[r * columns + c + 1]; at++) {
@@ -117,7 +141,8 @@ export class Cloud {
     const cell = (i) => clamp(Math.floor(py[i] / CELL), rows) * columns + clamp(Math.floor(px[i] / CELL), columns);
     for (const i of seen) starts[cell(i) + 1] += 1;
     for (let at = 1; at < starts.length; at++) starts[at] += starts[at - 1];
-    const next = starts.slice(), members = new Uint32Array(seen.length);
+    const next = starts.slice(),
+      members = new Uint32Array(seen.length);
     for (const i of seen) members[next[cell(i)]++] = i;
     return { starts, members, columns, rows };
   }
@@ -138,7 +163,8 @@ function clamp(value, length) {
 
 /** The pixels of a disc around 0, 0 and how much of each it covers. */
 function disc(radius) {
-  const pixels = [], reach = Math.ceil(radius);
+  const pixels = [],
+    reach = Math.ceil(radius);
   for (let dy = -reach; dy <= reach; dy++) {
     for (let dx = -reach; dx <= reach; dx++) {
       const covered = Math.min(1, Math.max(0, radius + 0.5 - Math.hypot(dx, dy)));
@@ -155,9 +181,12 @@ function spread({ counts, ink }, stamp, width, height) {
   for (let at = 0; at < counts.length; at++) {
     const dots = counts[at];
     if (dots === 0) continue;
-    const x = at % width, y = (at - x) / width;
+    const x = at % width,
+      y = (at - x) / width;
     for (let k = 0; k < stamp.length; k++) {
-      const pixel = stamp[k], left = x + pixel[0], top = y + pixel[1];
+      const pixel = stamp[k],
+        left = x + pixel[0],
+        top = y + pixel[1];
       if (left < 0 || left >= width || top < 0 || top >= height) continue;
       const there = (ink[top * width + left] += dots * pixel[2]);
       if (there > most) most = there;
@@ -187,7 +216,9 @@ function blended(planes, colours, width, height) {
     for (let at = 0; at < ink.length; at++) {
       if (ink[at] === 0) continue;
       const over = opacity[Math.min(ENTRIES - 1, (ink[at] * STEPS + 0.5) | 0)];
-      const below = pixels[at], under = ((below >>> 24) / 255) * (1 - over), alpha = over + under;
+      const below = pixels[at],
+        under = ((below >>> 24) / 255) * (1 - over),
+        alpha = over + under;
       if (alpha === 0) continue;
       const [a, b] = [over / alpha, under / alpha];
       pixels[at] =

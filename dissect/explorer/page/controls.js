@@ -36,7 +36,11 @@ export class Controls {
       show(input.valueAsNumber);
       this.moved(name, input.valueAsNumber);
     });
-    return { row: make("div", { class: "control" }, make("label", { for: input.id }, label), input, output), input, show };
+    return {
+      row: make("div", { class: "control" }, make("label", { for: input.id }, label), input, output),
+      input,
+      show,
+    };
   }
 
   moved(name, index) {

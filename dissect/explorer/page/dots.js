@@ -2,9 +2,11 @@
 
 import { Cloud, inPolygon } from "./cloud.js";
 import { make } from "./elements.js";
+import { Key } from "./key.js";
 import { short, whole } from "./numbers.js";
 import { layout } from "./plotly.js";
 import { channels } from "./theme.js";
+import { extent } from "./units.js";
 
 const MODES = { zoom: "Zoom", pan: "Pan", select: "Box select", lasso: "Lasso select" };
 const HEIGHT = 430;
@@ -18,8 +20,15 @@ export class Dots {
     this.plot = make("div", { class: "axes" });
     this.tip = make("div", { class: "tip", hidden: true });
     this.stage = make("div", { class: "stage" }, this.canvas, this.plot, this.tip);
-    this.legend = make("ul", { class: "key" });
-    this.element = make("section", { class: "dots", "aria-label": "Dots" }, this.title(), this.tools(), this.stage, this.legend);
+    this.key = new Key();
+    this.element = make(
+      "section",
+      { class: "dots", "aria-label": "Dots" },
+      this.title(),
+      this.tools(),
+      this.stage,
+      this.key.element,
+    );
     state.on("units", () => this.begin());
     state.on("cut shown selected focus", () => this.soon());
   }
@@ -31,7 +40,11 @@ export class Dots {
 
   tools() {
     this.modes = Object.entries(MODES).map(([mode, name]) =>
-      make("button", { type: "button", "aria-pressed": String(mode === "zoom"), "data-mode": mode, onclick: () => this.drag(mode) }, name),
+      make(
+        "button",
+        { type: "button", "aria-pressed": String(mode === "zoom"), "data-mode": mode, onclick: () => this.drag(mode) },
+        name,
+      ),
     );
     const button = (name, call) => make("button", { type: "button", onclick: call }, name);
     return make(
@@ -57,13 +70,17 @@ export class Dots {
   close() {
     this.closed = true;
     this.resizing?.disconnect();
+    window.removeEventListener("pointerup", this.release, true);
     if (this.ready) this.Plotly.purge(this.plot);
     this.canvas.width = this.canvas.height = 0;
   }
 
   /** Other units: new axes. */
   async begin() {
-    const { state: { units }, Plotly } = this;
+    const {
+      state: { units },
+      Plotly,
+    } = this;
     if (!units || !Plotly || this.closed) return;
     this.cloud.setPoints(units.x, units.y);
     this.heading.textContent = `Importance of ${units.site} units`;
@@ -112,11 +129,6 @@ export class Dots {
     this.plot.addEventListener("pointerdown", (event) => (this.down = this.within(event)), true);
     this.release = (event) => this.up(event);
     window.addEventListener("pointerup", this.release, true);
-    const { close } = this;
-    this.close = () => {
-      window.removeEventListener("pointerup", this.release, true);
-      close.call(this);
-    };
   }
 
   /** Where the mouse is in the plot area, in CSS pixels; null outside. */
@@ -133,7 +145,8 @@ export class Dots {
     this.tip.hidden = i < 0;
     if (i < 0) return;
     const { units, chosen } = this.state;
-    this.tip.textContent = `${units.name(i)}: score ${short(units.score[i])}, forget ${short(units.forget[i])}, retain ${short(units.retain[i])}${chosen[i] ? ", cut" : ""}`;
+    const told = ["score", "forget", "retain"].map((name) => `${name} ${short(units[name][i])}`);
+    this.tip.textContent = `${units.name(i)}: ${told.join(", ")}${chosen[i] ? ", cut" : ""}`;
     const { l, t, w } = this.plot._fullLayout._size;
     const right = this.cloud.px[i] > w / 2;
     this.tip.style.top = `${t + this.cloud.py[i] + 10}px`;
@@ -142,7 +155,8 @@ export class Dots {
   }
 
   up(event) {
-    const from = this.down, to = from && this.within(event);
+    const from = this.down,
+      to = from && this.within(event);
     this.down = null;
     if (!to || Math.hypot(to.left - from.left, to.top - from.top) > 3) return;
     const i = this.cloud.nearest(to.left, to.top);
@@ -163,7 +177,9 @@ export class Dots {
       const [xs, ys] = [found.lassoPoints.x, found.lassoPoints.y].map((values) => values.map(Math.log10));
       this.state.select((i) => inPolygon(units.x[i], units.y[i], xs, ys));
     } else if (found.range) {
-      const [[x0, x1], [y0, y1]] = [found.range.x, found.range.y].map((ends) => ends.map(Math.log10).sort((a, b) => a - b));
+      const [[x0, x1], [y0, y1]] = [found.range.x, found.range.y].map((ends) =>
+        ends.map(Math.log10).sort((a, b) => a - b),
+      );
       this.state.select((i) => units.x[i] >= x0 && units.x[i] <= x1 && units.y[i] >= y0 && units.y[i] <= y1);
     }
     this.Plotly.relayout(this.plot, { selections: [] });
@@ -196,7 +212,11 @@ export class Dots {
   /** Look where Plotly's axes look. */
   aim() {
     if (!this.ready) return;
-    const { xaxis, yaxis, _size: { l, t, w, h } } = this.plot._fullLayout;
+    const {
+      xaxis,
+      yaxis,
+      _size: { l, t, w, h },
+    } = this.plot._fullLayout;
     Object.assign(this.canvas.style, { left: `${l}px`, top: `${t}px`, width: `${w}px`, height: `${h}px` });
     this.cloud.look(xaxis.range, yaxis.range, w, h);
     this.paint();
@@ -219,7 +239,10 @@ export class Dots {
     this.cloud.paint(state.flags(), [theme.faint, lost, selected].map(channels));
     this.cloud.line(this.threshold(), theme.text);
     if (state.focus >= 0) this.cloud.ring(state.focus, theme.text);
-    this.label(lost, selected);
+    this.key.show(state, this.cloud.shown, { kept: theme.faint, cut: lost, selected });
+    const total = whole(state.units.total);
+    const label = `${total} units: importance to forget upwards, to retain to the right; the table lists them`;
+    this.canvas.setAttribute("aria-label", label);
   }
 
   /** The line on which the score is the lowest of those chosen. */
@@ -234,29 +257,6 @@ export class Dots {
     });
   }
 
-  label(lost, selected) {
-    const { units, cut, nSelected } = this.state;
-    const { theme } = this.look();
-    const item = (colour, text) => {
-      const swatch = make("span", { class: "dot" });
-      swatch.style.background = colour;
-      return make("li", {}, swatch, text);
-    };
-    const line = `${units.approximate ? "about " : ""}score = ${short(units.threshold(cut.count))}`;
-    const dash = make("span", { class: "dash" });
-    this.legend.replaceChildren(
-      item(theme.faint, "kept"),
-      item(lost, "cut"),
-      ...(nSelected ? [item(selected, "selected")] : []),
-      make("li", {}, dash, line),
-      make("li", { class: "faint" }, `${whole(this.cloud.shown)} of ${whole(units.total)} units in view`),
-    );
-    this.canvas.setAttribute(
-      "aria-label",
-      `${whole(units.total)} units: importance to forget upwards, to retain to the right; the table lists them`,
-    );
-  }
-
   /** Other colours. */
   async redress() {
     if (!this.ready) return;
@@ -265,16 +265,4 @@ export class Dots {
     await this.begin();
     await this.Plotly.relayout(this.plot, kept);
   }
-}
-
-/** The range of the coordinates of some units, with some room at its ends. */
-function extent(values, test) {
-  let low = Infinity, high = -Infinity;
-  for (let i = 0; i < values.length; i++) {
-    if (!test(i)) continue;
-    if (values[i] < low) low = values[i];
-    if (values[i] > high) high = values[i];
-  }
-  const room = 0.03 * Math.max(high - low, 0.3);
-  return low > high ? [-1, 1] : [low - room, high + room];
 }

@@ -63,7 +63,11 @@ class ExplorerPage {
     const look = () => ({ colours: message.colours, theme: message.themes[this.root.dataset.theme] });
     this.dress();
     this.ending.push(theme.follow(() => this.dress()));
-    this.controls = new Controls(message.controls, (...asked) => this.ask(...asked), (name, index) => this.preview(name, index));
+    this.controls = new Controls(
+      message.controls,
+      (...asked) => this.ask(...asked),
+      (name, index) => this.preview(name, index),
+    );
     this.parts = {
       dots: new Dots(state, look),
       layers: new Layers(state, look),
@@ -81,13 +85,19 @@ class ExplorerPage {
         const { dots, curves, agreement } = this.parts;
         for (const part of [dots, curves, agreement]) if (!this.closed) await part.open(Plotly);
       })
-      .catch((error) => this.say(`Plotly does not load here: ${error.message}. The table and the cards work without it.`, "refused"));
+      .catch((error) =>
+        this.say(`Plotly does not load here: ${error.message}. The table and the cards work without it.`, "refused"),
+      );
   }
 
   build(message) {
     const { dots, layers, card, table, curves, agreement } = this.parts;
     this.summary = make("p", { class: "chosen" });
-    this.measure = make("button", { type: "button", class: "primary", onclick: () => this.ask({ do: "measure" }) }, "Measure");
+    this.measure = make(
+      "button",
+      { type: "button", class: "primary", onclick: () => this.ask({ do: "measure" }) },
+      "Measure",
+    );
     this.bar = make("progress", { max: 1, value: 0, "aria-label": "Progress", hidden: true });
     const style = make("div");
     style.innerHTML = message.card_style;
@@ -114,7 +124,8 @@ class ExplorerPage {
   }
 
   selection() {
-    const edit = (how) => () => this.ask({ do: "edit", how, site: this.state.units.site }, how === "reset" ? [] : [this.state.selection()]);
+    const edit = (how) => () =>
+      this.ask({ do: "edit", how, site: this.state.units.site }, how === "reset" ? [] : [this.state.selection()]);
     const button = (name, call) => make("button", { type: "button", onclick: call }, name);
     this.edits = {
       add: button("Add to the cut", edit("add")),
@@ -123,16 +134,37 @@ class ExplorerPage {
       reset: button("Undo changes by hand", edit("reset")),
     };
     this.selected = make("span", { class: "faint", role: "status" });
-    return make("div", { class: "tools", role: "toolbar", "aria-label": "Selected units" }, this.selected, ...Object.values(this.edits));
+    return make(
+      "div",
+      { class: "tools", role: "toolbar", "aria-label": "Selected units" },
+      this.selected,
+      ...Object.values(this.edits),
+    );
   }
 
   trial(cannot) {
-    this.prompt = make("textarea", { id: newId("prompt"), rows: 3, placeholder: cannot || "A prompt to continue", disabled: Boolean(cannot) });
-    this.tryIt = make("button", { type: "button", onclick: () => this.ask({ do: "try", prompt: this.prompt.value }) }, "Try it");
+    this.prompt = make("textarea", {
+      id: newId("prompt"),
+      rows: 3,
+      placeholder: cannot || "A prompt to continue",
+      disabled: Boolean(cannot),
+    });
+    this.tryIt = make(
+      "button",
+      { type: "button", onclick: () => this.ask({ do: "try", prompt: this.prompt.value }) },
+      "Try it",
+    );
     this.cannotTry = Boolean(cannot);
     this.tryIt.disabled = this.cannotTry;
     this.readings = make("div", { class: "readings" });
-    return make("section", { "aria-label": "Try it" }, make("h3", {}, make("label", { for: this.prompt.id }, "Try a prompt")), this.prompt, this.tryIt, this.readings);
+    return make(
+      "section",
+      { "aria-label": "Try it" },
+      make("h3", {}, make("label", { for: this.prompt.id }, "Try a prompt")),
+      this.prompt,
+      this.tryIt,
+      this.readings,
+    );
   }
 
   preview(name, index) {
@@ -183,7 +215,9 @@ class ExplorerPage {
 
   gone(text) {
     this.say(text, "refused");
-    this.root.querySelectorAll("button, input, select, textarea, fieldset").forEach((element) => (element.disabled = true));
+    this.root
+      .querySelectorAll("button, input, select, textarea, fieldset")
+      .forEach((element) => (element.disabled = true));
   }
 
   say(text, tone) {
@@ -198,7 +232,9 @@ class ExplorerPage {
     this.measure.disabled = !can || Boolean(this.told_at_setup.lacks);
     this.tryIt.disabled = !can || this.cannotTry;
     const by_hand = (cut?.added?.length ?? 0) + (cut?.removed?.length ?? 0);
-    this.selected.textContent = nSelected ? `${nUnits(nSelected)} selected` : "No unit selected: draw a box or a lasso, or filter the table and select";
+    this.selected.textContent = nSelected
+      ? `${nUnits(nSelected)} selected`
+      : "No unit selected: draw a box or a lasso, or filter the table and select";
     this.edits.add.disabled = this.edits.remove.disabled = !nSelected || busy;
     this.edits.clear.disabled = !nSelected;
     this.edits.reset.disabled = !by_hand || busy;

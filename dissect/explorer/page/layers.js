@@ -12,7 +12,13 @@ export class Layers {
     this.note = make("p", { class: "faint" });
     this.bars = make("div", { class: "layer-bars", role: "toolbar", "aria-label": "Layers" });
     this.bars.addEventListener("keydown", (event) => this.step(event));
-    this.element = make("section", { class: "layers", "aria-label": "Layers" }, make("h3", {}, "Cut units by layer"), this.bars, this.note);
+    this.element = make(
+      "section",
+      { class: "layers", "aria-label": "Layers" },
+      make("h3", {}, "Cut units by layer"),
+      this.bars,
+      this.note,
+    );
     state.on("units", () => this.begin());
     state.on("cut shown", () => this.soon());
   }
@@ -24,7 +30,12 @@ export class Layers {
     this.buttons = Array.from({ length: layers }, (_, layer) => {
       const button = make(
         "button",
-        { type: "button", tabindex: layer === 0 ? 0 : -1, "data-layer": layer, onclick: () => this.state.setLayer(layer) },
+        {
+          type: "button",
+          tabindex: layer === 0 ? 0 : -1,
+          "data-layer": layer,
+          onclick: () => this.state.setLayer(layer),
+        },
         make("span", { class: "bar" }),
         make("span", { class: "number", "aria-hidden": "true" }, layer % each === 0 ? String(layer) : ""),
       );

@@ -68,10 +68,21 @@ export class Curves extends Plot {
     const { lines, note, titles } = this.told;
     const { colours } = this.look();
     this.note.textContent = note || "The Measure button adds a point.";
-    const ends = (which) => [0, 10, ...lines.flatMap((line) => [...line[which], ...line[`${which}_ends`].flat().filter(Number.isFinite)])];
+    const ends = (which) => [
+      0,
+      10,
+      ...lines.flatMap((line) => [...line[which], ...line[`${which}_ends`].flat().filter(Number.isFinite)]),
+    ];
     const [x, y] = [range(ends("x")), range(ends("y"))];
     const end = Math.min(x[1], y[1]);
-    const diagonal = { x: [0, end], y: [0, end], mode: "lines", name: "no selectivity", hoverinfo: "skip", line: { dash: "dot", width: 1.5, color: colours.neutral } };
+    const diagonal = {
+      x: [0, end],
+      y: [0, end],
+      mode: "lines",
+      name: "no selectivity",
+      hoverinfo: "skip",
+      line: { dash: "dot", width: 1.5, color: colours.neutral },
+    };
     const drawn = lines.map((line, at) => {
       const colour = colours.runs[at % colours.runs.length];
       return {
@@ -115,7 +126,9 @@ export class AgreementPlot extends Plot {
     this.drawn = found;
     const { colours } = this.look();
     const three = [colours.runs[0], colours.runs[2], colours.runs[3]];
-    this.heading.textContent = found.why ? "value and pre_out are not compared" : `Agreement of value and pre_out: Jaccard index ${found.jaccard.toFixed(2)}`;
+    this.heading.textContent = found.why
+      ? "value and pre_out are not compared"
+      : `Agreement of value and pre_out: Jaccard index ${found.jaccard.toFixed(2)}`;
     this.note.textContent = found.why || found.note;
     this.plot.hidden = Boolean(found.why);
     if (found.why) return;

@@ -3,7 +3,10 @@
 import { parse } from "./query.js";
 import { typed } from "./units.js";
 
-export const HIDDEN = 0, KEPT = 1, CUT = 2, SELECTED = 3;
+export const HIDDEN = 0,
+  KEPT = 1,
+  CUT = 2,
+  SELECTED = 3;
 
 export class State extends EventTarget {
   units = null;
@@ -26,7 +29,7 @@ export class State extends EventTarget {
     this.dispatchEvent(new Event(kind));
   }
 
-  /** Other units: another site, or others of its scores. What was looked at stays, where the units are the same ones. */
+  /** Other units: another site, or other scores. What was looked at stays, where the units are the same ones. */
   setUnits(units) {
     const same = this.units?.site === units.site;
     this.units = units;
@@ -44,7 +47,9 @@ export class State extends EventTarget {
   }
 
   setCut(message, buffers) {
-    const edits = buffers.length ? { added: typed(Uint32Array, buffers[0]), removed: typed(Uint32Array, buffers[1]) } : {};
+    const edits = buffers.length
+      ? { added: typed(Uint32Array, buffers[0]), removed: typed(Uint32Array, buffers[1]) }
+      : {};
     this.cut = { ...this.cut, ...message, ...edits };
     this.choose();
   }
@@ -58,7 +63,10 @@ export class State extends EventTarget {
 
   choose() {
     if (!this.units || !this.cut?.added) return;
-    const { chosen, units: { ranks, total } } = this;
+    const {
+      chosen,
+      units: { ranks, total },
+    } = this;
     const { count, added, removed } = this.cut;
     for (let i = 0; i < total; i++) chosen[i] = ranks[i] < count ? 1 : 0;
     added.forEach((i) => (chosen[i] = 1));

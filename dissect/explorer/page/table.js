@@ -13,7 +13,13 @@ export class Table {
     this.down = false;
     this.page = 0;
     this.orders = new Map();
-    this.filter = make("input", { type: "search", id: newId("filter"), placeholder: EXAMPLE, spellcheck: "false", autocomplete: "off" });
+    this.filter = make("input", {
+      type: "search",
+      id: newId("filter"),
+      placeholder: EXAMPLE,
+      spellcheck: "false",
+      autocomplete: "off",
+    });
     this.filter.addEventListener("input", () => this.ask());
     this.wrong = make("p", { class: "refused", role: "alert", hidden: true });
     this.head = make("tr");
@@ -24,7 +30,14 @@ export class Table {
       "section",
       { class: "units", "aria-label": "Units" },
       make("h3", {}, "Units"),
-      make("div", { class: "tools" }, make("label", { for: this.filter.id }, "Filter"), this.filter, this.select, this.count),
+      make(
+        "div",
+        { class: "tools" },
+        make("label", { for: this.filter.id }, "Filter"),
+        this.filter,
+        this.select,
+        this.count,
+      ),
       this.wrong,
       make("div", { class: "scrolls" }, make("table", {}, make("thead", {}, this.head), this.body)),
       this.pager(),
@@ -64,7 +77,12 @@ export class Table {
       ...this.columns.map((name) => {
         const sorted = name === this.by ? (this.down ? "descending" : "ascending") : "none";
         const mark = { ascending: " ▲", descending: " ▼", none: "" }[sorted];
-        const button = make("button", { type: "button", onclick: () => this.sort(name) }, name, make("span", { "aria-hidden": "true" }, mark));
+        const button = make(
+          "button",
+          { type: "button", onclick: () => this.sort(name) },
+          name,
+          make("span", { "aria-hidden": "true" }, mark),
+        );
         return make("th", { scope: "col", "aria-sort": sorted }, button);
       }),
     );
@@ -135,7 +153,11 @@ export class Table {
     const { state } = this;
     const from = this.page * ROWS;
     const rows = [...this.rows.subarray(from, from + ROWS)].map((i) => {
-      const row = make("tr", { "data-unit": i, "aria-selected": String(i === state.focus), onclick: () => state.look(i) });
+      const row = make("tr", {
+        "data-unit": i,
+        "aria-selected": String(i === state.focus),
+        onclick: () => state.look(i),
+      });
       row.classList.toggle("looked-at", i === state.focus);
       row.append(...this.columns.map((name) => this.cell(name, i)));
       return row;
@@ -156,7 +178,11 @@ export class Table {
       return make("td", {}, chosen[i] ? `cut${by_hand}` : by_hand ? `kept${by_hand}` : "");
     }
     const value = units.column(name)(i);
-    return make("td", {}, name === "rank" ? whole(value) : name === "step" ? (Number.isNaN(value) ? "" : String(value)) : short(value));
+    return make(
+      "td",
+      {},
+      name === "rank" ? whole(value) : name === "step" ? (Number.isNaN(value) ? "" : String(value)) : short(value),
+    );
   }
 
   /** Turn to the page of the unit that is looked at. */

@@ -1,6 +1,6 @@
 /** Light or dark, as the front end is, and the colours of each. */
 
-/** `light` or `dark`: what Python asks for, else what JupyterLab, VS Code or Colab say, else what the reader's system says. */
+/** `light` or `dark`: what Python asks for, else what JupyterLab, VS Code or Colab say, else what the system says. */
 export function current(asked) {
   if (asked !== "auto") return asked;
   const { body, documentElement: root } = document;

@@ -3,7 +3,9 @@
 /** A typed array of what was sent; copied where its bytes do not begin at a multiple of the type's size. */
 export function typed(Kind, bytes) {
   const { buffer, byteOffset: from, byteLength: length } = bytes;
-  return from % Kind.BYTES_PER_ELEMENT ? new Kind(buffer.slice(from, from + length)) : new Kind(buffer, from, length / Kind.BYTES_PER_ELEMENT);
+  return from % Kind.BYTES_PER_ELEMENT
+    ? new Kind(buffer.slice(from, from + length))
+    : new Kind(buffer, from, length / Kind.BYTES_PER_ELEMENT);
 }
 
 export class Units {
@@ -76,4 +78,17 @@ function logarithms(values, floor) {
   const found = new Float32Array(values.length);
   for (let i = 0; i < found.length; i++) found[i] = Math.max(floor, Math.log10(values[i]));
   return found;
+}
+
+/** The range of the coordinates of some units, with some room at its ends. */
+export function extent(values, test) {
+  let low = Infinity,
+    high = -Infinity;
+  for (let i = 0; i < values.length; i++) {
+    if (!test(i)) continue;
+    if (values[i] < low) low = values[i];
+    if (values[i] > high) high = values[i];
+  }
+  const room = 0.03 * Math.max(high - low, 0.3);
+  return low > high ? [-1, 1] : [low - room, high + room];
 }
