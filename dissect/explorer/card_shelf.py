@@ -12,7 +12,6 @@ from dissect.cards.heads import head_cards
 from dissect.cards.neurons import neuron_cards
 from dissect.cards.stack import Card
 from dissect.data.windows import Windows
-from dissect.explorer.contents import contents
 from dissect.runs.run import SIDES
 
 TOKENS, ABLATION_TOKENS = 4_000, 1_000  # as the cards of a report
@@ -33,13 +32,13 @@ class CardShelf:
     batch_size: int | None = None
     _kept: dict[tuple[str, Unit], Card] = field(default_factory=dict, init=False, repr=False)
 
-    def card(self, unit: Unit) -> Card:
-        """The card of a unit of the model as it is now.
+    def card(self, unit: Unit, contents: str) -> Card:
+        """The card of a unit; `contents` is the checksum of the model as it is now (`dissect.explorer.contents`).
 
         Raises:
             DissectError: As in `neuron_cards` and `head_cards`.
         """
-        key = contents(self.model), unit
+        key = contents, unit
         if key not in self._kept:
             make = head_cards if unit.site == "head" else neuron_cards
             sides = [first_windows(self.model, self.windows[side], TOKENS) for side in SIDES]

@@ -29,7 +29,7 @@ def curves(
     note = f"unpruned top-1 accuracy: {accuracy}" if accuracy else ""
     if any(ends for line in lines for ends in (*line["x_ends"], *line["y_ends"])):
         note = " · ".join([*filter(None, [note]), "whiskers: 95% interval"])
-    return message("curves", lines=lines, note=note, titles=[RETAIN_AXIS, FORGET_AXIS])
+    return message("curves", lines=lines, note=note, titles=[RETAIN_AXIS, FORGET_AXIS], contents=contents)
 
 
 def run_line(run: Run) -> Line:

@@ -82,13 +82,13 @@ class Desk:
 
     def _card(self, site: Any, number: Any) -> None:
         """The card of a unit; or why there is none, to be shown in its place."""
-        html = why = ""
+        session, html, why, contents = self._session, "", "", ""
         try:
             self._check(site, [number])
-            html = card_body(self._session.card(site, number))
+            html, contents = card_body(session.card(site, number)), session.evaluator.now
         except (KeyboardInterrupt, Exception) as error:
             why = _in_words(error)
-        self.link.tell(message("card", html=html, why=why, site=site, unit=number))
+        self.link.tell(message("card", html=html, why=why, site=site, unit=number, contents=contents))
 
     def _check(self, site: Any, numbers: Sequence[Any]) -> None:
         """Raise `DissectError` unless these are numbers of units of a site that there are statistics of."""

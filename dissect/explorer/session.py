@@ -151,7 +151,8 @@ class Session:
         if self.material.cards is None:
             raise DissectError(self.material.lacks)
         with self.busy():
-            return self.material.cards.card(self.material.unit(site, number))
+            self.evaluator.update()
+            return self.material.cards.card(self.material.unit(site, number), self.evaluator.now)
 
     def close(self) -> None:
         """Tell pages to end; nothing runs the model any more."""

@@ -323,6 +323,21 @@ def test_units_are_added_and_removed_by_hand(explorer, model):
     assert [line["name"] for line in lines(explorer)] == ["mlp abs, edited by hand", "mlp abs"]
 
 
+def test_a_second_explorer_on_the_same_model_does_not_disturb_the_first(explorer, model, stats):
+    first, before = explorer.measure(), Page(explorer)
+    other = dissect.explore(model, **guessable_sides(), stats=stats)
+    before.kinds.clear()
+    other.fraction.value = 0.5
+    other.add([("mlp", 0, 1)])
+    assert other.measure().units > first.units
+    assert before.kinds == []
+    assert not explorer.edits
+    assert explorer.points == [first]
+    assert explorer.measure() is first
+    other.close()
+    assert explorer.measure() is first
+
+
 def test_what_is_no_unit_changes_nothing(explorer):
     before = explorer.mask
     for bad, match in (

@@ -273,7 +273,7 @@ def test_a_click_on_a_dot_shows_its_card(page, opened):
 def test_the_table_and_the_search_lead_to_cards_which_are_made_once(page, opened, monkeypatch):
     explorer = opened.explorer
     made, make = [], CardShelf.card
-    monkeypatch.setattr(CardShelf, "card", lambda self, unit: made.append(unit) or make(self, unit))
+    monkeypatch.setattr(CardShelf, "card", lambda self, unit, now: made.append(unit) or make(self, unit, now))
     names = named(explorer, np.argsort(explorer.choice.ranking.ranks)[4:6])
     page.locator(".units tbody th button").nth(5).focus()
     page.keyboard.press("Enter")
@@ -286,6 +286,23 @@ def test_the_table_and_the_search_lead_to_cards_which_are_made_once(page, opened
     page.locator(".units tbody tr").nth(5).click()
     page.wait_for_selector(f".one .dissect-card#mlp-{names[1].replace('.', '-')}")
     assert [".".join(map(str, unit.place)) for unit in made] == names[::-1]
+
+
+def test_a_card_of_a_model_that_has_changed_is_made_again(page, opened, model):
+    explorer = opened.explorer
+    (name,) = named(explorer, [int(np.flatnonzero(explorer.choice.ranking.ranks == 7)[0])])
+    page.get_by_label("Unit", exact=True).fill(name)
+    page.keyboard.press("Enter")
+    card = page.locator(f".one .dissect-card#mlp-{name.replace('.', '-')}")
+    card.wait_for()
+    before = card.text_content()
+    baked = dissect.bake(model, dissect.Mask.of(model, "mlp", [(0, 1), (0, 2), (0, 3)]))
+    try:
+        page.locator("button.primary").click()
+        says(page, "The model has changed")
+        wait_until(page, lambda: card.count() and card.text_content() != before)
+    finally:
+        baked.restore()
 
 
 @pytest.mark.parametrize(

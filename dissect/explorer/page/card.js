@@ -137,8 +137,17 @@ export class CardPanel {
     this.shownHtml = html;
   }
 
-  arrived({ site, unit, html, why }) {
+  /** Cards of a model that has changed since are not shown any more. */
+  ofModel(contents) {
+    if (this.contents === contents) return;
+    this.contents = contents;
+    this.cards.clear();
+    this.want();
+  }
+
+  arrived({ site, unit, html, why, contents }) {
     const key = `${site} ${unit}`;
+    if (html) this.ofModel(contents);
     if (this.asked === key) this.asked = null;
     if (html) {
       this.cards.set(key, html);

@@ -186,6 +186,7 @@ class ExplorerPage {
 
   on_curves(message) {
     this.parts.curves.show(message);
+    this.parts.card.ofModel(message.contents);
   }
 
   on_said({ text, tone }) {

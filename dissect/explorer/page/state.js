@@ -39,6 +39,7 @@ export class State extends EventTarget {
       this.nSelected = 0;
       this.layer = null;
       this.filter = null;
+      this.shown = null;
       this.focus = -1;
     }
     this.changed("units");
