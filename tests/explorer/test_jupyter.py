@@ -286,6 +286,7 @@ def test_the_second_notebook_runs_and_its_explorer_answers(browser, lab):
     wait_until_shown(page, "text='hooks left on the model: 0'", seconds=1_200)
     assert page.locator("text=Traceback").count() == 0
     assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+    wait_until_shown(page, f"{VIEW} section[aria-label^='Drop'] .scatterlayer path.point >> nth=2", 60)
     before, there = chosen(page), points(page)
     page.locator(f"{VIEW} [data-control=fraction]").focus()
     page.keyboard.press("ArrowLeft")

@@ -18,9 +18,7 @@ class Plot {
 
   open(Plotly) {
     this.Plotly = Plotly;
-    this.resizing = new ResizeObserver(() => {
-      if (this.ready && this.plot.clientWidth > 0) Plotly.relayout(this.plot, { width: this.plot.clientWidth });
-    });
+    this.resizing = new ResizeObserver(() => this.fit());
     this.resizing.observe(this.element);
     this.draw();
   }
@@ -31,11 +29,19 @@ class Plot {
     this.Plotly = null;
   }
 
-  react(traces, further) {
+  /** As wide as there is room. */
+  fit() {
+    const width = this.plot.clientWidth;
+    if (this.Plotly && this.ready && width > 0 && width !== this.plot._fullLayout.width) {
+      this.Plotly.relayout(this.plot, { width });
+    }
+  }
+
+  async react(traces, further) {
     const { colours, theme } = this.look();
     const common = layout(theme, colours);
-    this.ready = true;
-    this.Plotly.react(
+    const { Plotly } = this;
+    await Plotly.react(
       this.plot,
       traces,
       {
@@ -49,6 +55,9 @@ class Plot {
       },
       CONFIG,
     );
+    if (!this.Plotly) return void Plotly.purge(this.plot); // closed meanwhile
+    this.ready = true;
+    this.fit();
   }
 }
 
