@@ -78,6 +78,7 @@ docs: $(VENV)/docs.installed
 # Speed, as ratios to transformers' forward pass and to the machine's matrix product.
 bench: $(VENV)/test.installed
 	$(BIN)/python -m tests.benchmarks --out bench
+	$(BIN)/python -m tests.benchmarks.explorer
 
 # The README's pictures, from the demo's runs; needs a Chromium or Chrome.
 assets: demo $(VENV)/test.installed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from dissect.backend.sites import get_site
 from dissect.base.checks import as_list, is_index
-from dissect.base.errors import DissectError, shown
+from dissect.base.errors import DissectError, look_up, shown
 
 GROUPS = {"head": "head", "value_head": "head", "expert": "expert"}  # columns of dimensions; the others are units
 PLACE = ("layer", "head", "expert", "unit")  # which of these a site has is in its entry of `SITES`
@@ -58,6 +58,21 @@ def as_unit(value: Unit | tuple, cfg: Any) -> Unit:
     Raises:
         DissectError: It is neither, or lies outside the model.
     """
+    unit = _read(value)
+    return _within(unit, get_site(unit.site).mask_shape(cfg))
+
+
+def unit_within(value: Unit | tuple, shapes: Mapping[str, tuple[int, ...]]) -> Unit:
+    """As `as_unit`, checked against the shapes `layer *unit` of some sites.
+
+    Raises:
+        DissectError: It is neither, is of another site, or lies outside its site.
+    """
+    unit = _read(value)
+    return _within(unit, look_up("site", unit.site, shapes))
+
+
+def _read(value: Unit | tuple) -> Unit:
     if not isinstance(value, Unit):
         if not isinstance(value, tuple) or len(value) < 3 or not isinstance(value[0], str):
             raise DissectError(f"a unit is (site, layer, *index) such as ('mlp', 3, 17), got {shown(value)}")
@@ -66,13 +81,15 @@ def as_unit(value: Unit | tuple, cfg: Any) -> Unit:
         raise DissectError(
             f"a unit is (site, layer, *index) of whole numbers, such as ('mlp', 3, 17), got {shown(value)}"
         )
-    value = Unit(value.site, int(value.layer), tuple(map(int, value.index)))
-    shape = get_site(value.site).mask_shape(cfg)
-    if len(value.place) != len(shape) or any(not 0 <= i < n for i, n in zip(value.place, shape, strict=True)):
+    return Unit(value.site, int(value.layer), tuple(map(int, value.index)))
+
+
+def _within(unit: Unit, shape: tuple[int, ...]) -> Unit:
+    if len(unit.place) != len(shape) or any(not 0 <= i < n for i, n in zip(unit.place, shape, strict=True)):
         raise DissectError(
-            f"unit {shown(value.place)} of site {value.site!r} is outside {shape} (layer first, counted from 0)"
+            f"unit {shown(unit.place)} of site {unit.site!r} is outside {shape} (layer first, counted from 0)"
         )
-    return value
+    return unit
 
 
 def as_units(values: Unit | tuple | Iterable[Unit | tuple], cfg: Any) -> tuple[Unit, ...]:

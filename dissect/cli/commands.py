@@ -5,7 +5,7 @@ from __future__ import annotations
 from dissect.cli.of_evidence import attack, benchmark, in_context, inside, quantize, relearn
 from dissect.cli.of_grids import compare, cost, reproduce
 from dissect.cli.of_models import models
-from dissect.cli.of_runs import demo, export, prune, report, rerun
+from dissect.cli.of_runs import demo, explore, export, prune, report, rerun
 from dissect.cli.of_studies import atlas, stability, tune
 
 COMMANDS = {
@@ -15,6 +15,7 @@ COMMANDS = {
     "cost": cost,
     "export": export,
     "report": report,
+    "explore": explore,
     "rerun": rerun,
     "relearn": relearn,
     "stability": stability,

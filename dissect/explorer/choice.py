@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+import torch
 
 from dissect.backend.sites import SITES
+from dissect.base.errors import DissectError
 from dissect.base.options import Value
 from dissect.scoring.importance import IMPORTANCE
-from dissect.scoring.masks import Mask
-from dissect.scoring.scores import SiteScores, score
+from dissect.scoring.masks import Mask, mask_of_units
+from dissect.scoring.scores import SiteScores, count_of, score
 from dissect.scoring.stats import Stats
 
 Direction = Literal["forget", "retain"]
+KEPT_RANKINGS = 4  # of a 7B model's neurons each takes 13 MB
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class Evidence:
 
     forget: Stats
     retain: Stats
+    _rankings: dict[tuple, Ranking] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def sites(self) -> list[str]:
@@ -91,18 +96,80 @@ class Evidence:
 
 
 @dataclass(frozen=True, eq=False)
+class Ranking:
+    """A site's units in the order in which a larger fraction reaches them.
+
+    Attributes:
+        scores: The site's scores; their `forget` is the side to prune for.
+        ranks: The place of each unit, from 0 for the highest score on, uint32 `unit`; ties go to the lower index.
+    """
+
+    scores: SiteScores
+    ranks: np.ndarray
+
+    def top(self, count: int) -> np.ndarray:
+        """The first `count` units, bool `unit`."""
+        return self.ranks < count
+
+
+@dataclass(frozen=True)
+class Edits:
+    """What was changed by hand in a site's choice; units are numbered through all layers.
+
+    Attributes:
+        added: Units that are cut, whatever their score.
+        removed: Units that are kept, whatever their score.
+    """
+
+    added: frozenset[int] = frozenset()
+    removed: frozenset[int] = frozenset()
+
+    def add(self, units: Iterable[int]) -> Edits:
+        """The edits with these units added to the cut."""
+        units = frozenset(units)
+        return Edits(self.added | units, self.removed - units)
+
+    def remove(self, units: Iterable[int]) -> Edits:
+        """The edits with these units removed from the cut."""
+        units = frozenset(units)
+        return Edits(self.added - units, self.removed | units)
+
+    def apply(self, chosen: np.ndarray) -> np.ndarray:
+        """Units chosen by their score, bool `unit`, with these edits."""
+        edited = chosen.copy()
+        edited[list(self.added)] = True
+        edited[list(self.removed)] = False
+        return edited
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed)
+
+
+NO_EDITS = Edits()
+
+
+@dataclass(frozen=True, eq=False)
 class Choice:
-    """The units that the settings choose.
+    """The units that the settings choose, with what was changed by hand.
 
     Attributes:
         settings: The settings.
-        scores: The site's scores; their `forget` is the side to prune for, as `settings.direction` says.
-        mask: The units with the highest scores.
+        ranking: The site's units by score.
+        mask: The units with the highest scores, edited.
+        edits: What was changed by hand.
+        count: How many units the fraction alone chooses.
     """
 
     settings: Settings
-    scores: SiteScores
+    ranking: Ranking
     mask: Mask
+    edits: Edits
+    count: int
+
+    @property
+    def scores(self) -> SiteScores:
+        """The site's scores; their `forget` is the side to prune for, as `settings.direction` says."""
+        return self.ranking.scores
 
     @property
     def per_layer(self) -> list[int]:
@@ -111,14 +178,17 @@ class Choice:
 
     @property
     def threshold(self) -> float:
-        """The lowest score of a chosen unit."""
-        return float(self.scores.values[self.mask[self.settings.site]].min())
+        """The lowest score that the fraction alone chooses."""
+        return float(self.scores.values.flatten()[int(np.flatnonzero(self.ranking.ranks == self.count - 1)[0])])
 
     def importances(self) -> tuple[np.ndarray, np.ndarray]:
-        """Importance of every unit that there is to the forget and to the retain data set in either direction."""
+        """Importance to the forget and to the retain data set in either direction, each with shape `unit`.
+
+        NaN where a layer lacks the site.
+        """
         sides = (self.scores.forget, self.scores.retain)
         forget, retain = sides if self.settings.direction == "forget" else sides[::-1]
-        return forget[self.scores.there].numpy(), retain[self.scores.there].numpy()
+        return forget.numpy().flatten(), retain.numpy().flatten()
 
     @property
     def n_layers(self) -> int:
@@ -126,15 +196,19 @@ class Choice:
         return int(self.scores.there.flatten(1).any(1).sum())
 
 
-def choose(evidence: Evidence, settings: Settings) -> Choice:
-    """Score the site's units and choose the highest.
+def choose(evidence: Evidence, settings: Settings, edits: Edits = NO_EDITS) -> Choice:
+    """Score the site's units and choose the highest, then edit the choice.
 
     Raises:
         DissectError: As in `dissect.score` and `Scores.top`: importance `freq` on an attention site, a fraction too
-            small to choose a unit, or statistics that lack what the importance needs.
+            small to choose a unit, or statistics that lack what the importance needs. Or the edits leave no unit.
     """
-    scores = _scores(evidence, settings, settings.site, settings.eps)
-    return Choice(settings, scores, scores.top(settings.fraction))
+    ranking = rank(evidence, settings, settings.site, settings.eps)
+    count = count_of(settings.fraction, ranking.scores.total)
+    chosen = edits.apply(ranking.top(count)) if edits else ranking.top(count)
+    if not chosen.any():
+        raise DissectError("no unit is left: all that the fraction chooses were removed by hand; add some, or reset")
+    return Choice(settings, ranking, _mask(ranking, chosen), edits, count)
 
 
 def choose_site(evidence: Evidence, settings: Settings, site: str) -> Mask:
@@ -144,19 +218,40 @@ def choose_site(evidence: Evidence, settings: Settings, site: str) -> Mask:
         DissectError: As in `choose`.
     """
     eps = settings.eps if SITES[settings.site].signed else None
-    return _scores(evidence, settings, site, eps).top(settings.fraction)
+    ranking = rank(evidence, settings, site, eps)
+    return _mask(ranking, ranking.top(count_of(settings.fraction, ranking.scores.total)))
 
 
-def _scores(evidence: Evidence, settings: Settings, site: str, eps: float | None) -> SiteScores:
-    prune, keep = evidence.roles(settings.direction)
-    return score(forget=prune, retain=keep, importance=settings.importance, eps=eps, sites=site)[site]
+def rank(evidence: Evidence, settings: Settings, site: str, eps: float | None) -> Ranking:
+    """A site's units by score. The last few rankings are kept: a move of the fraction scores nothing again."""
+    known, key = evidence._rankings, (site, settings.importance, eps, settings.direction)
+    if key not in known:
+        prune, keep = evidence.roles(settings.direction)
+        scores = score(forget=prune, retain=keep, importance=settings.importance, eps=eps, sites=site)[site]
+        known[key] = Ranking(scores, _ranks(scores.values.numpy().flatten()))
+        for old in list(known)[:-KEPT_RANKINGS]:
+            del known[old]
+    return known[key]
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """From 0 for the highest; ties in order, as `SiteScores.top` takes them."""
+    ranks = np.empty(values.size, np.uint32)
+    ranks[np.argsort(-values, kind="stable")] = np.arange(values.size, dtype=np.uint32)
+    return ranks
+
+
+def _mask(ranking: Ranking, chosen: np.ndarray) -> Mask:
+    scores = ranking.scores
+    return mask_of_units(scores.site, torch.from_numpy(chosen).reshape(scores.values.shape), scores.there)
 
 
 def describe(choice: Choice) -> str:
     """A choice in one line."""
-    settings, layers = choice.settings, sum(count > 0 for count in choice.per_layer)
+    settings, edits, layers = choice.settings, choice.edits, sum(count > 0 for count in choice.per_layer)
+    by_hand = f"; by hand {len(edits.added):,} added and {len(edits.removed):,} removed" if edits else ""
     return (
         f"{len(choice.mask):,} of {choice.mask.total:,} {settings.site} units chosen "
         f"({100 * len(choice.mask) / choice.mask.total:.3g}%), in {layers} of {choice.n_layers} layers, "
-        f"score ≥ {choice.threshold:.3g}"
+        f"score ≥ {choice.threshold:.3g}{by_hand}"
     )

@@ -1,15 +1,16 @@
-"""The explorer's controls: ipywidgets that give a `Settings`."""
+"""The explorer's controls: each holds one of its options, whoever sets it, and refuses everything else.
+
+They follow the names of ipywidgets (`value`, `label`, `index`, `options`, `observe`), and need no front end.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-import ipywidgets as w
-
 from dissect.backend.sites import get_site
-from dissect.base.errors import DissectError, unknown
+from dissect.base.errors import shown, unknown
 from dissect.explorer.choice import Settings
 from dissect.scoring.importance import meaning_of
 
@@ -18,116 +19,143 @@ _PERCENT = "0.1 0.2 0.3 0.5 0.7 1 1.5 2 2.5 3 4 5 6 7 8 10 12 14 16 18 20 25 30 
 FRACTIONS = tuple(round(float(percent) / 100, 4) for percent in _PERCENT.split())
 STRENGTHS = tuple(tenth / 10 for tenth in range(11))
 EPSILONS = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
-STYLE = {"description_width": "84px"}
 
 
-class Refusing(w.ValueWidget):
-    """A widget that refuses what is not among its options with a one-line error, and stays unchanged.
+class Control:
+    """One of several options; set its `value`, `label` or `index`.
 
     Attributes:
-        refuse: Called with the message, both for code and for the page.
+        description: Its name.
+        options: The options, as values or as `(label, value)` pairs.
+        is_slider: True where they have an order, and a page shows a slider.
     """
 
-    refuse: Callable[[str], None] | None = None
+    def __init__(self, description: str, options: Iterable[Any], value: Any = None, *, is_slider: bool = False):
+        self.description, self.options, self.is_slider = description, tuple(options), is_slider
+        pairs = [option if isinstance(option, tuple) else (str(option), option) for option in self.options]
+        self._labels, self._values = [label for label, _ in pairs], [value for _, value in pairs]
+        self._index = 0 if value is None else self._values.index(value)
+        self._calls: list[Callable[[dict[str, Any]], None]] = []
+        self._refused: Callable[[str], None] = lambda message: None
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set it from code.
+    @property
+    def value(self) -> Any:
+        """The option that is chosen. Setting it raises `DissectError` for what is not among the options."""
+        return self._values[self._index]
 
-        Raises:
-            DissectError: The value is not among the options.
-        """
-        if error := self._error(name, value):
-            if self.refuse:
-                self.refuse(str(error))
-            raise error
-        super().__setattr__(name, value)
+    @value.setter
+    def value(self, value: Any) -> None:
+        self._choose(self._place("value", value, self._values))
 
-    def set_state(self, sync_data: dict[str, Any]) -> None:
-        """Take what the page sends; if it is not among the options, send the page the present state instead."""
-        error = next(filter(None, (self._error(name, value) for name, value in sync_data.items())), None)
-        if error is None:
-            super().set_state(sync_data)
+    @property
+    def label(self) -> str:
+        """Its label."""
+        return self._labels[self._index]
+
+    @label.setter
+    def label(self, label: Any) -> None:
+        self._choose(self._place("label", label, self._labels))
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels of all options."""
+        return list(self._labels)
+
+    @property
+    def values(self) -> list[Any]:
+        """The values of all options."""
+        return list(self._values)
+
+    @property
+    def index(self) -> int:
+        """Its place among the options."""
+        return self._index
+
+    @index.setter
+    def index(self, index: Any) -> None:
+        self._choose(self._place("index", index, range(len(self._values))))
+
+    def observe(self, call: Callable[[dict[str, Any]], None], names: Any = "value") -> None:
+        """Call a function with `{"name": "value", "old": ..., "new": ..., "owner": ...}` at every change."""
+        self._calls.append(call)
+
+    def unobserve(self, call: Callable[[dict[str, Any]], None], names: Any = "value") -> None:
+        """Call it no more."""
+        self._calls.remove(call)
+
+    def on_refusal(self, call: Callable[[str], None]) -> None:
+        """Call a function with the message whenever a value is refused."""
+        self._refused = call
+
+    def _choose(self, index: int) -> None:
+        if index == self._index:
             return
-        if self.refuse:
-            self.refuse(str(error))
-        self.send_state()
+        old, self._index = self.value, index
+        for call in list(self._calls):
+            call({"name": "value", "old": old, "new": self.value, "owner": self, "type": "change"})
 
-    def _error(self: Any, name: str, value: Any) -> DissectError | None:
-        if name not in ("value", "label", "index") or getattr(self, "_initializing_traits_", True):
-            return None
-        known = {
-            "value": self._options_values,
-            "label": self._options_labels,
-            "index": range(len(self._options_labels)),
-        }[name]
+    def _place(self, name: str, wanted: Any, known: Sequence[Any]) -> int:
+        for place, option in enumerate(known):
+            if _same(wanted, option):
+                return place
         what = self.description if name == "value" else f"{name} of {self.description}"
-        return None if _is_among(value, known) else unknown(what, value, map(str, known))
+        error = unknown(what, wanted, map(str, known))
+        self._refused(str(error))
+        raise error
+
+    def __repr__(self) -> str:
+        return f"Control({self.description}: {shown(self.value)})"
 
 
-def _is_among(value: Any, known: Sequence[Any]) -> bool:
-    """True for one of the options, as any numeric type; False for an array or a bool."""
+def _same(wanted: Any, option: Any) -> bool:
+    """True for an option as any numeric type; False for an array or a bool."""
     try:
-        return not isinstance(value, bool) and any(bool(value == each) for each in known)
+        return not isinstance(wanted, bool) and bool(wanted == option)
     except (TypeError, ValueError, RuntimeError):  # the last of a tensor that is not one number
         return False
 
 
-class Dropdown(Refusing, w.Dropdown):
-    """A dropdown list that refuses unknown values."""
-
-
-class Slider(Refusing, w.SelectionSlider):
-    """A slider over options that refuses unknown values."""
-
-
 class Controls:
-    """One widget for each field of `Settings`, under its name; choosing a site sets eps to the default of that site."""
+    """One control for each field of `Settings`, by its name; choosing a site sets eps to the default of that site."""
 
     def __init__(self, sites: Sequence[str], importances: Sequence[str], names: Mapping[str, str]):
         pairs = (("forget", "retain"), ("retain", "forget"))
         directions = [(f"prune {names[prune]}, keep {names[keep]}", prune) for prune, keep in pairs]
-        self.site = _dropdown("site", sites)
-        self.importance = _dropdown("importance", [(f"{name}: {meaning_of(name)}", name) for name in importances])
-        self.direction = _dropdown("direction", directions)
         epsilons = sorted({*EPSILONS, *(get_site(site).eps for site in sites)})
-        self.fraction = _slider("fraction", [(f"{100 * fraction:g}%", fraction) for fraction in FRACTIONS], 0.02)
-        self.eps = _slider("eps", [(f"{eps:g}", eps) for eps in epsilons], get_site(sites[0]).eps)
-        self.value = _dropdown("pruned value", [("zero", "zero"), ("mean on the kept side", "mean")])
-        self.strength = _slider("strength", [(f"{100 * strength:g}%", strength) for strength in STRENGTHS], 1.0)
-        self.site.observe(self._set_eps, names="value")
-
-    @property
-    def widgets(self) -> list[Any]:
-        """All of them, in order."""
-        return [self.site, self.fraction, self.importance, self.eps, self.direction, self.value, self.strength]
+        self.by_name: dict[str, Control] = {
+            "site": Control("site", sites),
+            "fraction": _slider("fraction", [(f"{100 * fraction:g}%", fraction) for fraction in FRACTIONS], 0.02),
+            "importance": Control("importance", [(f"{name}: {meaning_of(name)}", name) for name in importances]),
+            "eps": _slider("eps", [(f"{eps:g}", eps) for eps in epsilons], get_site(sites[0]).eps),
+            "direction": Control("direction", directions),
+            "value": Control("pruned value", [("zero", "zero"), ("mean on the kept side", "mean")]),
+            "strength": _slider("strength", [(f"{100 * strength:g}%", strength) for strength in STRENGTHS], 1.0),
+        }
+        self.by_name["site"].observe(self._set_eps)
 
     @property
     def settings(self) -> Settings:
         """The present settings."""
-        return Settings(**{field.name: getattr(self, field.name).value for field in fields(Settings)})
+        return Settings(**{field.name: self.by_name[field.name].value for field in fields(Settings)})
 
-    def on_refusal(self, call: Callable[[str], None]) -> None:
-        """Call a function with the message whenever a control refuses a value."""
-        for widget in self.widgets:
-            widget.refuse = call
+    @property
+    def indices(self) -> dict[str, int]:
+        """The place of each control among its options."""
+        return {name: control.index for name, control in self.by_name.items()}
 
     def on_change(self, call: Callable[[], None]) -> None:
         """Call a function whenever a control changes."""
-        for widget in self.widgets:
-            widget.observe(lambda change: call(), names="value")
+        for control in self.by_name.values():
+            control.observe(lambda change: call())
 
-    def enable(self, enabled: bool) -> None:
-        """Enable or disable all controls."""
-        for widget in self.widgets:
-            widget.disabled = not enabled
+    def on_refusal(self, call: Callable[[str], None]) -> None:
+        """Call a function with the message whenever a control refuses a value."""
+        for control in self.by_name.values():
+            control.on_refusal(call)
 
-    def _set_eps(self, change: Any) -> None:
-        self.eps.value = get_site(change["new"]).eps
-
-
-def _dropdown(name: str, options: Sequence[Any]) -> Dropdown:
-    return Dropdown(options=options, description=name, style=STYLE, layout={"width": "auto"})
+    def _set_eps(self, change: dict[str, Any]) -> None:
+        self.by_name["eps"].value = get_site(change["new"]).eps
 
 
-def _slider(name: str, options: Sequence[tuple[str, float]], value: float) -> Slider:
-    return Slider(options=options, value=value, description=name, style=STYLE, layout={"width": "auto"})
+def _slider(name: str, options: Sequence[tuple[str, float]], value: float) -> Control:
+    return Control(name, options, value, is_slider=True)

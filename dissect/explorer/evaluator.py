@@ -12,7 +12,7 @@ from dissect.data.windows import Windows
 from dissect.evaluation.documents import DocumentSums
 from dissect.evaluation.evaluate import evaluate_documents
 from dissect.evaluation.intervals import intervals
-from dissect.explorer.choice import Choice, Evidence, Settings
+from dissect.explorer.choice import NO_EDITS, Choice, Edits, Evidence, Settings
 from dissect.explorer.contents import contents
 from dissect.runs.run import SIDES
 from dissect.runs.summary import Interval, relative_drop
@@ -37,6 +37,7 @@ class Point:
             has too few documents (`dissect.evaluation.intervals`).
         retain_interval: Likewise of the retain drop.
         contents: The checksum (`contents`) of the model that was measured, before the choice was pruned.
+        edits: What was changed by hand in what the settings chose.
     """
 
     settings: Settings
@@ -49,6 +50,7 @@ class Point:
     forget_interval: Interval = None
     retain_interval: Interval = None
     contents: str = ""
+    edits: Edits = NO_EDITS
 
     @property
     def difference(self) -> float:
@@ -96,10 +98,11 @@ class Evaluator:
     def measure(self, choice: Choice, tick: Tick = lambda fraction: None) -> Point:
         """Evaluate the pruned model on both sides and keep the point.
 
-        The same settings of a model with the same contents are measured once.
+        The same settings and edits of a model with the same contents are measured once.
         """
         self.update()
-        known = next((point for point in self.current if point.settings == choice.settings), None)
+        wanted = (choice.settings, choice.edits)
+        known = next((point for point in self.current if (point.settings, point.edits) == wanted), None)
         if known is not None:
             return known
         todo = [side for side in SIDES if side not in self.base]
@@ -151,6 +154,7 @@ class Evaluator:
             forget_interval,
             retain_interval,
             self.now,
+            choice.edits,
         )
 
 

@@ -1,4 +1,4 @@
-"""Opening an explorer: statistics of all sites are collected once, on both data sets."""
+"""Opening an explorer on a model: statistics of all sites are collected once, on both data sets."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from typing import Any
 from dissect.backend.forward import check_readable
 from dissect.backend.sites import get_sites, sites_of
 from dissect.base.checks import check_batch_size, check_model, check_whole
-from dissect.base.errors import DissectError, shown
+from dissect.base.errors import DissectError, check_name, shown
 from dissect.data.windows import Windows
+from dissect.explorer.card_shelf import CardShelf
 from dissect.explorer.choice import Evidence
 from dissect.explorer.evaluator import Evaluator
 from dissect.explorer.explorer import Explorer
+from dissect.explorer.material import Material
 from dissect.runs.run import SIDES
 from dissect.scoring.collect import collect
 from dissect.scoring.stats import Stats
-from dissect.style.theme import get_theme
+from dissect.style.theme import THEMES
 
+AUTO = "auto"  # light or dark, as the front end is
 Sides = Windows | tuple[Windows, Windows]
 
 
@@ -29,13 +32,13 @@ def explore(
     *,
     sites: str | Iterable[str] | None = None,
     stats: tuple[Stats, Stats] | None = None,
-    theme: str = "light",
+    theme: str = AUTO,
     new_tokens: int = 40,
     batch_size: int | None = None,
 ) -> Explorer:
-    """A notebook widget: move a control and see what would be pruned, measure it, try it on a prompt.
+    """A notebook widget: move a control and see what would be pruned, look at single units, measure, try a prompt.
 
-    Moving a control uses statistics alone; *Measure* and *Try it* run the model. The model is left unchanged.
+    Moving a control uses statistics alone; *Measure*, *Try it* and cards run the model. It is left unchanged.
 
     Args:
         model: A TransformerLens model.
@@ -43,7 +46,7 @@ def explore(
         retain: The data set to retain, likewise.
         sites: Sites to choose from; by default all that the model has, or all in `stats`.
         stats: The statistics of forget and of retain, as `collect` returns them, if they are collected already.
-        theme: `light` or `dark`.
+        theme: `light` or `dark`; by default `auto`, as the notebook is.
         new_tokens: How many tokens *Try it* adds to a prompt.
         batch_size: Windows in a forward pass; by default about 2,048 tokens on a CPU, more on a GPU.
 
@@ -52,7 +55,7 @@ def explore(
             not `Windows`.
     """
     check_installed()
-    get_theme(theme)
+    check_name("theme", theme, (AUTO, *THEMES))
     check_model(model)
     check_whole("new_tokens", new_tokens, 0)
     check_batch_size(batch_size)
@@ -69,14 +72,25 @@ def explore(
         if not isinstance(stats, tuple) or [type(side) for side in stats] != [Stats, Stats]:
             raise DissectError(f"stats must be (forget, retain), as dissect.collect gives each, got {shown(stats)}")
         forget_stats, retain_stats = (_of_sites(side, sites) for side in stats)
-    evidence = Evidence(forget_stats, retain_stats)
+    evidence = checked(Evidence(forget_stats, retain_stats))
+    evaluator = Evaluator(model, evidence, {side: windows[side][1] for side in SIDES}, batch_size)
+    cards = CardShelf(model, {side: windows[side][0] for side in SIDES}, batch_size)
+    names = {side: str(windows[side][0].provenance.get("corpus", side)) for side in SIDES}
+    material = Material(evidence, names, about(windows, names), evaluator, cards)
+    return Explorer(material, theme=theme, new_tokens=new_tokens)
+
+
+def checked(evidence: Evidence) -> Evidence:
+    """The evidence, if it has what the controls need.
+
+    Raises:
+        DissectError: The statistics have no site in common, or lack what every importance needs.
+    """
     if not evidence.sites:
         raise DissectError("the two statistics have no site in common; collect both with the same sites")
     if not evidence.importances:
         raise DissectError("the statistics lack what every importance needs; collect both with all moments")
-    evaluator = Evaluator(model, evidence, {side: windows[side][1] for side in SIDES}, batch_size)
-    names = {side: str(windows[side][0].provenance.get("corpus", side)) for side in SIDES}
-    return Explorer(evaluator, names, about=about(windows, names), theme=theme, new_tokens=new_tokens)
+    return evidence
 
 
 def check_installed() -> None:

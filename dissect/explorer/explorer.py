@@ -1,21 +1,23 @@
-"""The explorer: what the controls choose is drawn at once; the buttons run the model."""
+"""The explorer as its user has it: everything that its pages do can be done from code."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
-from uuid import uuid4
 
+from dissect.backend.units import Unit
+from dissect.base.checks import as_list
 from dissect.base.errors import DissectError, shown
-from dissect.base.undo import undoing
-from dissect.evaluation.continuation import why_not
-from dissect.evaluation.intervals import in_brackets
+from dissect.cards.stack import Card
 from dissect.explorer.agreement import Agreement, agreement
-from dissect.explorer.choice import Choice, Settings, choose, describe
-from dissect.explorer.evaluator import Evaluator, Point
-from dissect.explorer.trial import Trial, try_prompt
+from dissect.explorer.choice import Choice, Edits, Settings, describe
+from dissect.explorer.desk import Desk
+from dissect.explorer.evaluator import Point
+from dissect.explorer.material import Material
+from dissect.explorer.session import Edit, Session
+from dissect.explorer.stand_in import stand_in
+from dissect.explorer.trial import Trial
 from dissect.scoring.masks import Mask
 from dissect.scoring.scores import SiteScores
 
@@ -23,7 +25,7 @@ CONTROLS = tuple(field.name for field in fields(Settings))
 
 
 class Explorer:
-    """A widget for notebooks; everything that it does can also be done from code.
+    """An explorer, for notebooks and as a page of its own; everything that it does can also be done from code.
 
     Attributes:
         site, importance, eps, fraction, value, direction, strength: The controls; set `explorer.fraction.value = 0.05`.
@@ -31,32 +33,14 @@ class Explorer:
         trials: All trials, in order.
     """
 
-    def __init__(self, evaluator: Evaluator, names: Mapping[str, str], *, about: str, theme: str, new_tokens: int):
-        from dissect.explorer import board, controls, texts  # these need the extra `notebook`
-        from dissect.explorer.panes import Panes
-
-        self._evaluator, self._new_tokens, self._texts = evaluator, new_tokens, texts
-        self._controls = controls.Controls(evaluator.evidence.sites, evaluator.evidence.importances, names)
-        self.site, self.fraction, self.importance = (self._controls.widgets[place] for place in (0, 1, 2))
-        self.eps, self.direction, self.value, self.strength = self._controls.widgets[3:]
-        self.trials: list[Trial] = []
-        self._panes = Panes(evaluator.model.cfg.n_layers, theme)
-        self._actions = board.Actions(why_not(evaluator.model))
-        self._summary = board.w.HTML()
-        self._choice: Choice | DissectError = DissectError("nothing is chosen yet")
-        self._shown: Settings | None = None
-        self._closed = self._displayed = False
-        self._refusal = ""
-        self._moved()
-        self._panes.renew()
-        lines = [self._summary, board.w.HTML(texts.paragraph(about, "faint"))]
-        self._stand_in = f"dissect-explorer-{uuid4().hex}"
-        style = texts.style(theme, self._stand_in)
-        self.widget = board.board(self._controls, self._panes.widgets, self._actions, lines, style)
-        self._controls.on_change(self._moved)
-        self._controls.on_refusal(self._refuse)
-        self._actions.measure.on_click(lambda button: self._report(self.measure))
-        self._actions.try_it.on_click(lambda button: self._report(self._try))
+    def __init__(self, material: Material, *, theme: str = "auto", new_tokens: int = 40):
+        self._session = session = Session(material, theme, new_tokens)
+        self._desk = Desk(session)
+        controls = session.controls.by_name
+        self.site, self.importance, self.eps, self.fraction = (controls[name] for name in CONTROLS[:4])
+        self.value, self.direction, self.strength = (controls[name] for name in CONTROLS[4:])
+        self.trials: list[Trial] = session.trials
+        self._widget: Any = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute.
@@ -71,19 +55,21 @@ class Explorer:
     @property
     def settings(self) -> Settings:
         """The settings of the controls."""
-        return self._controls.settings
+        return self._session.controls.settings
+
+    @property
+    def edits(self) -> Edits:
+        """What was added to the site's cut and removed from it by hand."""
+        return self._session.edits
 
     @property
     def choice(self) -> Choice:
-        """The units that the controls choose.
+        """The units that the controls choose, edited by hand.
 
         Raises:
             DissectError: They choose nothing; the explorer shows the same message.
         """
-        self._moved()
-        if isinstance(self._choice, DissectError):
-            raise self._choice
-        return self._choice
+        return self._session.chosen
 
     @property
     def scores(self) -> SiteScores:
@@ -97,158 +83,109 @@ class Explorer:
 
     @property
     def agreement(self) -> Agreement:
-        """How far the `value` and the `pre_out` choices of these settings agree.
+        """How far the `value` and the `pre_out` choices of these settings agree, without what was edited by hand.
 
         Raises:
             DissectError: They cannot be compared.
         """
-        return agreement(self._evaluator.evidence, self.settings)
+        return agreement(self._session.material.evidence, self.settings)
 
     @property
     def points(self) -> list[Point]:
         """All measured points, in order; points of a model that has changed since differ in `Point.contents`."""
-        return self._evaluator.points
+        evaluator = self._session.material.evaluator
+        return [] if evaluator is None else evaluator.points
 
     @property
     def unpruned(self) -> dict[str, dict[str, float]]:
         """Metrics of the unpruned model by side, as it was when last measured; empty before the first measurement."""
-        return self._evaluator.unpruned
+        evaluator = self._session.material.evaluator
+        return {} if evaluator is None else evaluator.unpruned
+
+    @property
+    def widget(self) -> Any:
+        """The explorer as an anywidget; made when first used. It needs the extra `notebook`."""
+        if self._widget is None:
+            from dissect.explorer.widget import ExplorerWidget
+
+            self._widget = ExplorerWidget(self._desk)
+        return self._widget
+
+    def add(self, units: Iterable[Unit | tuple]) -> None:
+        """Add units to the cut, whatever their score: `explorer.add([("mlp", 24, 157)])`.
+
+        Raises:
+            DissectError: A unit does not exist, or there are no statistics of its site.
+        """
+        self._edit(units, Edits.add)
+
+    def remove(self, units: Iterable[Unit | tuple]) -> None:
+        """Remove units from the cut, whatever their score.
+
+        Raises:
+            DissectError: As in `add`.
+        """
+        self._edit(units, Edits.remove)
+
+    def reset(self) -> None:
+        """Undo what was added to the site's cut and removed from it by hand."""
+        self._session.reset()
+
+    def card(self, unit: Unit | tuple) -> Card:
+        """The card of a unit, made once for each state of the model and kept.
+
+        Raises:
+            DissectError: There is no such unit, no model, or the explorer is closed.
+        """
+        unit, number = self._session.material.place(unit)
+        return self._session.card(unit.site, number)
 
     def measure(self) -> Point:
         """Evaluate the pruned model on both sides and add the point to the curve; no hook is left in the model.
 
         Raises:
-            DissectError: The controls choose nothing, the model cannot be evaluated, or the explorer is closed.
+            DissectError: The controls choose nothing, there is no model, it cannot be evaluated, or the explorer is
+                closed.
         """
-        with self._busy() as tick:
-            point = self._evaluator.measure(self.choice, tick)
-            self._panes.curve.show(self.points, self.unpruned, self._evaluator.now)
-            cut = f"at {point.settings.gain:.0%}" if point.settings.gain else "pruned"
-            self._say(
-                f"{point.units:,} of {point.total:,} {point.settings.site} units {cut}: top-1 accuracy drops by "
-                f"{100 * point.forget_drop:.1f}%{in_brackets(point.forget_interval)} on forget and "
-                f"{100 * point.retain_drop:.1f}%{in_brackets(point.retain_interval)} on retain "
-                f"({len(self._evaluator.current)} measured){self._changed()}"
-            )
-        return point
+        return self._session.measure()
 
     def try_prompt(self, prompt: str) -> Trial:
         """Continue a prompt with the unpruned and the pruned model, and show both; no hook is left in the model.
 
         Raises:
-            DissectError: The controls choose nothing, the model cannot continue a text (`why_not`), the prompt is
-                no text, empty or too long, or the explorer is closed.
+            DissectError: The controls choose nothing, there is no model, it cannot continue a text, the prompt is no
+                text, empty or too long, or the explorer is closed.
         """
-        if not isinstance(prompt, str):
-            raise DissectError(f"prompt must be text, got {shown(prompt)}")
-        with self._busy() as tick:
-            trial = try_prompt(self._evaluator, self.choice, prompt, self._new_tokens, tick)
-            self.trials.append(trial)
-            settings = self.choice.settings
-            removed = f"{100 * settings.fraction:.3g}% of the {settings.site} units"
-            pruned = f"{removed} at {settings.gain:.0%}" if settings.gain else f"Without {removed}"
-            self._actions.unpruned.value = self._texts.reading("Unpruned model", trial.unpruned)
-            self._actions.pruned.value = self._texts.reading(pruned, trial.pruned)
-            self._actions.key.value = self._texts.key(trial)
-            self._evaluator.update()
-            self._say(self._changed().strip())
-        return trial
+        return self._session.try_prompt(prompt)
 
     def close(self) -> None:
-        """Remove the widget from the page. What was measured can still be read."""
-        self._closed = True
-        self.widget.close()  # not its children: plots that are being removed still use theirs
+        """Remove the explorer from its pages. What was measured can still be read."""
+        self._session.close()
+        if self._widget is not None:
+            self._widget.close()
 
-    def _try(self) -> Trial:
-        return self.try_prompt(self._actions.prompt.value)
-
-    def _moved(self) -> None:
-        """Choose again and draw it, from statistics alone; if Ctrl-C interrupts this, the next call does it again."""
-        settings = self.settings
-        if settings == self._shown:
-            return
-        self._shown = None
-        if self._actions.message.value == self._refusal:
-            self._say("")
-        try:
-            self._choice = choose(self._evaluator.evidence, settings)
-        except DissectError as error:
-            self._choice = error
-            self._summary.value = self._texts.paragraph(f"{error}. The plots show the previous choice.", "refused")
-        else:
-            self._draw(self._choice)
-        self._actions.enable(True, chosen=isinstance(self._choice, Choice))
-        self._shown = settings
-
-    def _draw(self, choice: Choice) -> None:
-        self._summary.value = self._texts.paragraph(describe(choice), "chosen")
-        try:
-            found = self.agreement
-        except DissectError as error:
-            found = str(error)
-        self._panes.show(choice, found)
-
-    @contextmanager
-    def _busy(self) -> Iterator[Callable[[float], None]]:
-        """Disable controls and buttons and show progress inside; yields a function that moves the bar."""
-        if self._closed:
-            raise DissectError("this explorer is closed; open another with dissect.explore(model, forget, retain)")
-        self._moved()
-        with undoing(lambda: self._enable(True)):
-            self._actions.bar.value = 0
-            self._say("")
-            self._enable(False)
-            yield lambda fraction: setattr(self._actions.bar, "value", fraction)
-
-    def _changed(self) -> str:
-        """A note if some points, or the scores, are of the model before a change; else empty."""
-        others = len(self.points) - len(self._evaluator.current)
-        said = f" Points of other states of the model: {others}." if others else ""
-        if self._evaluator.now == self._evaluator.opened:
-            return said
-        return (
-            f"{said} The model has changed since this explorer was opened; choices still use its statistics from then."
-        )
-
-    def _enable(self, enabled: bool) -> None:
-        self._controls.enable(enabled)
-        self._actions.enable(enabled, chosen=isinstance(self._choice, Choice))
-
-    def _report(self, action: Callable[[], Any]) -> None:
-        """Run the action of a button; an error becomes a message, since a notebook hides tracebacks of callbacks."""
-        try:
-            action()
-        except KeyboardInterrupt:
-            self._say("Interrupted; the model is unchanged.", "refused")
-        except Exception as error:
-            self._say(f"{type(error).__name__}: {error}", "refused")
-
-    def _refuse(self, message: str) -> None:
-        """Show why a control refused a value, until a control changes."""
-        self._say(message, "refused")
-        self._refusal = self._actions.message.value
-
-    def _say(self, text: str, kind: str = "") -> None:
-        self._actions.message.value = self._texts.paragraph(text, kind) if text else ""
+    def _edit(self, units: Iterable[Unit | tuple], how: Edit) -> None:
+        session = self._session
+        places = [session.material.place(unit) for unit in as_list("units", units, "units such as ('mlp', 3, 17)")]
+        for site in {unit.site for unit, _ in places}:
+            session.edit(site, [number for unit, number in places if unit.site == site], how)
 
     def _ipython_display_(self) -> None:
-        """Show the widget, and a text for readers of the notebook without a kernel.
+        """Show the widget, and a figure for readers of the notebook without a kernel.
 
         They are two outputs, since a page that has a widget's state shows no other form of the same output.
         """
         from IPython.display import display
 
-        said = str(self._choice) if isinstance(self._choice, DissectError) else describe(self._choice)
-        html = self._texts.stand_in(f"{said}; {len(self.points)} choices measured.", self._stand_in)
-        display({"text/html": html}, raw=True)
+        choice = self._session.choice
+        text = str(choice) if isinstance(choice, DissectError) else describe(choice)
+        said = f"{text}; {len(self.points)} choices measured."
+        drawn = None if isinstance(choice, DissectError) else choice
+        display({"text/html": stand_in(drawn, said, self._desk.name)}, raw=True)
         display(self._repr_mimebundle_(), raw=True)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        if self._displayed:
-            self._panes.renew()
-        self._displayed = True
-        self._panes.catch_up()
-        shown: Any = self.widget._repr_mimebundle_(**kwargs)
+        shown, _ = self.widget._repr_mimebundle_(**kwargs)
         return shown | {"text/plain": repr(self)}
 
     def __repr__(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dissect.evaluation.continuation import Reading, encode_prompt, read_on
-from dissect.explorer.choice import Choice, Settings
+from dissect.explorer.choice import NO_EDITS, Choice, Edits, Settings
 from dissect.explorer.evaluator import Evaluator, Tick
 
 
@@ -18,12 +18,14 @@ class Trial:
         settings: The settings that chose the units.
         unpruned: The prompt, its continuation and losses by the unpruned model.
         pruned: The same by the pruned model.
+        edits: What was changed by hand in what the settings chose.
     """
 
     prompt: str
     settings: Settings
     unpruned: Reading
     pruned: Reading
+    edits: Edits = NO_EDITS
 
 
 def try_prompt(evaluator: Evaluator, choice: Choice, prompt: str, tokens: int, tick: Tick) -> Trial:
@@ -36,4 +38,4 @@ def try_prompt(evaluator: Evaluator, choice: Choice, prompt: str, tokens: int, t
     unpruned = read_on(evaluator.model, ids, tokens, lambda fraction: tick(fraction / 2))
     with evaluator.pruned(choice):
         pruned = read_on(evaluator.model, ids, tokens, lambda fraction: tick(0.5 + fraction / 2))
-    return Trial(prompt, choice.settings, unpruned, pruned)
+    return Trial(prompt, choice.settings, unpruned, pruned, choice.edits)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import random
 import sys
 from pathlib import Path
@@ -175,29 +174,32 @@ def test_an_explorer_goes_on_after_ctrl_c(watched, files, long):
     """The same one then chooses, draws, measures and tries what an undisturbed one does."""
     model, fired = watched
     fingerprint, undisturbed = model_fingerprint(model), open_explorer(model)
-    stats = (undisturbed._evaluator.evidence.forget, undisturbed._evaluator.evidence.retain)
+    stats = (undisturbed._session.material.evidence.forget, undisturbed._session.material.evidence.retain)
     with Interrupt(files) as counted:
         use(undisturbed)
     for n in counted.some(100 if long else 5, random.Random(0)):
-        opened = open_explorer(model, stats=stats)
+        opened, told = open_explorer(model, stats=stats), {"busy": None}
+        opened._desk.link.connect(lambda content, buffers, told=told: told.update(busy(content)))
         with pytest.raises(KeyboardInterrupt), Interrupt(files, n):
             use(opened)
         assert_as_before(model, fired, fingerprint)
-        assert not any(widget.disabled for widget in opened._controls.widgets), n
+        assert told["busy"] is None, n  # what a page would show
         use(opened)
-        assert not any(button.disabled for button in (opened._actions.measure, opened._actions.try_it)), n
+        assert told["busy"] is None, n
         assert (opened.points[-1], opened.trials[-1]) == (undisturbed.points[-1], undisturbed.trials[-1]), n
         assert drawn(opened) == drawn(undisturbed), n
         opened.close()
     undisturbed.close()
 
 
+def busy(content):
+    return {"busy": content["fraction"]} if content["kind"] == "busy" else {}
+
+
 def drawn(opened):
-    """All that the plots show, as the figures and as their widgets have it."""
-    figures = [figure.to_dict() for plot in opened._panes.plots for figure in (plot.figure, plot.widget)]
-    for trace in (trace for figure in figures for trace in figure["data"]):
-        trace.pop("uid", None)  # drawn at random
-    return [json.dumps(figure, default=str) for figure in figures]
+    """All that a new page is told of it, apart from its own name."""
+    told = opened._desk.everything()
+    return [(content | {"stand_in": ""}, buffers) for content, buffers in told]
 
 
 @pytest.mark.parametrize("action", [ablate, ablated, dissect.bake])

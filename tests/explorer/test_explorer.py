@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import inspect
 import itertools
 import json
@@ -17,6 +16,7 @@ import torch
 
 import dissect
 from dissect import DissectError, Mask
+from dissect.cards.html import card_body
 from dissect.data.token_text import token_text
 from dissect.evaluation.continuation import Reading, encode_prompt, read_on, why_not
 from dissect.evaluation.evaluate import evaluate_documents
@@ -151,99 +151,248 @@ def test_moving_a_control_runs_no_model(explorer, model, monkeypatch):
     explorer.strength.value = 0.3
     expected = Settings("pre_out", "std", 1.0, 0.2, "mean", "retain", 0.3)
     assert explorer.settings == expected
-    assert explorer.mask == choose(explorer._evaluator.evidence, expected).mask
+    assert explorer.mask == choose(explorer._session.material.evidence, expected).mask
     with pytest.raises(AssertionError, match="a forward pass"):
         explorer.measure()
 
 
 def said(explorer):
-    return explorer._actions.message.value
+    return explorer._session.said[0]
 
 
-def drawn(explorer, pane):
-    return getattr(explorer._panes, pane).plot.widget.data
+TYPES = {"units": ("<f4", "<f4", "<f4", "<u4", "<i2"), "cut": ("<u4", "<u4")}
 
 
-def test_what_is_drawn_is_the_choice(explorer):
+class Page:
+    """A page without a browser: it keeps the last message of each kind, its buffers as arrays."""
+
+    def __init__(self, explorer):
+        self.told, self.kinds, self.arrays = {}, [], {}
+        self.desk = explorer._desk
+        self.desk.link.connect(self.hear)
+        self.ask("hello")
+
+    def ask(self, what, *arrays, **content):
+        self.desk.receive({"do": what} | content, [np.asarray(array, "<u4").tobytes() for array in arrays])
+
+    def hear(self, content, buffers):
+        kind = content["kind"]
+        json.dumps(content, allow_nan=False)
+        self.kinds.append(kind)
+        self.told[kind] = content
+        if buffers:
+            pairs = zip(TYPES.get(kind, ("u1",)), buffers, strict=True)
+            self.arrays[kind] = [np.frombuffer(data, kind_of) for kind_of, data in pairs]
+
+    def cut(self):
+        """The units that are cut, as the page reckons: the first of the ranking, edited by hand."""
+        ranks, (added, removed) = self.arrays["units"][3], self.arrays["cut"]
+        chosen = ranks < self.told["cut"]["count"]
+        chosen[added], chosen[removed] = True, False
+        return chosen
+
+
+def lines(explorer):
+    """The measured lines that pages show."""
+    return Page(explorer).told["curves"]["lines"]
+
+
+def test_what_pages_are_told_is_the_choice(explorer):
+    page = Page(explorer)
     for site, fraction in (("mlp", 0.2), ("mlp", 0.05), ("value", 0.5), ("head", 0.25)):
         explorer.site.value, explorer.fraction.value = site, fraction
+        explorer.add([(site, *place) for place in explorer.mask.units(site)[:1]])
+        explorer.remove([(site, *place) for place in explorer.mask.units(site)[1:2]])
         mask = explorer.mask
         forget, retain = explorer.choice.importances()
-        chosen, cut = drawn(explorer, "importance")[2:]
-        pruned = mask[site].flatten().numpy()
-        assert chosen.y == pytest.approx(forget[pruned], rel=1e-5)
-        assert chosen.x == pytest.approx(retain[pruned], rel=1e-5)
-        assert cut.y == pytest.approx(explorer.choice.threshold * (cut.x + explorer.scores.eps), rel=1e-5)
-        bars = drawn(explorer, "layers")[0]
-        assert bars.y.tolist() == mask.per_layer()
-        assert f"{len(mask)} of {mask.total} {site} units" in explorer._summary.value
-        assert drawn(explorer, "importance")[1].y == pytest.approx(forget, rel=1e-5)
-    assert [sum(bar.y) for bar in drawn(explorer, "agreement")] == [
-        sum(part) for part in (explorer.agreement.both, explorer.agreement.only_value, explorer.agreement.only_pre_out)
-    ]
+        told, (shown_forget, shown_retain, scores, ranks, steps) = page.told["units"], page.arrays["units"]
+        assert shown_forget == pytest.approx(forget, rel=1e-6)
+        assert shown_retain == pytest.approx(retain, rel=1e-6)
+        assert scores == pytest.approx(explorer.scores.values.flatten(), rel=1e-6)
+        assert told["shape"] == list(explorer.scores.values.shape)
+        assert len(steps) == 0
+        assert page.cut().tolist() == mask[site].flatten().tolist()
+        assert (scores[ranks < page.told["cut"]["count"]].min()) == pytest.approx(explorer.choice.threshold, rel=1e-6)
+        assert page.told["cut"]["per_layer"] == mask.per_layer()
+        assert f"{len(mask)} of {mask.total} {site} units" in page.told["cut"]["text"]
+        places = explorer.fraction.index
+        assert told["counts"][places] == page.told["cut"]["count"] == round(fraction * mask.total)
+    found = explorer.agreement
+    assert list(page.told["cut"]["agreement"]["counts"].values()) == [found.both, found.only_value, found.only_pre_out]
 
 
-def sent(widget):
-    """What a new view of a widget begins with, of its first trace."""
-    y = widget._widget_data[0]["y"]
-    return np.frombuffer(base64.b64decode(y["bdata"]), y["dtype"]).tolist() if isinstance(y, dict) else list(y)
+def test_a_move_of_the_fraction_sends_no_unit_again(explorer):
+    page = Page(explorer)
+    page.kinds.clear()
+    explorer.fraction.value = 0.2
+    explorer.value.value = "mean"
+    assert page.kinds == ["cut", "cut"]
+    explorer.eps.value = 1.0
+    assert page.kinds[2:] == ["units", "cut"]
 
 
-def test_the_figure_and_its_widget_stay_the_same(explorer):
+def test_a_new_page_knows_what_an_open_one_does(explorer):
+    page = Page(explorer)
+    explorer.measure()
     explorer.site.value = "pre_out"
-    for pane in ("importance", "layers", "agreement", "curve"):
-        plot = getattr(explorer._panes, pane).plot
-        for kept, shown in zip(plot.figure.data, plot.widget.data, strict=True):
-            for attribute in ("x", "y", "name", "customdata"):
-                np.testing.assert_array_equal(kept[attribute], shown[attribute])
-    plot = explorer._panes.layers.plot
     explorer.fraction.value = 0.5
-    assert plot.stale
-    assert sent(plot.widget) != plot.figure.data[0].y.tolist()
-    assert explorer._repr_mimebundle_()["text/plain"] == repr(explorer)
-    assert not plot.stale
-    assert sent(plot.widget) == plot.figure.data[0].y.tolist()
+    explorer.add([("pre_out", 0, 0, 0)])
+    new = Page(explorer)
+    for kind in ("setup", "units", "cut", "curves", "said"):
+        assert new.told[kind] == page.told[kind]
+        assert all(map(np.array_equal, new.arrays.get(kind, ()), page.arrays.get(kind, ())))
+    assert "busy" not in new.told
 
 
-def test_what_moved_before_it_was_shown_is_drawn_anew(explorer):
-    explorer._repr_mimebundle_()
-    before = list(explorer._panes.columns.children)
-    explorer._panes.page.shown += 1
-    assert all(old is new for old, new in zip(before, explorer._panes.columns.children, strict=True))
+def test_a_page_that_opens_while_nothing_is_chosen_is_told_the_units_later(explorer):
+    explorer.fraction.value = 0.001
+    page = Page(explorer)
+    assert "selects no unit" in page.told["cut"]["refused"]
+    assert "units" not in page.told
+    explorer.fraction.value = 0.2
+    assert page.cut().tolist() == explorer.mask["mlp"].flatten().tolist()
+
+
+def test_a_page_that_is_gone_is_told_nothing(explorer):
+    page = Page(explorer)
+    explorer._desk.link.disconnect(page.hear)
+    page.kinds.clear()
     explorer.fraction.value = 0.5
-    explorer._panes.page.shown += 1
-    assert not any(old is new for old in before for new in explorer._panes.columns.children)
-    assert len(drawn(explorer, "importance")[2].x) == len(explorer.mask)
-    assert explorer._panes.columns.children[0] is explorer._panes.importance.plot.widget
+    assert page.kinds == []
 
 
-def states(widget):
-    """What the page is sent of a widget and of everything in it."""
-    yield widget.get_state()
-    for child in getattr(widget, "children", ()):
-        yield from states(child)
-
-
-def texts_only(value):
-    """Arrays left out: they travel as they are, everything else as JSON."""
-    if isinstance(value, dict):
-        return {name: texts_only(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [texts_only(part) for part in value]
-    return None if isinstance(value, np.ndarray) and value.dtype != object else value
-
-
-def test_what_the_page_is_sent_is_json(model, explorer):
+def test_numbers_of_units_are_sent_as_they_are_and_never_as_text(model, explorer):
     generator = torch.Generator().manual_seed(0)
     sides = [
         Stats({"mlp": UnitStats(100, dict.fromkeys(SUMS, torch.rand(4, 16_000, generator=generator).double()))})
         for _ in range(2)
     ]
-    many = dissect.explore(model, **guessable_sides(), stats=tuple(sides))  # drawn as a density, with gaps
-    for opened in (explorer, many):
-        opened.measure() if opened is explorer else None
-        for state in states(opened.widget):
-            assert json.dumps(texts_only(state), allow_nan=False, default=str)
+    many = dissect.explore(model, **guessable_sides(), stats=tuple(sides))
+    for content, buffers in many._desk.everything():
+        assert len(json.dumps(content, allow_nan=False)) < 20_000
+        if content["kind"] == "units":
+            assert [len(part) for part in buffers] == [4 * 64_000] * 4 + [0]
+    many.close()
+
+
+def test_the_widget_carries_messages(explorer, monkeypatch):
+    sent = []
+    widget = explorer.widget
+    assert widget is explorer.widget
+    monkeypatch.setattr(widget, "send", lambda content, buffers: sent.append(content["kind"]))
+    widget._handle_custom_msg({"do": "hello"}, [])
+    assert sent == ["setup", "units", "cut", "curves", "said"]
+    widget._handle_custom_msg({"do": "set", "name": "fraction", "index": 0, "page": "a", "serial": 7}, [])
+    assert explorer.fraction.index == 0
+    numbers = memoryview(np.array([3, 5], "<u4").tobytes())
+    widget._handle_custom_msg({"do": "edit", "how": "add", "site": "mlp"}, [numbers])
+    assert explorer.edits.added == {3, 5}
+    bundle = explorer._repr_mimebundle_()
+    assert bundle["text/plain"] == repr(explorer)
+    assert len(json.dumps(widget.get_state(), default=str)) < 120_000  # the page's modules; nothing of the units
+
+
+# By hand
+
+
+def test_units_are_added_and_removed_by_hand(explorer, model):
+    explorer.fraction.value = 0.2
+    whole = explorer.mask
+    ranked = np.argsort(explorer.choice.ranking.ranks)
+    first, last = (explorer._session.material.unit("mlp", int(ranked[place])) for place in (0, -1))
+    explorer.add([last, ("mlp", 0, 1)])
+    explorer.remove([first])
+    expected = whole | Mask.of(model, "mlp", [last.place, (0, 1)])
+    expected = expected - Mask.of(model, "mlp", [first.place])
+    assert explorer.mask == expected
+    assert "by hand 2 added and 1 removed" in Page(explorer).told["cut"]["text"]
+    explorer.remove([last])
+    assert explorer.mask == expected - Mask.of(model, "mlp", [last.place])
+    explorer.site.value = "value"
+    assert not explorer.edits
+    explorer.site.value = "mlp"
+    assert explorer.edits.removed == {int(ranked[0]), int(ranked[-1])}
+    point = explorer.measure()
+    with dissect.ablated(model, explorer.mask):
+        assert point.forget == dissect.evaluate(model, guessable_sides()["forget"][1], progress=False)
+    assert point.edits == explorer.edits
+    explorer.reset()
+    assert explorer.mask == whole
+    again = explorer.measure()
+    assert again is not point
+    assert [line["name"] for line in lines(explorer)] == ["mlp abs, edited by hand", "mlp abs"]
+
+
+def test_a_second_explorer_on_the_same_model_does_not_disturb_the_first(explorer, model, stats):
+    first, before = explorer.measure(), Page(explorer)
+    other = dissect.explore(model, **guessable_sides(), stats=stats)
+    before.kinds.clear()
+    other.fraction.value = 0.5
+    other.add([("mlp", 0, 1)])
+    assert other.measure().units > first.units
+    assert before.kinds == []
+    assert not explorer.edits
+    assert explorer.points == [first]
+    assert explorer.measure() is first
+    other.close()
+    assert explorer.measure() is first
+
+
+def test_what_is_no_unit_changes_nothing(explorer):
+    before = explorer.mask
+    for bad, match in (
+        ([("mlp", 99, 0)], "outside"),
+        ([("mlp", 0)], "a unit is"),
+        ([("expert", 0, 0)], "unknown site 'expert'"),
+        ([("mlp", 0, 1), ("mlp", 0, -1)], "outside"),
+    ):
+        for change in (explorer.add, explorer.remove):
+            with pytest.raises(DissectError, match=match):
+                change(bad)
+    with pytest.raises(DissectError, match="outside"):
+        explorer.card(("mlp", 99, 0))
+    page = Page(explorer)
+    for asked in (
+        {"site": "mlp", "how": "add"},
+        {"site": "mpl", "how": "add"},
+        {"site": "mlp", "how": "mangle"},
+    ):
+        page.ask("edit", [60] if asked["how"] == "add" else [0], **asked)
+        assert said(explorer)
+    page.ask("nonsense")
+    assert "unknown request 'nonsense'" in said(explorer)
+    assert explorer.mask == before
+
+
+def test_a_cut_of_nothing_is_refused(explorer):
+    explorer.remove([("mlp", *place) for place in explorer.mask.units("mlp")])
+    with pytest.raises(DissectError, match="no unit is left"):
+        explorer.measure()
+    assert "no unit is left" in Page(explorer).told["cut"]["refused"]
+    explorer.reset()
+    assert explorer.measure().units == 6
+
+
+def test_a_card_is_made_once_for_each_state_of_the_model(explorer, model):
+    first = explorer.card(("mlp", 1, 2))
+    assert first.unit == dissect.Unit("mlp", 1, (2,))
+    assert explorer.card(first.unit) is first
+    undo = bake_some(model)
+    assert explorer.card(first.unit) is not first
+    undo()
+    assert explorer.card(first.unit) is first
+    expected = dissect.neuron_card(
+        model, ("mlp", 1, 2), *(train for train, _ in guessable_sides().values()), ablation_tokens=1_000, progress=False
+    )
+    page = Page(explorer)
+    page.ask("card", site="mlp", unit=1 * 20 + 2)
+    assert page.told["card"]["html"] == card_body(expected)
+    page.ask("card", site="head", unit=1)
+    assert page.told["card"]["html"].count("dissect-card") == 1
+    for bad in (-1, 60, "1", None, True, 1.0):
+        page.ask("card", site="mlp", unit=bad)
+        assert (page.told["card"]["html"], page.told["card"]["unit"]) == ("", bad)
+        assert "has the units 0 to 59" in page.told["card"]["why"]
 
 
 def test_a_site_brings_its_own_eps(explorer):
@@ -255,16 +404,15 @@ def test_a_site_brings_its_own_eps(explorer):
 def test_a_refused_choice_is_a_message(explorer):
     explorer.importance.value = "freq"
     assert explorer.mask.sites == ("mlp",)
-    assert "not compared" in explorer._panes.agreement.plot.figure.layout.title.text
+    page = Page(explorer)
+    assert "why" in page.told["cut"]["agreement"]
     explorer.site.value = "pre_out"
-    assert "says little there" in explorer._summary.value
-    assert explorer._actions.measure.disabled
+    assert "says little there" in page.told["cut"]["refused"]
     for use in (lambda: explorer.mask, explorer.measure, lambda: explorer.try_prompt("x")):
         with pytest.raises(DissectError, match="says little there"):
             use()
     explorer.importance.value = "abs"
-    assert "says little there" not in explorer._summary.value
-    assert not explorer._actions.measure.disabled
+    assert page.told["cut"]["refused"] == ""
     assert explorer.mask.sites == ("pre_out",)
     explorer.fraction.value = 0.001
     with pytest.raises(DissectError, match="selects no unit"):
@@ -284,7 +432,7 @@ def test_a_move_among_50_000_units_is_quick(model):
         explorer.fraction.value = fraction[1]
         seconds.append(time.process_time() - start)
     assert statistics.median(seconds) < 0.1
-    assert len(drawn(explorer, "importance")[1].x) == 50_001
+    assert Page(explorer).cut().sum() == len(explorer.mask)
     explorer.close()
 
 
@@ -325,11 +473,16 @@ def test_nor_by_its_place_or_its_label(explorer, control, name, value):
     before = explorer.settings
     with pytest.raises(DissectError, match=f"unknown {name} of {control}"):
         setattr(getattr(explorer, control), name, value)
-    getattr(explorer, control).set_state({name: value})  # as the page does
-    assert f"unknown {name} of {control}" in said(explorer)
+    page = Page(explorer)
+    if name == "index":
+        page.ask("set", name=control, index=value, page="a", serial=1)
+        assert f"unknown {name} of {control}" in said(explorer)
+        assert page.told["cut"]["answers"] == {"a": 1}
     assert explorer.settings == before
-    getattr(explorer, control).set_state({"index": 1})
+    page.ask("set", name=control, index=1, page="a", serial=2)
     assert explorer.settings != before
+    assert page.told["cut"]["answers"] == {"a": 2}
+    assert page.told["cut"]["indices"][control] == 1
 
 
 def test_numbers_of_any_type_are_taken(explorer):
@@ -346,10 +499,13 @@ def test_a_control_is_set_not_replaced(explorer):
     assert explorer.fraction.value == 0.1
 
 
-def test_a_hostile_value_is_text_in_the_message(explorer):
-    with pytest.raises(DissectError):
-        explorer.site.value = HOSTILE[0]
-    assert HOSTILE[0] not in said(explorer)
+def test_a_control_tells_who_observes_it(explorer):
+    heard = []
+    explorer.fraction.observe(heard.append, names="value")
+    explorer.fraction.value = 0.2
+    explorer.fraction.value = 0.2
+    explorer.fraction.label = "5%"
+    assert [(change["old"], change["new"]) for change in heard] == [(0.1, 0.2), (0.2, 0.05)]
 
 
 # Measuring, and what changes the model
@@ -398,14 +554,13 @@ def test_a_changed_model_is_measured_anew(explorer, model, change):
         assert getattr(second, f"{side}_drop") == pytest.approx(1 - pruned["top1"] / base["top1"])
     assert "Points of other states of the model: 1." in said(explorer)
     assert "choices still use its statistics from then" in said(explorer)
-    names = [trace.name for trace in drawn(explorer, "curve")]
-    assert names == ["no selectivity", "mlp abs, another state of the model", "mlp abs"]
+    assert [line["name"] for line in lines(explorer)] == ["mlp abs, another state of the model", "mlp abs"]
     undo()
     assert explorer.measure() is first
     assert explorer.unpruned == whole
     assert explorer.points == [first, second]
     assert "The model has changed" not in said(explorer)
-    assert [trace.name for trace in drawn(explorer, "curve")][1:] == ["mlp abs", "mlp abs, another state of the model"]
+    assert [line["name"] for line in lines(explorer)] == ["mlp abs", "mlp abs, another state of the model"]
 
 
 def test_a_trial_of_a_changed_model_says_so(reader):
@@ -437,9 +592,9 @@ def test_a_point_is_the_evaluation_by_hand(explorer, model, stats, value, direct
         assert pruned["loss"] != whole["loss"]
     assert (point.units, point.total) == (12, 60)
     assert point.difference == point.forget_drop - point.retain_drop
-    line = drawn(explorer, "curve")[1]
-    assert list(line.x) == pytest.approx([0, 100 * point.retain_drop])
-    assert list(line.y) == pytest.approx([0, 100 * point.forget_drop])
+    (line,) = lines(explorer)
+    assert line["x"] == pytest.approx([0, 100 * point.retain_drop])
+    assert line["y"] == pytest.approx([0, 100 * point.forget_drop])
 
 
 def test_a_point_has_the_intervals_of_its_drops(explorer, model):
@@ -449,14 +604,14 @@ def test_a_point_has_the_intervals_of_its_drops(explorer, model):
     base = {side: evaluate_documents(model, test, progress=False) for side, test in tests.items()}
     with dissect.ablated(model, explorer.mask):
         found = intervals({side: evaluate_documents(model, test, progress=False) for side, test in tests.items()}, base)
-    line = drawn(explorer, "curve")[1]
-    for side, error in (("forget", line.error_y), ("retain", line.error_x)):
+    (line,) = lines(explorer)
+    for side, ends in (("forget", line["y_ends"]), ("retain", line["x_ends"])):
         low, high = getattr(point, f"{side}_interval")
         assert [low, high] == found[side]["drop"]
         drop = getattr(point, f"{side}_drop")
         assert low < drop < high
-        assert list(error.arrayminus) == pytest.approx([0, 100 * (drop - low)])
-        assert list(error.array) == pytest.approx([0, 100 * (high - drop)])
+        assert ends[0] is None
+        assert ends[1] == pytest.approx([100 * low, 100 * high])
         assert f"{100 * drop:.1f}% [{100 * low:.1f}, {100 * high:.1f}] on {side}" in said(explorer)
 
 
@@ -467,7 +622,7 @@ def test_a_side_of_few_documents_has_no_interval(model):
     point = explorer.measure()
     assert point.forget_interval is None
     assert point.retain_interval is None
-    assert not any(drawn(explorer, "curve")[1].error_x.array)
+    assert not any(lines(explorer)[0]["x_ends"])
     assert "[" not in said(explorer)
 
 
@@ -491,9 +646,9 @@ def test_the_unpruned_model_and_each_choice_are_measured_once(explorer, monkeypa
     explorer.strength.value = 0.5
     explorer.measure()
     assert "6 of 60 mlp units at 50%" in said(explorer)
-    names = ["no selectivity", "mlp abs", "mlp abs, mean ablation", "mlp abs, mean ablation, strength 0.5"]
-    assert [trace.name for trace in drawn(explorer, "curve")] == names
-    assert [len(trace.x) for trace in drawn(explorer, "curve")] == [2, 3, 2, 2]
+    names = ["mlp abs", "mlp abs, mean ablation", "mlp abs, mean ablation, strength 0.5"]
+    assert [line["name"] for line in lines(explorer)] == names
+    assert [len(line["x"]) for line in lines(explorer)] == [3, 2, 2]
 
 
 def test_plain_windows_serve_both(model):
@@ -519,21 +674,20 @@ def test_an_error_leaves_a_message_and_no_hook(explorer, model, monkeypatch, err
     explorer.measure()
     whole = logits(model)
     explorer.fraction.value = 0.3
-    seen = []
+    seen, page = [], Page(explorer)
 
     def fail(*args, **kwargs):
-        seen.append((our_hooks(model) > 0, explorer._actions.measure.disabled, explorer.site.disabled))
+        seen.append((our_hooks(model) > 0, page.told["busy"]["fraction"]))
         raise error
 
     monkeypatch.setattr(evaluator, "evaluate_documents", fail)
-    explorer._actions.measure.click()
-    assert seen == [(True, True, True)]
+    page.ask("measure")
+    assert seen == [(True, 0.0)]
     assert our_hooks(model) == 0
     assert torch.equal(logits(model), whole)
-    assert not explorer._actions.measure.disabled
-    message = said(explorer)
-    assert "<script" not in message
-    assert ("&lt;script&gt;" if isinstance(error, RuntimeError) else "Interrupted") in message
+    assert page.told["busy"]["fraction"] is None
+    assert page.told["said"] == {"kind": "said", "text": said(explorer), "tone": "refused"}
+    assert ("RuntimeError: <script>" if isinstance(error, RuntimeError) else "Interrupted") in said(explorer)
     assert len(explorer.points) == 1
     with pytest.raises(type(error)):
         explorer.measure()
@@ -552,28 +706,31 @@ def interrupt_once(function):
     return call
 
 
-def test_ctrl_c_while_a_move_is_drawn(explorer, monkeypatch):
-    """What is chosen and drawn then is where the controls stand, not where they stood."""
-    monkeypatch.setattr(explorer._panes.layers, "show", interrupt_once(explorer._panes.layers.show))
+@pytest.mark.parametrize("place", ["told", "link"])
+def test_ctrl_c_while_pages_are_told_of_a_move(explorer, monkeypatch, place):
+    """What is chosen and shown then is where the controls stand, not where they stood."""
+    page, of = Page(explorer), getattr(explorer._session, place)
+    monkeypatch.setattr(of, "tell", interrupt_once(of.tell))
     with pytest.raises(KeyboardInterrupt):
-        explorer.fraction.value = 0.5
-    assert drawn(explorer, "layers")[0].y.sum() == 6
+        explorer.eps.value = 1.0
+    explorer.fraction.value = 0.5
     assert explorer.measure().units == len(explorer.mask) == 30
-    assert drawn(explorer, "layers")[0].y.tolist() == explorer.mask.per_layer()
+    assert page.cut().tolist() == explorer.mask["mlp"].flatten().tolist()
+    assert page.told["cut"]["per_layer"] == explorer.mask.per_layer()
 
 
-@pytest.mark.parametrize("place", ["figure", "widget"])
-def test_ctrl_c_while_a_point_is_drawn(explorer, monkeypatch, place):
-    """Measuring again draws it, and others."""
-    figure = getattr(explorer._panes.curve.plot, place)
-    monkeypatch.setattr(figure, "add_trace", interrupt_once(figure.add_trace))
+def test_ctrl_c_while_pages_are_told_of_a_point(explorer, monkeypatch):
+    """Measuring again shows it, and others."""
+    page = Page(explorer)
+    monkeypatch.setattr(explorer._session, "curves", interrupt_once(explorer._session.curves))
     with pytest.raises(KeyboardInterrupt):
         explorer.measure()
     explorer.measure()
     explorer.value.value = "mean"
     explorer.measure()
-    assert [trace.name for trace in drawn(explorer, "curve")] == ["no selectivity", "mlp abs", "mlp abs, mean ablation"]
-    assert [len(trace.x) for trace in explorer._panes.curve.plot.figure.data] == [2, 2, 2]
+    told = page.told["curves"]["lines"]
+    assert [line["name"] for line in told] == ["mlp abs", "mlp abs, mean ablation"]
+    assert [len(line["x"]) for line in told] == [2, 2]
 
 
 def test_a_closed_explorer_measures_nothing_more(model, stats):
@@ -622,9 +779,11 @@ def test_a_trial_is_unpruned_and_pruned(reader):
     for bad, match in (("", "this one has 0"), ("x " * 300, "1 to 121 tokens")):
         with pytest.raises(DissectError, match=match):
             explorer.try_prompt(bad)
-    explorer._actions.prompt.value = "".join(HOSTILE)
-    explorer._actions.try_it.click()
-    shown = explorer._actions.unpruned.value + explorer._actions.pruned.value + explorer._actions.message.value
+    page = Page(explorer)
+    page.ask("try", prompt="".join(HOSTILE))
+    shown = page.told["trial"]["html"]
+    page.ask("try", prompt=["x"])
+    assert "prompt" in said(explorer)
     assert len(explorer.trials) == 2
     for tag in ("<script", "<img", "<b ", "</script"):
         assert tag not in shown
@@ -634,7 +793,7 @@ def test_a_trial_is_unpruned_and_pruned(reader):
 
 def test_texts_are_escaped():
     reading = Reading(HOSTILE, (1.0, 2.0, 3.0, 4.0), 2)
-    html = texts.reading(HOSTILE[0], reading) + texts.paragraph(HOSTILE[1])
+    html = texts.reading(HOSTILE[0], reading)
     for text in HOSTILE[:3]:
         assert text not in html
     assert "&lt;script&gt;alert(2)&lt;/script&gt;" in html
@@ -648,9 +807,8 @@ def test_a_masked_model_continues_nothing(folder_of, family):
     explorer = dissect.explore(model, windows, random_windows(8, 33, seed=1, d_vocab=300), new_tokens=4)
     masked = family == "roberta"
     assert bool(why_not(model)) == masked
-    assert explorer._actions.try_it.disabled == explorer._actions.prompt.disabled == masked
+    assert bool(Page(explorer).told["setup"]["cannot_try"]) == masked
     assert explorer.measure().units > 0
-    assert explorer._actions.try_it.disabled == masked
     if masked:
         with pytest.raises(DissectError, match="does not continue"):
             explorer.try_prompt("x")
@@ -659,8 +817,7 @@ def test_a_masked_model_continues_nothing(folder_of, family):
 
 
 def test_a_model_without_a_tokenizer_reads_no_prompt(explorer):
-    assert explorer._actions.try_it.disabled
-    assert "no tokenizer" in explorer._actions.prompt.placeholder
+    assert "no tokenizer" in Page(explorer).told["setup"]["cannot_try"]
 
 
 # Opening

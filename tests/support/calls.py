@@ -5,7 +5,6 @@ A new public name, parameter or command without an entry here makes `tests/test_
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import re
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from traitlets import TraitError
 
 import dissect
 from dissect import Atlas, DissectError, Mask, PruneConfig, Run, Stats, Unit, UnitStats, Windows, views
@@ -56,8 +54,9 @@ REGISTRIES = ("CORPORA", "IMPORTANCE", "METRICS", "MODELS", "SITES")
 # Raised, or a folder of names, or without an argument.
 LOADED = dataclasses.asdict(LoadOptions())
 WITHOUT_ARGUMENTS = ("DissectError", "distributed", "views")
-# The word of `demo` is a path: tests/base/test_paths.py.
-WITHOUT_GOOD_WORDS = ("demo",)
+# The word of `demo` is a path: tests/base/test_paths.py. `explore` serves a page until it is stopped:
+# tests/explorer/test_command.py.
+WITHOUT_GOOD_WORDS = ("demo", "explore")
 EXAMPLES = {"examples": (0, 1), "example_tokens": 3}
 
 
@@ -317,6 +316,9 @@ class Made:
                 | sides,
             ),
             "Explorer": (self._move, {"site": "mlp", "importance": "abs", "fraction": 0.1, "strength": 0.5}),
+            "Explorer.add": (lambda units: self.explorer.add(units), {"units": [("mlp", 0, 1)]}),
+            "Explorer.remove": (lambda units: self.explorer.remove(units), {"units": [("mlp", 0, 1)]}),
+            "Explorer.card": (lambda unit: self.explorer.card(unit), {"unit": ("mlp", 0, 1)}),
             "Explorer.try_prompt": (lambda prompt: self.explorer.try_prompt(prompt), {"prompt": "the river"}),
             "summary_table": (dissect.summary_table, {"runs": [run]}),
             "frontier_table": (dissect.frontier_table, {"runs": [run]}),
@@ -532,8 +534,7 @@ class Made:
     def _move(self, **values: Any) -> None:
         """Controls of the explorer, moved in Python."""
         for control, value in values.items():
-            with contextlib.suppress(TraitError):  # the widget's own refusal
-                getattr(self.explorer, control).value = value
+            getattr(self.explorer, control).value = value
 
     def _ablated(self, **given: Any) -> None:
         with dissect.ablated(**given):

@@ -71,6 +71,8 @@ def test_an_explorer_and_its_stand_in(converted):
     run, _ = converted
     stand_in, widget = forms(run, 1)[-2:]
     assert "1 of 60 mlp units chosen" in stand_in["text/html"]
+    assert stand_in["text/html"].count("<svg") == 1
+    assert len(stand_in["text/html"]) < 100_000
     assert set(widget) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
 
 
@@ -91,7 +93,8 @@ def test_the_page_shows_everything(converted, amd):
         assert page.locator(".js-plotly-plot path.point").count() == 200
         assert page.locator(".js-plotly-plot .heatmaplayer image").count() == 2
         assert page.locator("text=Interactive figure").count() == 0
-        assert page.locator("text=This explorer is a widget").is_visible()
+        assert page.locator("text=the explorer is a widget").is_visible()
+        assert page.locator("svg[aria-label^=Importance]").is_visible()
         assert page.locator(".dissect-card").is_visible()
         assert errors == []
         browser.close()

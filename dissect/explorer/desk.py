@@ -1,0 +1,106 @@
+"""Where the pages of an explorer ask for what they want."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from dissect.base.errors import DissectError, check_name, look_up, shown
+from dissect.cards.html import card_body
+from dissect.explorer.bundle import packed_plotly
+from dissect.explorer.choice import Edits
+from dissect.explorer.link import Message, message
+from dissect.explorer.session import Session
+
+
+class Desk:
+    """Does what pages ask, and tells all of them what comes of it.
+
+    Attributes:
+        link: The open pages.
+        name: The class of what stands in for the explorer where there is none; open pages hide it.
+    """
+
+    def __init__(self, session: Session):
+        self._session, self.link, self.name = session, session.link, f"dissect-explorer-{uuid4().hex}"
+        self._requests: dict[str, Callable[[dict[str, Any], Sequence[bytes]], Any]] = {
+            "hello": lambda asked, arrays: self._tell(self.everything()),
+            "plotly": lambda asked, arrays: self._tell([({"kind": "plotly"}, [packed_plotly()])]),
+            "set": lambda asked, arrays: self._set(asked),
+            "edit": self._edit,
+            "card": lambda asked, arrays: self._card(asked.get("site"), asked.get("unit")),
+            "measure": lambda asked, arrays: session.measure(),
+            "try": lambda asked, arrays: session.try_prompt(asked.get("prompt")),
+        }
+
+    def receive(self, asked: dict[str, Any], arrays: Sequence[bytes] = ()) -> None:
+        """Do what a page asks; an error becomes a message, since nobody sees tracebacks of callbacks."""
+        try:
+            look_up("request", asked.get("do"), self._requests)(asked, arrays)
+        except (KeyboardInterrupt, Exception) as error:
+            self._session.say(_in_words(error), "refused")
+
+    def everything(self) -> list[Message]:
+        """What a new page has to know."""
+        session = self._session
+        content, buffers = session.setup()
+        text, tone = session.said
+        return [
+            (content | {"stand_in": self.name}, buffers),
+            *session.told.to_a_new_page(session.choice),
+            session.curves(),
+            message("said", text=text, tone=tone),
+            *([session.trial()] if session.trials else []),
+        ]
+
+    def _tell(self, messages: Sequence[Message]) -> None:
+        for each in messages:
+            self.link.tell(each)
+
+    def _set(self, asked: dict[str, Any]) -> None:
+        """Move a control; the page is told where it is then, also where that is where it was."""
+        session = self._session
+        session.told.answers[str(asked.get("page"))] = asked.get("serial")
+        control, before = look_up("control", asked.get("name"), session.controls.by_name), session.controls.settings
+        try:
+            control.index = asked.get("index")
+        finally:
+            if session.controls.settings == before:
+                session.told.tell(session.choice)
+
+    def _edit(self, asked: dict[str, Any], arrays: Sequence[bytes]) -> None:
+        how = look_up("edit", asked.get("how"), {"add": Edits.add, "remove": Edits.remove, "reset": None})
+        if how is None:
+            self._session.reset()
+            return
+        numbers = np.frombuffer(arrays[0], "<u4").tolist()
+        self._check(asked.get("site"), numbers)
+        self._session.edit(asked["site"], numbers, how)
+
+    def _card(self, site: Any, number: Any) -> None:
+        """The card of a unit; or why there is none, to be shown in its place."""
+        session, html, why, contents = self._session, "", "", ""
+        try:
+            self._check(site, [number])
+            html, contents = card_body(session.card(site, number)), session.evaluator.now
+        except (KeyboardInterrupt, Exception) as error:
+            why = _in_words(error)
+        self.link.tell(message("card", html=html, why=why, site=site, unit=number, contents=contents))
+
+    def _check(self, site: Any, numbers: Sequence[Any]) -> None:
+        """Raise `DissectError` unless these are numbers of units of a site that there are statistics of."""
+        material = self._session.material
+        check_name("site", site, material.evidence.sites)
+        total = int(np.prod(material.shape(site)))
+        for number in numbers:
+            if type(number) is not int or not 0 <= number < total:
+                raise DissectError(f"site {site} has the units 0 to {total - 1}, got {shown(number)}")
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted; the model is unchanged."
+    return str(error) if isinstance(error, DissectError) else f"{type(error).__name__}: {error}"
