@@ -372,11 +372,12 @@ def test_filters_calculate_as_they_are_read(page):
             const column = (name) => (Object.hasOwn(value, name) ? () => value[name] : undefined);
             return ["a + b * c < 0", "(a + b) * c = -20", "a - b - c == 3", "-a * -b >= 6",
                 "b / a > 1.4 and b / a < 1.6",
-                "no or yes and not no", "not yes or no", "not a > b", "1e1 = 10 and .5 < 1", "a != 2", "NO OR YES"]
+                "no or yes and not no", "not yes or no", "not a > b", "1e1 = 10 and .5 < 1", "a != 2", "NO OR YES",
+                "yes and no", "yes or yes and no"]
                 .map((text) => parse(text, column, []).test(0));
         }"""
     )
-    assert found == [True, True, True, True, True, True, False, True, True, False, True]
+    assert found == [True, True, True, True, True, True, False, True, True, False, True, False, True]
 
 
 # Layers, and what is selected
@@ -463,6 +464,15 @@ def test_one_unit_is_added_from_its_card(page, opened):
     wait_until(page, lambda: explorer.edits.added == {last})
     page.locator("text=Remove this unit from the cut").click()
     wait_until(page, lambda: explorer.edits.removed == {last})
+    first = best(explorer)
+    page.get_by_label("Unit", exact=True).fill(*named(explorer, [first]))
+    page.keyboard.press("Enter")
+    page.locator("text=Remove this unit from the cut").click()
+    wait_until(page, lambda: explorer.edits.removed == {first, last})
+    chosen(page, "by hand 0 added and 2 removed")
+    wait_until(page, lambda: counts(page) == explorer.mask.per_layer())
+    page.get_by_label("Filter").fill("not cut and by_hand")
+    assert rows(page) == named(explorer, [first, last])
 
 
 # The model
