@@ -1,7 +1,8 @@
-"""A notebook widget: move a control and see what would be pruned; measure it; try it on a prompt.
+"""The explorer: move a control and see what would be pruned; touch a unit; measure the cut; try it on a prompt.
 
-What is chosen (`choice`, `agreement`), measured (`evaluator`) and tried (`trial`) is independent of widgets;
-`controls`, `panes` and `board` are independent of models; `Explorer` connects them.
+What is chosen (`choice`, `agreement`), measured (`evaluator`) and tried (`trial`) knows no page. A `session` holds one
+explorer's state, a `desk` answers its pages by `messages`, `page/` draws them: as a `widget`, or `served`. `Explorer` is
+what its user has in Python.
 """
 
 from dissect.explorer.explore import explore

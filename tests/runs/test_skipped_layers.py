@@ -14,6 +14,8 @@ import dissect
 from dissect import DissectError, Mask, Run, load_model
 from dissect.backend.sites import SITES, partial_layers, sites_of
 from dissect.cli.main import main
+from dissect.explorer.choice import describe
+from dissect.explorer.stand_in import stand_in
 from dissect.scoring.at_random import as_many_at_random, layer_random_units, random_units
 from dissect.scoring.combine import COMBINERS
 from dissect.views import dashboard, importance, pruned_by_layer, specialization
@@ -360,7 +362,6 @@ class TestRuns:
                 assert found.history[1].per_layer == run.history[1].per_layer
 
     def test_the_explorer_and_cards(self, run):
-        pytest.importorskip("ipywidgets", reason="ipywidgets is not installed (extra notebook)")
         name, site, run = run
         model = loaded(name)
         explorer = dissect.explore(model, **SIDES)
@@ -368,8 +369,12 @@ class TestRuns:
             explorer.site.value = site
             explorer.fraction.value = 0.5
             assert len(explorer.choice.mask) == round(0.5 * n_units(name, site))
-            assert f"of {len(PARTIAL[name][site])} layers" in explorer._summary.value
+            assert f"of {len(PARTIAL[name][site])} layers" in describe(explorer.choice)
             assert explorer.measure().total == n_units(name, site)
+            nowhere = (site, absent(name, site)[0], *(0 for _ in SITES[site].unit))
+            with pytest.raises(DissectError, match=f"has no site '{site}', only layer"):
+                explorer.add([nowhere])
+            assert "<svg" in stand_in(explorer.choice, "", "explorer")
         finally:
             explorer.close()
         if site != "head":
