@@ -1,7 +1,7 @@
 """The explorer: move a control and see what would be pruned; touch a unit; measure the cut; try it on a prompt.
 
 What is chosen (`choice`, `agreement`), measured (`evaluator`) and tried (`trial`) knows no page. A `session` holds one
-explorer's state, a `desk` answers its pages by `messages`, `page/` draws them: as a `widget`, or `served`. `Explorer` is
+explorer's state, a `desk` answers its pages by `messages`, `page/` draws them, as a `widget` or `served`. `Explorer` is
 what its user has in Python.
 """
 
