@@ -58,6 +58,6 @@ def _bars(rows: pd.DataFrame, variant: str, in_legend: bool) -> go.Bar:
 def _note(result: Quantization, table: pd.DataFrame) -> str:
     cut = [each for each in result.measurements if each.variant == "cut"]
     units, silent = cut[0].units, [each.still_zero for each in cut if each.still_zero is not None]
-    zero = f", {min(silent):,} of them write exactly zero however many bits" if silent else ""
-    whiskers = " · whiskers: 95% interval over documents" * bool(table["top1_low"].notna().any())
+    zero = f", {'all' if min(silent) == units else f'{min(silent):,}'} exactly zero in all bits" if silent else ""
+    whiskers = " · whiskers: 95% interval" * bool(table["top1_low"].notna().any())
     return f"{plain(result.model)}, step {result.step} · {units:,} units pruned{zero}{whiskers}"
