@@ -114,7 +114,7 @@ class Tuner:
         words = [row["sites"], row["importance"], row["combine"], row["edit"]]
         whole = "" if was_measured_whole(trial) else ", stopped early"
         return (
-            f"trial {trial.number + 1:>3}/{self.budget.trials}  forget drop {100 * row['forget_drop']:5.1f}% at "
+            f"trial {trial.number:>3} of 0 to {self.budget.trials - 1}  forget drop {100 * row['forget_drop']:5.1f}% at "
             f"{100 * self.budget.retain_drop:g}% retain drop, {row['predictions']:,} predictions{whole}  "
             f"{' '.join(words)}  {row['seconds']:.1f} s"
         )
