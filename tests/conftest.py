@@ -29,6 +29,7 @@ LONGEST = (
     "test_interrupts.py",
     "test_static_notebooks.py",
     "test_explorer.py",
+    "test_served.py",
     "test_reading.py",
     "test_prune.py",
     "test_fast.py",

@@ -120,6 +120,7 @@ class Session:
     def measure(self) -> Point:
         """As `Explorer.measure`."""
         with self.busy() as tick:
+            self.say("")
             point = self.evaluator.measure(self.chosen, tick)
             self.link.tell(self.curves())
             cut = f"at {point.settings.gain:.0%}" if point.settings.gain else "pruned"
@@ -136,6 +137,7 @@ class Session:
         if not isinstance(prompt, str):
             raise DissectError(f"prompt must be text, got {shown(prompt)}")
         with self.busy() as tick:
+            self.say("")
             self.trials.append(try_prompt(self.evaluator, self.chosen, prompt, self._new_tokens, tick))
             self.link.tell(self.trial())
             self.evaluator.update()
@@ -150,7 +152,7 @@ class Session:
         """
         if self.material.cards is None:
             raise DissectError(self.material.lacks)
-        with self.busy():
+        with self.busy():  # what was said last stays
             self.evaluator.update()
             return self.material.cards.card(self.material.unit(site, number), self.evaluator.now)
 
@@ -191,7 +193,6 @@ class Session:
             raise DissectError("this explorer is closed; open another with dissect.explore(model, forget, retain)")
         self.moved()
         with undoing(lambda: self.link.tell(message("busy", fraction=None))):
-            self.say("")
             self.link.tell(message("busy", fraction=0.0))
             yield lambda fraction: self.link.tell(message("busy", fraction=fraction))
 

@@ -387,7 +387,10 @@ def test_a_card_is_made_once_for_each_state_of_the_model(explorer, model):
     page = Page(explorer)
     page.ask("card", site="mlp", unit=1 * 20 + 2)
     assert page.told["card"]["html"] == card_body(expected)
+    explorer.measure()
+    before = said(explorer)
     page.ask("card", site="head", unit=1)
+    assert said(explorer) == before != ""  # a card is shown in its own place
     assert page.told["card"]["html"].count("dissect-card") == 1
     for bad in (-1, 60, "1", None, True, 1.0):
         page.ask("card", site="mlp", unit=bad)
