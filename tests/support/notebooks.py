@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 from notebooks.make import tidy
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
-NAMES = ("01_code_neurons", "02_value_vs_pre_out", "03_paper_figures", "05_better_scores")
+NAMES = ("01_code_neurons", "02_value_vs_pre_out", "03_paper_figures", "05_better_scores", "06_is_it_gone")
 # In the quick suite the numbers after these words are divided.
 QUICK = {
     "01_code_neurons": {"tokens=": 16, '"tokens": ': 4},  # of its runs, whose results are tested
