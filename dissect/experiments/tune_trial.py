@@ -113,9 +113,10 @@ class Tuner:
         row = self.row(trial)
         words = [row["sites"], row["importance"], row["combine"], row["edit"]]
         whole = "" if was_measured_whole(trial) else ", stopped early"
+        budget = self.budget
         return (
-            f"trial {trial.number:>3} of 0 to {self.budget.trials - 1}  forget drop {100 * row['forget_drop']:5.1f}% at "
-            f"{100 * self.budget.retain_drop:g}% retain drop, {row['predictions']:,} predictions{whole}  "
+            f"trial {trial.number:>3} of 0 to {budget.trials - 1}  forget drop {100 * row['forget_drop']:5.1f}% at "
+            f"{100 * budget.retain_drop:g}% retain drop, {row['predictions']:,} predictions{whole}  "
             f"{' '.join(words)}  {row['seconds']:.1f} s"
         )
 
