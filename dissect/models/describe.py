@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dissect.backend.experts import open_experts
 from dissect.backend.hooks import hooked
@@ -113,6 +114,10 @@ def _of_experts(model: Any) -> dict[str, Shape]:
     return {name: SITES[name].unit_shape(model.cfg) for name in sites_of(model) if SITES[name].of_experts}
 
 
+class _Seen(Exception):
+    """The activation has been seen."""
+
+
 def _shape(model: Any, site: Site) -> Shape | str:
     """The shape of one layer's units, as its hook point sees them; or why there are none."""
     found: list[Shape] = []
@@ -120,6 +125,11 @@ def _shape(model: Any, site: Site) -> Shape | str:
         points = hook_points(model, site)
     except DissectError as error:
         return f"none: {error}"
-    with hooked([(next(iter(points.values())), lambda z: found.append(tuple(z.shape[2:])))]):
+
+    def see(z: Tensor) -> None:
+        found.append(tuple(z.shape[2:]))
+        raise _Seen  # what comes after it may look at numbers, as some mixtures do
+
+    with hooked([(next(iter(points.values())), see)]), suppress(_Seen):
         model(torch.zeros(1, 4, dtype=torch.long))
     return found[0][: len(site.unit)] if found else "none: its hook point is not reached by a forward pass"
