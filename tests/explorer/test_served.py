@@ -142,6 +142,11 @@ def says(page, text):
     page.wait_for_selector(f".said >> text={text}")
 
 
+def free(page):
+    """Wait until Python is done: while it works, the controls take no key."""
+    page.wait_for_selector("fieldset.controls:not([disabled])")
+
+
 def chosen(page, text):
     page.wait_for_selector(f".chosen >> text={text}")
 
@@ -485,6 +490,7 @@ def test_measuring_adds_a_point(page, opened):
     explorer.points.clear()
     page.locator("button.primary").click()
     says(page, "(1 measured)")
+    free(page)
     page.locator("[data-control=fraction]").press("ArrowRight")
     wait_until(page, lambda: explorer.fraction.value == 0.12)
     page.locator("button.primary").click()
