@@ -195,6 +195,7 @@ def test_it_begins_as_the_cells_say(page):
 
 def test_moving_controls_moves_the_choice_in_every_view(page):
     before = bars(page)
+    page.wait_for_selector(f"{VIEW} fieldset.controls:not([disabled])")  # else it takes no key
     page.locator(f"{VIEW} [data-control=fraction]").focus()
     page.keyboard.press("ArrowRight")
     for view in (VIEW, SECOND_VIEW):
@@ -237,6 +238,7 @@ def test_measure_adds_a_point(page):
         page.wait_for_selector(f"{VIEW} .said >> text=({number} measured)")
         wait_until_shown(page, f"{VIEW} section[aria-label^='Drop'] .scatterlayer path.point >> nth={number}", 30)
         assert points(page) == number + 1
+        page.wait_for_selector(f"{VIEW} fieldset.controls:not([disabled])")  # else it takes no key
         page.locator(f"{VIEW} [data-control=fraction]").focus()
         page.keyboard.press("ArrowRight")
 
@@ -288,6 +290,7 @@ def test_the_second_notebook_runs_and_its_explorer_answers(browser, lab):
     assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     wait_until_shown(page, f"{VIEW} section[aria-label^='Drop'] .scatterlayer path.point >> nth=2", 60)
     before, there = chosen(page), points(page)
+    page.wait_for_selector(f"{VIEW} fieldset.controls:not([disabled])")  # else it takes no key
     page.locator(f"{VIEW} [data-control=fraction]").focus()
     page.keyboard.press("ArrowLeft")
     for _ in range(120):
