@@ -18,7 +18,7 @@ from dissect.explorer.material import Material
 from dissect.explorer.served import Served, pack, unpack
 from dissect.scoring.moments import SUMS
 from dissect.scoring.stats import Stats, UnitStats
-from tests.support.browser import CHROMIUM
+from tests.support.browser import CHROMIUM, chromium
 from tests.support.hostile import HOSTILE
 from tests.support.models import our_hooks
 from tests.support.windows import random_windows
@@ -86,10 +86,8 @@ def opened(shared, model):
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with chromium("--disable-gpu") as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

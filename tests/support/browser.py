@@ -1,5 +1,19 @@
 """The browser that pages are looked at with."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@contextmanager
+def chromium(*flags: str) -> Iterator[Any]:
+    """Inside the `with` block a Chromium without a window, as Playwright has it."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--headless", "--no-sandbox", *flags])
+        yield browser
+        browser.close()

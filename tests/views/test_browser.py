@@ -11,7 +11,7 @@ from dissect.cards.samples import Sample, Samples
 from dissect.evaluation.continuation import Reading
 from dissect.style import html
 from dissect.views import write_report
-from tests.support.browser import CHROMIUM
+from tests.support.browser import CHROMIUM, chromium
 from tests.support.hostile import HOSTILE, Vocabulary, hostile_cards
 from tests.support.runs import small_run
 
@@ -35,12 +35,8 @@ def report(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"]
-        )
+    with chromium("--disable-gpu") as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(params=[1280, 700])

@@ -9,7 +9,7 @@ from dissect import views
 from dissect.cards.of_run import cards_of
 from dissect.evidence.regrowth import regrowth_of_run, relearned_model
 from tests.support import tiny
-from tests.support.browser import CHROMIUM
+from tests.support.browser import CHROMIUM, chromium
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -45,12 +45,8 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"]
-        )
+    with chromium("--disable-gpu") as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(params=[1280, 700])

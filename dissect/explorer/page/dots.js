@@ -1,7 +1,7 @@
 /** Importance to forget against importance to retain: Plotly's axes over a canvas with all dots. */
 
 import { Cloud, inPolygon } from "./cloud.js";
-import { make } from "./elements.js";
+import { make, onceAFrame } from "./elements.js";
 import { Key } from "./key.js";
 import { short, whole } from "./numbers.js";
 import { layout } from "./plotly.js";
@@ -222,13 +222,7 @@ export class Dots {
     this.paint();
   }
 
-  /** Paint before the next frame, once for all changes until then. */
-  soon() {
-    this.frame ??= requestAnimationFrame(() => {
-      this.frame = null;
-      this.paint();
-    });
-  }
+  soon = onceAFrame(() => this.paint());
 
   paint() {
     const { state, ready } = this;

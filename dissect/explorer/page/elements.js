@@ -1,4 +1,4 @@
-/** Elements of the page. Text is always set as text, so that no name or message is read as HTML. */
+/** Elements of the page; text is always set as text, so that no name or message is read as HTML. And when they are drawn. */
 
 /** An element with attributes (`onclick` and the like are listeners) and children, which are elements or texts. */
 export function make(tag, attributes = {}, ...children) {
@@ -15,6 +15,17 @@ export function make(tag, attributes = {}, ...children) {
 /** A text as Plotly shows it unchanged: in names and hovers it reads some HTML. */
 export function plain(text) {
   return String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}
+
+/** A function that has `draw` called before the next frame, once however often it is called until then. */
+export function onceAFrame(draw) {
+  let frame = null;
+  return () => {
+    frame ??= requestAnimationFrame(() => {
+      frame = null;
+      draw();
+    });
+  };
 }
 
 let made = 0;

@@ -1,6 +1,6 @@
 /** A bar for each layer, as high as the number of its units that are cut. A click shows this layer alone. */
 
-import { make } from "./elements.js";
+import { make, onceAFrame } from "./elements.js";
 import { nUnits, whole } from "./numbers.js";
 
 const LABELS = 12; // at most so many numbers below the bars
@@ -56,12 +56,7 @@ export class Layers {
     next.focus();
   }
 
-  soon() {
-    this.frame ??= requestAnimationFrame(() => {
-      this.frame = null;
-      this.draw();
-    });
-  }
+  soon = onceAFrame(() => this.draw());
 
   draw() {
     const { units, layer, cut } = this.state;

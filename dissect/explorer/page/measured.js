@@ -1,6 +1,6 @@
 /** What was measured, and how far the choices at value and pre_out agree. */
 
-import { make, plain } from "./elements.js";
+import { make, onceAFrame, plain } from "./elements.js";
 import { layout } from "./plotly.js";
 
 const HEIGHT = 300;
@@ -122,12 +122,7 @@ export class AgreementPlot extends Plot {
     state.on("cut", () => this.soon());
   }
 
-  soon() {
-    this.frame ??= requestAnimationFrame(() => {
-      this.frame = null;
-      this.draw();
-    });
-  }
+  soon = onceAFrame(() => this.draw());
 
   draw() {
     const found = this.state.cut?.agreement;

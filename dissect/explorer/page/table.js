@@ -1,6 +1,6 @@
 /** A table of the shown units: it sorts, filters and pages. */
 
-import { make, newId } from "./elements.js";
+import { make, newId, onceAFrame } from "./elements.js";
 import { nUnits, short, whole } from "./numbers.js";
 
 const ROWS = 15;
@@ -142,12 +142,9 @@ export class Table {
     this.draw();
   }
 
-  soon() {
-    this.frame ??= requestAnimationFrame(() => {
-      this.frame = null;
-      if (this.columns) this.draw();
-    });
-  }
+  soon = onceAFrame(() => {
+    if (this.columns) this.draw();
+  });
 
   draw() {
     const { state } = this;
